@@ -1,0 +1,430 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// maxAccountIDBytes is the length of the longest account id.
+const maxAccountIDBytes = 63
+
+// Account is an integration account: a Zendesk and the credentials to use it with.
+type Account struct {
+	ID            string      `json:"id"`                       // unique in the tenant; 1 to 63 bytes; chosen at creation, then fixed
+	Name          string      `json:"name"`                     // unique in the tenant without regard to case; never another account's ID
+	URL           string      `json:"url"`                      // origin of the Zendesk; chosen at creation, then fixed
+	DefaultRegion string      `json:"default_region,omitempty"` // ISO 3166 region of telephone numbers without country code
+	Incarnation   string      `json:"incarnation"`              // random; tells the account from another one that had its ID
+	Default       bool        `json:"-"`                        // one account of a tenant has the mark; a tenant's first account gets it
+	APIToken      *APIToken   `json:"api_token,omitempty"`
+	OAuthToken    *OAuthToken `json:"oauth_token,omitempty"` // if there is one, it is in force
+	Check         Check       `json:"check,omitzero"`
+	CreateTime    time.Time   `json:"create_time"`
+	UpdateTime    time.Time   `json:"update_time"` // of the last change of anything but Check
+	ETag          string      `json:"-"`           // changes with every change of anything but Check
+}
+
+// APIToken is a Zendesk API token and the user that it acts as.
+type APIToken struct {
+	Username string `json:"username"`
+	Token    Secret `json:"-"`
+}
+
+// OAuthToken is an OAuth access token and what is known of it. Zero times: not known.
+type OAuthToken struct {
+	AccessToken     Secret    `json:"-"`
+	ClientID        string    `json:"client_id,omitempty"`
+	Scopes          []string  `json:"scopes,omitempty"`           // granted
+	RequestedScopes []string  `json:"requested_scopes,omitempty"` // asked for
+	IssueTime       time.Time `json:"issue_time,omitzero"`
+	ExpireTime      time.Time `json:"expire_time,omitzero"`
+	Renewal         *Renewal  `json:"renewal,omitempty"` // nil: it cannot be renewed without a person
+}
+
+// Renewal is what it takes to get a successor of an access token.
+type Renewal struct {
+	Grant             string    `json:"grant"` // OAuth grant type
+	ClientSecret      Secret    `json:"-"`
+	RefreshToken      Secret    `json:"-"` // zero: the grant needs none
+	RefreshExpireTime time.Time `json:"refresh_expire_time,omitzero"`
+}
+
+// Check is what Zendesk said when it was last asked with the credential in force. Zero: it has not been asked.
+type Check struct {
+	Time   time.Time `json:"time"`
+	OK     bool      `json:"ok"`
+	Reason string    `json:"reason,omitempty"` // why not OK
+}
+
+// secrets are all that the account holds. The names are part of the stored form.
+func (a *Account) secrets() map[string]*Secret {
+	all := make(map[string]*Secret)
+	if t := a.APIToken; t != nil {
+		all["api_token"] = &t.Token
+	}
+	if t := a.OAuthToken; t != nil {
+		all["access_token"] = &t.AccessToken
+		if r := t.Renewal; r != nil {
+			all["client_secret"], all["refresh_token"] = &r.ClientSecret, &r.RefreshToken
+		}
+	}
+	return all
+}
+
+// accountRecord is the stored form of an account.
+type accountRecord struct {
+	Account  Account           `json:"account"`
+	Secrets  map[string]string `json:"secrets,omitempty"`
+	Revision string            `json:"revision"`  // random; new when anything but Account.Check changes
+	UpdateID string            `json:"update_id"` // random; the UpdateAccount that wrote the record
+}
+
+func (r *accountRecord) encode() ([]byte, error) {
+	r.Secrets = make(map[string]string)
+	for name, secret := range r.Account.secrets() {
+		r.Secrets[name] = secret.Reveal()
+	}
+	return encode(r)
+}
+
+func (r *accountRecord) decode(value []byte, isDefault bool) error {
+	if err := decode(value, r); err != nil {
+		return err
+	}
+	for name, secret := range r.Account.secrets() {
+		*secret = NewSecret(r.Secrets[name])
+	}
+	r.Account.Default = isDefault
+	r.Account.ETag = r.Revision
+	if isDefault {
+		r.Account.ETag += "-default" // the mark moves without a write to the account that loses it
+	}
+	return nil
+}
+
+// content is what ETag and UpdateTime are about, encoded.
+func (r *accountRecord) content() ([]byte, error) {
+	copied := accountRecord{Account: r.Account}
+	copied.Account.Check, copied.Account.UpdateTime = Check{}, time.Time{}
+	return copied.encode()
+}
+
+// CreateAccount creates an account. It sets Incarnation, ETag and the times itself. With Default set, or as the tenant's
+// first, the account gets the mark. Errors: [ErrAccountExists], [ErrNameTaken].
+func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Account, error) {
+	if a.ID == "" || len(a.ID) > maxAccountIDBytes {
+		return Account{}, fmt.Errorf("account id %q does not have 1 to %d bytes", a.ID, maxAccountIDBytes)
+	}
+	now := s.time()
+	a.Incarnation, a.CreateTime, a.UpdateTime = newID(), now, now
+	record := accountRecord{Account: a, Revision: newID()}
+	value, err := record.encode()
+	if err != nil {
+		return Account{}, err
+	}
+	var created accountRecord
+	err = s.update(ctx, tenant, func(w *writing) error {
+		key, nameKey := accountKey(tenant, a.ID), s.vault.accountNameKey(tenant, a.Name)
+		values, err := w.get(key, nameKey, s.vault.accountNameKey(tenant, a.ID), accountKey(tenant, asID(foldName(a.Name))),
+			defaultKey(tenant), accountCountKey(tenant))
+		if err != nil {
+			return err
+		}
+		same, name, idAsName, nameAsID, mark, count := values[0], values[1], values[2], values[3], values[4], values[5]
+		if same != nil {
+			if created, err = readAccount(same, string(mark) == a.ID); err == nil && created.Account.Incarnation != a.Incarnation {
+				return fmt.Errorf("account %q: %w", a.ID, ErrAccountExists)
+			}
+			return err
+		}
+		if name != nil || idAsName != nil || nameAsID != nil {
+			return fmt.Errorf("account %q: %w", a.ID, ErrNameTaken)
+		}
+		if a.Default || mark == nil {
+			mark = []byte(a.ID)
+			if err := w.put(defaultKey(tenant), mark); err != nil {
+				return err
+			}
+		}
+		if err := w.changeCount(count, 1); err != nil {
+			return err
+		}
+		if err := w.put(nameKey, []byte(a.ID)); err != nil {
+			return err
+		}
+		if created, err = readAccount(value, string(mark) == a.ID); err != nil {
+			return err
+		}
+		return w.put(key, value)
+	})
+	if err != nil {
+		return Account{}, err
+	}
+	return created.Account, nil
+}
+
+func readAccount(value []byte, isDefault bool) (r accountRecord, err error) {
+	err = r.decode(value, isDefault)
+	return r, err
+}
+
+// changeCount adds to the number of accounts, which was read as count.
+func (w *writing) changeCount(count []byte, by int) error {
+	n, err := parseCount(count)
+	if err != nil {
+		return err
+	}
+	if n += by; n == 0 {
+		w.txn.Delete(accountCountKey(w.tenant))
+		return nil
+	}
+	return w.put(accountCountKey(w.tenant), strconv.AppendInt(nil, int64(n), 10))
+}
+
+func parseCount(count []byte) (int, error) {
+	if count == nil {
+		return 0, nil
+	}
+	return strconv.Atoi(string(count))
+}
+
+// Account returns an account. Errors: [ErrNotFound].
+func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err error) {
+	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+		record, err := r.account(id)
+		a = record.Account
+		return err
+	})
+	return a, err
+}
+
+// AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
+// when another account has its id now.
+func (s *Store) AccountOf(ctx context.Context, tenant string, use AccountUse) (a Account, err error) {
+	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+		a, err = r.AccountOf(use)
+		return err
+	})
+	return a, err
+}
+
+// ListAccounts returns accounts in the order of their ids, from the first one behind the id after: limit of them, or
+// fewer when limit is beyond what the engine gives at once (some 250). more tells that others follow.
+func (s *Store) ListAccounts(ctx context.Context, tenant, after string, limit int) (accounts []Account, more bool, err error) {
+	limit = min(limit, kv.MaxScanLimit-1)
+	all := accountsKey(tenant)
+	start := all
+	if after != "" {
+		start = kv.PrefixEnd(accountKey(tenant, after))
+	}
+	err = s.view(ctx, tenant, func(r *reading, scanner kv.Reader) error {
+		accounts, more = nil, false
+		values, err := r.get(defaultKey(tenant))
+		if err != nil {
+			return err
+		}
+		entries, err := scanner.Scan(kv.Range{Start: start, End: kv.PrefixEnd(all), Limit: limit + 1})
+		if err != nil {
+			return err
+		}
+		if more = len(entries) > limit; more {
+			entries = entries[:limit]
+		}
+		for _, entry := range entries {
+			value, err := s.vault.open(entry.Key, entry.Value)
+			if err != nil {
+				return err
+			}
+			record, err := readAccount(value, bytes.Equal(entry.Key, accountKey(tenant, string(values[0]))))
+			if err != nil {
+				return err
+			}
+			accounts = append(accounts, record.Account)
+		}
+		return nil
+	})
+	return accounts, more, err
+}
+
+// UpdateAccount changes an account by change, whose error comes back as it is. change may run several times. With Default
+// set, the mark moves to the account in the same transaction; clearing Default does nothing, since a tenant that has
+// accounts has a default one. What change does to ID, URL, Incarnation, ETag and the times does not count. An etag that
+// is not empty must be the account's. Errors: [ErrNotFound], [ErrETagMismatch], [ErrNameTaken].
+func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, change func(*Account) error) (Account, error) {
+	updateID, revision, now := newID(), newID(), s.time()
+	var updated accountRecord
+	err := s.update(ctx, tenant, func(w *writing) error {
+		var err error
+		if updated, err = w.account(id); err != nil || updated.UpdateID == updateID {
+			return err
+		}
+		was := updated.Account
+		if etag != "" && etag != was.ETag {
+			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
+		}
+		before, err := updated.content()
+		if err != nil {
+			return err
+		}
+		next := &updated.Account
+		if err := change(next); err != nil {
+			return err
+		}
+		next.ID, next.URL, next.Incarnation = was.ID, was.URL, was.Incarnation
+		next.CreateTime, next.UpdateTime = was.CreateTime, was.UpdateTime
+		next.Default = next.Default || was.Default
+		if err := w.rename(id, was.Name, next.Name); err != nil {
+			return err
+		}
+		if next.Default && !was.Default {
+			if err := w.put(defaultKey(tenant), []byte(id)); err != nil {
+				return err
+			}
+		}
+		after, err := updated.content()
+		if err != nil {
+			return err
+		}
+		if next.Default != was.Default || !bytes.Equal(before, after) {
+			next.UpdateTime, updated.Revision = now, revision
+		}
+		updated.UpdateID = updateID
+		value, err := updated.encode()
+		if err != nil {
+			return err
+		}
+		if updated, err = readAccount(value, next.Default); err != nil {
+			return err
+		}
+		return w.put(accountKey(tenant, id), value)
+	})
+	if err != nil {
+		return Account{}, err
+	}
+	return updated.Account, nil
+}
+
+// rename gives an account another name in the index of names.
+func (w *writing) rename(id, from, to string) error {
+	folded := foldName(to)
+	if folded == foldName(from) {
+		return nil
+	}
+	toKey := w.vault.accountNameKey(w.tenant, to)
+	values, err := w.get(toKey, accountKey(w.tenant, asID(folded)))
+	if err != nil {
+		return err
+	}
+	if values[0] != nil || values[1] != nil && folded != id {
+		return fmt.Errorf("account %q: %w", id, ErrNameTaken)
+	}
+	w.txn.Delete(w.vault.accountNameKey(w.tenant, from))
+	return w.put(toKey, []byte(id))
+}
+
+// DeleteAccount deletes an account. An etag that is not empty must be the account's. Errors: [ErrNotFound],
+// [ErrETagMismatch], and [ErrDefaultInUse] for the default account while the tenant has others.
+func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string) error {
+	incarnation := "" // of the account that the first run found
+	return s.update(ctx, tenant, func(w *writing) error {
+		record, err := w.account(id)
+		if incarnation != "" && (errors.Is(err, ErrNotFound) || err == nil && record.Account.Incarnation != incarnation) {
+			return nil // the engine lost sight of a commit that was made
+		}
+		if err != nil {
+			return err
+		}
+		a := record.Account
+		incarnation = a.Incarnation
+		if etag != "" && etag != a.ETag {
+			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
+		}
+		values, err := w.get(accountCountKey(tenant))
+		if err != nil {
+			return err
+		}
+		count, err := parseCount(values[0])
+		if err != nil {
+			return err
+		}
+		if a.Default {
+			if count > 1 {
+				return fmt.Errorf("account %q: %w", id, ErrDefaultInUse)
+			}
+			w.txn.Delete(defaultKey(tenant))
+		}
+		w.txn.Delete(accountKey(tenant, id))
+		w.txn.Delete(w.vault.accountNameKey(tenant, a.Name))
+		return w.changeCount(values[0], -1)
+	})
+}
+
+// account returns an account's record, or ErrNotFound.
+func (r *reading) account(id string) (accountRecord, error) {
+	values, err := r.get(accountKey(r.tenant, asID(id)), defaultKey(r.tenant))
+	if err != nil {
+		return accountRecord{}, err
+	}
+	if values[0] == nil {
+		return accountRecord{}, fmt.Errorf("account %q: %w", id, ErrNotFound)
+	}
+	return readAccount(values[0], string(values[1]) == id)
+}
+
+// FindAccount returns the account that has a text as its id, else the one that has it as its name, without regard to
+// case. Errors: [ErrNotFound].
+func (r *reading) FindAccount(idOrName string) (Account, error) {
+	values, err := r.get(accountKey(r.tenant, asID(idOrName)), r.vault.accountNameKey(r.tenant, idOrName))
+	if err != nil {
+		return Account{}, err
+	}
+	id := idOrName
+	if values[0] == nil {
+		if values[1] == nil {
+			return Account{}, fmt.Errorf("account %q: %w", idOrName, ErrNotFound)
+		}
+		id = string(values[1])
+	}
+	record, err := r.account(id)
+	return record.Account, err
+}
+
+// DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
+func (r *reading) DefaultAccount() (Account, error) {
+	values, err := r.get(defaultKey(r.tenant))
+	if err != nil {
+		return Account{}, err
+	}
+	if values[0] == nil {
+		return Account{}, fmt.Errorf("default account: %w", ErrNotFound)
+	}
+	record, err := r.account(string(values[0]))
+	return record.Account, err
+}
+
+// AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
+// when another account has its id now.
+func (r *reading) AccountOf(use AccountUse) (Account, error) {
+	record, err := r.account(use.AccountID)
+	if err == nil && record.Account.Incarnation != use.Incarnation {
+		err = fmt.Errorf("account %q of then: %w", use.AccountID, ErrNotFound)
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	return record.Account, nil
+}
+
+// asID returns a text that may be an account id, and else one that no account has: keys must not grow with any text.
+func asID(text string) string {
+	if len(text) > maxAccountIDBytes {
+		return ""
+	}
+	return text
+}

@@ -1,0 +1,409 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func create(t testing.TB, s *Store, a Account) Account {
+	t.Helper()
+	created, err := s.CreateAccount(t.Context(), tenant, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func TestAccountRoundTrip(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		created := populate(t, s)
+		if created.Incarnation == "" || created.ETag == "" || created.CreateTime.IsZero() || !created.Default {
+			t.Errorf("created: %+v", created)
+		}
+		got, err := s.Account(t.Context(), tenant, created.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(created, got, compareSecrets); diff != "" {
+			t.Errorf("(-created +got):\n%s", diff)
+		}
+		if got.OAuthToken.Renewal.RefreshToken.Reveal() != canary+"4" || got.APIToken.Token.Reveal() != canary+"1" {
+			t.Error("secrets are not what was stored")
+		}
+	})
+}
+
+func TestCreateAccountErrors(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		create(t, s, Account{ID: "acme", Name: "Straße É"})
+		create(t, s, Account{ID: "other", Name: "unused"})
+		tests := []struct {
+			account Account
+			want    error
+		}{
+			{Account{ID: "acme", Name: "x"}, ErrAccountExists},
+			{Account{ID: "new", Name: "STRASSE e\u0301"}, ErrNameTaken},
+			{Account{ID: "new", Name: "Acme"}, ErrNameTaken},
+			{Account{ID: "unused", Name: "new"}, ErrNameTaken},
+			{Account{ID: "mine", Name: "Mine"}, nil},
+			{Account{ID: "long", Name: strings.Repeat("\u0390", 100)}, nil}, // folds to three times as many characters
+		}
+		for _, test := range tests {
+			got, err := s.CreateAccount(t.Context(), tenant, test.account)
+			if !errors.Is(err, test.want) || err != nil && got.ID != "" {
+				t.Errorf("create %+v: got %+v, %v, want %v", test.account, got, err, test.want)
+			}
+		}
+		for _, id := range []string{"", strings.Repeat("a", 64)} {
+			if _, err := s.CreateAccount(t.Context(), tenant, Account{ID: id, Name: "n" + id}); err == nil {
+				t.Errorf("id %q is allowed", id)
+			}
+		}
+	})
+}
+
+func TestUpdateAccount(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		first := create(t, s, Account{ID: "first", Name: "Primary", URL: "https://first.zendesk.com"})
+		second := create(t, s, Account{ID: "second", Name: "Second"})
+		refused := errors.New("refused")
+		change := func(name string) func(*Account) error {
+			return func(a *Account) error { a.Name = name; return nil }
+		}
+		tests := []struct {
+			id, etag string
+			change   func(*Account) error
+			want     error
+		}{
+			{"none", "", change("x"), ErrNotFound},
+			{"first", "stale", change("x"), ErrETagMismatch},
+			{"first", "", change("second"), ErrNameTaken},
+			{"first", "", func(*Account) error { return refused }, refused},
+			{"first", first.ETag, change("PRIMARY"), nil},
+			{"second", second.ETag, change("second"), nil},
+			{"second", second.ETag, change("third"), ErrETagMismatch},
+		}
+		for i, test := range tests {
+			if _, err := s.UpdateAccount(t.Context(), tenant, test.id, test.etag, test.change); !errors.Is(err, test.want) {
+				t.Errorf("%d: got %v, want %v", i, err, test.want)
+			}
+		}
+
+		updated, err := s.UpdateAccount(t.Context(), tenant, "first", "", func(a *Account) error {
+			*a = Account{ID: "x", Name: "New", URL: "x", Incarnation: "x", ETag: "x", APIToken: &APIToken{Username: "u", Token: NewSecret("t")}}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Account{
+			ID: "first", Name: "New", URL: first.URL, Incarnation: first.Incarnation, Default: true,
+			APIToken: &APIToken{Username: "u", Token: NewSecret("t")}, CreateTime: first.CreateTime, UpdateTime: updated.UpdateTime, ETag: updated.ETag,
+		}
+		if diff := cmp.Diff(want, updated, compareSecrets); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		create(t, s, Account{ID: "third", Name: "primary"}) // the old name is free
+	})
+}
+
+func TestETag(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		a := create(t, s, Account{ID: "a", Name: "A", APIToken: &APIToken{Username: "u", Token: NewSecret("1")}})
+		b := create(t, s, Account{ID: "b", Name: "B"})
+		tests := []struct {
+			name   string
+			change func(*Account)
+			same   bool
+		}{
+			{"nothing", func(*Account) {}, true},
+			{"check", func(a *Account) { a.Check = Check{Time: time.Unix(1, 0), OK: true} }, true},
+			{"secret", func(a *Account) { a.APIToken.Token = NewSecret("2") }, false},
+			{"name", func(a *Account) { a.Name = "AA" }, false},
+		}
+		for _, test := range tests {
+			before := a
+			var err error
+			a, err = s.UpdateAccount(t.Context(), tenant, "a", "", func(a *Account) error { test.change(a); return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if same := a.ETag == before.ETag; same != test.same || same != a.UpdateTime.Equal(before.UpdateTime) {
+				t.Errorf("%s: etag the same %v, want %v; update time %v after %v", test.name, same, test.same, a.UpdateTime, before.UpdateTime)
+			}
+		}
+		// The mark's move changes both accounts.
+		got, err := s.UpdateAccount(t.Context(), tenant, "b", "", func(b *Account) error { b.Default = true; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, err := s.Account(t.Context(), tenant, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.ETag == b.ETag || was.ETag == a.ETag || was.Default || !got.Default {
+			t.Errorf("after the move: %+v and %+v", was, got)
+		}
+	})
+}
+
+func TestAccountOf(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		account := create(t, s, Account{ID: "a", Name: "A", URL: "https://a.zendesk.com"})
+		use := useOf(account)
+		if got, err := s.AccountOf(t.Context(), tenant, use); err != nil || got.ID != "a" {
+			t.Errorf("got %v, %v", got, err)
+		}
+		for _, change := range []func() error{
+			func() error { return s.DeleteAccount(t.Context(), tenant, "a", "") },
+			func() error { _, err := s.CreateAccount(t.Context(), tenant, Account{ID: "a", Name: "A"}); return err },
+		} {
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.AccountOf(t.Context(), tenant, use); !errors.Is(err, ErrNotFound) || got.ID != "" {
+				t.Errorf("got %v, %v, want ErrNotFound", got, err)
+			}
+			view(t, s, "i", func(tx *InteractionTxn) error {
+				if _, err := tx.AccountOf(use); !errors.Is(err, ErrNotFound) {
+					t.Errorf("in a transaction: got %v, want ErrNotFound", err)
+				}
+				return nil
+			})
+		}
+	})
+}
+
+func TestFindAccount(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		create(t, s, Account{ID: "acme", Name: "Acme Europe"})
+		create(t, s, Account{ID: "beta", Name: "Beta"})
+		tests := map[string]string{
+			"acme": "acme", "ACME EUROPE": "acme", "beta": "beta", "BETA": "beta", "ACME": "", "": "", strings.Repeat("x", 5000): "",
+		}
+		view(t, s, "i", func(tx *InteractionTxn) error {
+			for text, want := range tests {
+				got, err := tx.FindAccount(text)
+				if got.ID != want || errors.Is(err, ErrNotFound) != (want == "") {
+					t.Errorf("%.20q: got %q, %v, want %q", text, got.ID, err, want)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func TestListAccountsPages(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	var want []string
+	for i := range 300 {
+		id := fmt.Sprintf("a%03d", i)
+		create(t, s, Account{ID: id, Name: "name " + id})
+		want = append(want, id)
+	}
+	for _, limit := range []int{7, 100, 1000} {
+		var got []string
+		after, more := "", true
+		for more {
+			var page []Account
+			var err error
+			if page, more, err = s.ListAccounts(t.Context(), tenant, after, limit); err != nil {
+				t.Fatal(err)
+			}
+			if len(page) > limit || more && len(page) < min(limit, 250) {
+				t.Fatalf("limit %d: page of %d", limit, len(page))
+			}
+			for _, a := range page {
+				got, after = append(got, a.ID), a.ID
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+		}
+	}
+}
+
+// TestAccountsModel runs random operations against a plain map.
+func TestAccountsModel(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		runs := 0
+		rapid.Check(t, func(rt *rapid.T) {
+			runs++
+			m := accountsModel{t: t, s: s, tenant: fmt.Sprint("t", runs), accounts: make(map[string]Account)}
+			rt.Repeat(map[string]func(*rapid.T){
+				"create": m.create, "update": m.update, "delete": m.delete, "find": m.find, "": m.check,
+			})
+		})
+	})
+}
+
+type accountsModel struct {
+	t        *testing.T
+	s        *Store
+	tenant   string
+	accounts map[string]Account
+	markedID string
+	stale    []string
+}
+
+var (
+	ids   = rapid.SampledFrom([]string{"a", "b", "c", "d"})
+	names = rapid.SampledFrom([]string{"a", "B", "Anna", "ANNA", "Ben", "Cleo", "d"})
+)
+
+// taken reports whether another account stands in the way of a name or an id.
+func (m *accountsModel) taken(id, name string) bool {
+	for _, a := range m.accounts {
+		if a.ID != id && (strings.EqualFold(a.Name, name) || strings.EqualFold(a.ID, name) || strings.EqualFold(a.Name, id)) {
+			return true
+		}
+	}
+	return false
+}
+
+// drawETag draws none, the account's, or one of before.
+func (m *accountsModel) drawETag(rt *rapid.T, id string) string {
+	choices := []string{"", m.accounts[id].ETag}
+	if len(m.stale) > 0 {
+		choices = append(choices, rapid.SampledFrom(m.stale).Draw(rt, "stale"))
+	}
+	return rapid.SampledFrom(choices).Draw(rt, "etag")
+}
+
+func (m *accountsModel) create(rt *rapid.T) {
+	a := Account{ID: ids.Draw(rt, "id"), Name: names.Draw(rt, "name"), Default: rapid.Bool().Draw(rt, "default")}
+	var want error
+	if _, exists := m.accounts[a.ID]; exists {
+		want = ErrAccountExists
+	} else if m.taken(a.ID, a.Name) {
+		want = ErrNameTaken
+	}
+	got, err := m.s.CreateAccount(m.t.Context(), m.tenant, a)
+	if !errors.Is(err, want) {
+		rt.Fatalf("create %+v: got %v, want %v", a, err, want)
+	}
+	if err == nil {
+		m.put(got, a.Default || len(m.accounts) == 0)
+	}
+}
+
+func (m *accountsModel) put(a Account, marked bool) {
+	if marked && m.markedID != a.ID {
+		if was, ok := m.accounts[m.markedID]; ok {
+			m.stale = append(m.stale, was.ETag)
+			was.Default, was.ETag = false, strings.TrimSuffix(was.ETag, "-default")
+			m.accounts[was.ID] = was
+		}
+		m.markedID = a.ID
+	}
+	m.accounts[a.ID] = a
+}
+
+func (m *accountsModel) update(rt *rapid.T) {
+	id, name, mark := ids.Draw(rt, "id"), names.Draw(rt, "name"), rapid.Bool().Draw(rt, "default")
+	etag := m.drawETag(rt, id)
+	was, exists := m.accounts[id]
+	var want error
+	switch {
+	case !exists:
+		want = ErrNotFound
+	case etag != "" && etag != was.ETag:
+		want = ErrETagMismatch
+	case m.taken(id, name):
+		want = ErrNameTaken
+	}
+	got, err := m.s.UpdateAccount(m.t.Context(), m.tenant, id, etag, func(a *Account) error {
+		a.Name, a.Default = name, mark
+		return nil
+	})
+	if !errors.Is(err, want) {
+		rt.Fatalf("update %q to %q, %v: got %v, want %v", id, name, mark, err, want)
+	}
+	if err != nil {
+		return
+	}
+	changed := was.Name != name || mark && !was.Default
+	if changed == (got.ETag == was.ETag) {
+		rt.Fatalf("changed %v, and etag %q after %q", changed, got.ETag, was.ETag)
+	}
+	if changed {
+		m.stale = append(m.stale, was.ETag)
+	}
+	was.Name, was.ETag, was.UpdateTime = name, got.ETag, got.UpdateTime
+	was.Default = was.Default || mark
+	m.put(was, mark)
+}
+
+func (m *accountsModel) delete(rt *rapid.T) {
+	id := ids.Draw(rt, "id")
+	etag := m.drawETag(rt, id)
+	was, exists := m.accounts[id]
+	var want error
+	switch {
+	case !exists:
+		want = ErrNotFound
+	case etag != "" && etag != was.ETag:
+		want = ErrETagMismatch
+	case was.Default && len(m.accounts) > 1:
+		want = ErrDefaultInUse
+	}
+	if err := m.s.DeleteAccount(m.t.Context(), m.tenant, id, etag); !errors.Is(err, want) {
+		rt.Fatalf("delete %q: got %v, want %v", id, err, want)
+	}
+	if want == nil {
+		delete(m.accounts, id)
+		m.stale = append(m.stale, was.ETag)
+		if was.Default {
+			m.markedID = ""
+		}
+	}
+}
+
+func (m *accountsModel) find(rt *rapid.T) {
+	text := names.Draw(rt, "text")
+	want := ""
+	for _, a := range m.accounts {
+		if strings.EqualFold(a.Name, text) {
+			want = a.ID
+		}
+	}
+	if _, exists := m.accounts[text]; exists {
+		want = text
+	}
+	err := m.s.ViewInteraction(m.t.Context(), m.tenant, "i", func(tx *InteractionTxn) error {
+		got, err := tx.FindAccount(text)
+		if got.ID != want || errors.Is(err, ErrNotFound) != (want == "") {
+			rt.Fatalf("find %q: got %q, %v, want %q", text, got.ID, err, want)
+		}
+		got, err = tx.DefaultAccount()
+		if got.ID != m.markedID || errors.Is(err, ErrNotFound) != (m.markedID == "") {
+			rt.Fatalf("default: got %q, %v, want %q", got.ID, err, m.markedID)
+		}
+		return nil
+	})
+	if err != nil {
+		rt.Fatal(err)
+	}
+}
+
+func (m *accountsModel) check(rt *rapid.T) {
+	got, more, err := m.s.ListAccounts(m.t.Context(), m.tenant, "", 10)
+	if err != nil || more {
+		rt.Fatalf("list: %v, more %v", err, more)
+	}
+	var want []Account
+	for _, id := range slices.Sorted(maps.Keys(m.accounts)) {
+		want = append(want, m.accounts[id])
+	}
+	if diff := cmp.Diff(want, got, compareSecrets); diff != "" {
+		rt.Fatalf("accounts (-want +got):\n%s", diff)
+	}
+}

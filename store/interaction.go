@@ -1,0 +1,238 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// Selection is how an account was chosen.
+type Selection int
+
+// How an account is chosen.
+const (
+	Selected Selection = iota + 1 // by name or id
+	Default                       // as the tenant's default
+)
+
+// AccountUse is what an interaction, a recordset or a screen pop remembers of an account.
+type AccountUse struct {
+	AccountID   string    `json:"account_id"`
+	Incarnation string    `json:"incarnation"` // of the account then: AccountOf finds no other
+	Name        string    `json:"name"`        // then
+	URL         string    `json:"url"`         // an account's never changes
+	Selection   Selection `json:"selection"`
+}
+
+// AccountState is what an interaction's blocks are to do for an account.
+type AccountState int
+
+// States of an interaction's account.
+const (
+	AccountUnset   AccountState = iota // none was needed yet
+	AccountInForce                     // use this one
+	AccountCleared                     // one was to be selected, in vain: use none
+)
+
+// ScreenPop is a page to show to the agent.
+type ScreenPop struct {
+	ID         string     `json:"id"`
+	Account    AccountUse `json:"account"`
+	Type       int32      `json:"type"` // the caller's
+	RecordID   string     `json:"record_id,omitempty"`
+	URL        string     `json:"url"`
+	CreateTime time.Time  `json:"create_time"`
+}
+
+// Reply is the answer to a request, kept in case the request is repeated.
+type Reply struct {
+	Fingerprint []byte `json:"fingerprint"` // of the request
+	Body        []byte `json:"body"`
+}
+
+// interactionHead is the stored form of what every transaction of an interaction reads, and each that changes something
+// writes: so they are serial.
+type interactionHead struct {
+	CreateTime   time.Time    `json:"create_time"`
+	UpdateTime   time.Time    `json:"update_time"`
+	UpdateID     string       `json:"update_id"` // random; the UpdateInteraction that wrote it
+	AccountState AccountState `json:"account_state,omitempty"`
+	Account      AccountUse   `json:"account,omitzero"`
+	Recordsets   []string     `json:"recordsets,omitempty"` // their names, sorted
+}
+
+// attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
+type attachedData map[string][]byte
+
+// InteractionTxn is a transaction on one interaction. It reads what it wrote. It is valid until the function that it is
+// passed to returns, and for one goroutine.
+//
+// Where a method returns no error and fails all the same, the transaction fails, whatever the function returns.
+type InteractionTxn struct {
+	reading
+	id      string
+	writing *writing // nil in a view
+	err     error    // the first one that no method returned
+
+	head    interactionHead
+	exists  bool
+	changed bool
+	pops    []ScreenPop
+	popsGot bool
+	sets    map[string]*storedRecordset // those read or written, by name
+}
+
+// UpdateInteraction runs fn in a transaction on an interaction, whose error comes back as it is and undoes everything. fn
+// may run several times, and what it did last counts: it assigns to captured variables and never appends, waits for
+// nothing, and calls no method of the Store. An interaction that does not exist is created when fn changes something.
+func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
+	updateID, now := newID(), s.time()
+	return s.update(ctx, tenant, func(w *writing) error {
+		t := InteractionTxn{reading: w.reading, id: id, writing: w}
+		if err := t.loadHead(); err != nil {
+			return err
+		}
+		if t.head.UpdateID == updateID {
+			return nil // the engine lost sight of a commit that was made; fn has run for it
+		}
+		err := fn(&t)
+		if err := cmp.Or(t.err, err); err != nil || !t.changed {
+			return err
+		}
+		if !t.exists {
+			t.head.CreateTime = now
+		}
+		t.head.UpdateTime, t.head.UpdateID = now, updateID
+		return w.save(headKey(tenant, id), &t.head)
+	})
+}
+
+// ViewInteraction runs fn on a snapshot of an interaction, with the same rules. Setters make it fail.
+func (s *Store) ViewInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
+	return s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+		t := InteractionTxn{reading: *r, id: id}
+		if err := t.loadHead(); err != nil {
+			return err
+		}
+		err := fn(&t)
+		return cmp.Or(t.err, err)
+	})
+}
+
+func (t *InteractionTxn) loadHead() (err error) {
+	t.exists, err = t.load(headKey(t.tenant, t.id), &t.head)
+	return err
+}
+
+var errReadOnly = errors.New("a view of an interaction changes nothing")
+
+// change announces a change, and reports whether it may be made.
+func (t *InteractionTxn) change() bool {
+	if t.writing == nil {
+		t.fail(errReadOnly)
+	}
+	t.changed = true
+	return t.err == nil
+}
+
+func (t *InteractionTxn) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// Exists reports whether the interaction was there before the transaction.
+func (t *InteractionTxn) Exists() bool { return t.exists }
+
+// CreateTime returns when the interaction first changed; zero if it does not exist.
+func (t *InteractionTxn) CreateTime() time.Time { return t.head.CreateTime }
+
+// UpdateTime returns when the interaction last changed, not counting this transaction; zero if it does not exist.
+func (t *InteractionTxn) UpdateTime() time.Time { return t.head.UpdateTime }
+
+// Account returns the interaction's account; use is zero unless the state is AccountInForce.
+func (t *InteractionTxn) Account() (use AccountUse, state AccountState) {
+	return t.head.Account, t.head.AccountState
+}
+
+// SetAccount puts an account in force.
+func (t *InteractionTxn) SetAccount(use AccountUse) {
+	if t.change() {
+		t.head.Account, t.head.AccountState = use, AccountInForce
+	}
+}
+
+// ClearAccount leaves the interaction without an account: AccountCleared.
+func (t *InteractionTxn) ClearAccount() {
+	if t.change() {
+		t.head.Account, t.head.AccountState = AccountUse{}, AccountCleared
+	}
+}
+
+// AttachedData returns all attached data; an empty map if there is none.
+func (t *InteractionTxn) AttachedData() (map[string]string, error) {
+	var stored attachedData
+	_, err := t.load(dataKey(t.tenant, t.id), &stored)
+	data := make(map[string]string, len(stored))
+	for key, value := range stored {
+		data[key] = string(value)
+	}
+	return data, err
+}
+
+// SetAttachedData replaces all attached data: at most 256 KiB.
+func (t *InteractionTxn) SetAttachedData(data map[string]string) {
+	if !t.change() {
+		return
+	}
+	stored := make(attachedData, len(data))
+	for key, value := range data {
+		stored[key] = []byte(value)
+	}
+	t.save(dataKey(t.tenant, t.id), stored)
+}
+
+// ScreenPops returns the screen pops, oldest first.
+func (t *InteractionTxn) ScreenPops() []ScreenPop {
+	if !t.popsGot {
+		if _, err := t.load(popsKey(t.tenant, t.id), &t.pops); err != nil {
+			t.fail(err)
+		}
+		t.popsGot = true
+	}
+	return slices.Clone(t.pops)
+}
+
+// AddScreenPop notes a screen pop; the caller has looked for one that is the same. All of an interaction's have some
+// 700 KiB together.
+func (t *InteractionTxn) AddScreenPop(pop ScreenPop) {
+	if !t.change() {
+		return
+	}
+	t.pops = append(t.ScreenPops(), pop)
+	t.save(popsKey(t.tenant, t.id), t.pops)
+}
+
+// Reply returns the reply kept for a request id of an RPC.
+func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, err error) {
+	found, err = t.load(replyKey(t.tenant, t.id, rpc, requestID), &reply)
+	return reply, found, err
+}
+
+// KeepReply keeps a reply for a request id of an RPC, as long as the interaction is kept.
+func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
+	if t.change() {
+		t.save(replyKey(t.tenant, t.id, rpc, requestID), &reply)
+	}
+}
+
+// save writes a value; only after change has agreed.
+func (t *InteractionTxn) save(key []byte, from any) {
+	if err := t.writing.save(key, from); err != nil {
+		t.fail(err)
+	}
+}

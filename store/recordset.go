@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// Recordset is the named result of a search, without its records.
+type Recordset struct {
+	Name       string     `json:"name"`
+	Account    AccountUse `json:"account,omitzero"`
+	Query      string     `json:"query,omitempty"`
+	Columns    []string   `json:"columns,omitempty"`     // asked for; none: all
+	ColumnsSet []string   `json:"columns_set,omitempty"` // that variables were ever set for
+	Count      int        `json:"count"`                 // of records
+	Total      int64      `json:"total"`                 // of records that the search found, kept or not
+	Position   int        `json:"position"`              // of the current record, from 1; 0: none
+	Removed    bool       `json:"removed,omitempty"`     // only Name and ColumnsSet are left
+}
+
+func (r *Recordset) clone() Recordset {
+	c := *r
+	c.Columns, c.ColumnsSet = slices.Clone(r.Columns), slices.Clone(r.ColumnsSet)
+	return c
+}
+
+// storedRecordset is the stored form of a recordset.
+type storedRecordset struct {
+	Recordset  Recordset `json:"recordset"`
+	Generation string    `json:"generation,omitempty"` // which the records' keys have; empty: no records
+}
+
+// What a publishing transaction has room for, beside a reply and the like.
+const (
+	heldRecords = kv.MaxTxnKeys / 2
+	heldBytes   = kv.MaxTxnBytes / 2
+)
+
+// StagedRecords are records that PublishRecordset makes those of a recordset.
+type StagedRecords struct {
+	generation string
+	count      int
+	held       []kv.Entry // sealed; what is not in the engine yet
+}
+
+// StageRecords prepares records, in their order, for one PublishRecordset of the interaction. A few it only holds; when
+// the publishing transaction has no room for them, it writes them where nobody looks until then. Those that are never
+// published go with the interaction. Errors: [ErrTooLarge] when a record has about 1 MiB or more.
+func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, records []json.RawMessage) (*StagedRecords, error) {
+	if err := checkTenant(tenant); err != nil {
+		return nil, err
+	}
+	staged := &StagedRecords{generation: newID(), count: len(records)}
+	size := 0
+	for i, record := range records {
+		key := recordKey(tenant, interactionID, staged.generation, i+1)
+		value, err := s.vault.seal(key, record)
+		if err != nil {
+			return nil, err
+		}
+		entry := kv.Entry{Key: key, Value: value}
+		if entrySize(entry) > kv.MaxTxnBytes {
+			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", i+1, len(records), len(record), ErrTooLarge)
+		}
+		staged.held = append(staged.held, entry)
+		size += entrySize(entry)
+	}
+	if len(staged.held) <= heldRecords && size <= heldBytes {
+		return staged, nil
+	}
+	for len(staged.held) > 0 {
+		chunk := staged.held[:chunkLength(staged.held)]
+		err := s.repeat(ctx, func(tx kv.Txn) error {
+			for _, entry := range chunk {
+				tx.Put(entry.Key, entry.Value)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		staged.held = staged.held[len(chunk):]
+	}
+	return staged, nil
+}
+
+// chunkLength is how many of the entries, of which each fits alone, fit one transaction.
+func chunkLength(entries []kv.Entry) int {
+	size := 0
+	for i, entry := range entries {
+		if size += entrySize(entry); i == kv.MaxTxnKeys || size > kv.MaxTxnBytes {
+			return i
+		}
+	}
+	return len(entries)
+}
+
+func entrySize(e kv.Entry) int { return len(e.Key) + len(e.Value) }
+
+// RecordsetNames returns the names of all recordsets, sorted, Removed ones among them. It reads nothing.
+func (t *InteractionTxn) RecordsetNames() []string { return slices.Clone(t.head.Recordsets) }
+
+// Recordsets returns all recordsets in the order of their names, Removed ones among them. It reads a key for each: an
+// update has some 100 for all that it reads and writes.
+func (t *InteractionTxn) Recordsets() ([]Recordset, error) {
+	var all []Recordset
+	for _, name := range t.head.Recordsets {
+		rs, err := t.Recordset(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rs)
+	}
+	return all, nil
+}
+
+// Recordset returns a recordset. Errors: [ErrNotFound] when there never was one of this name.
+func (t *InteractionTxn) Recordset(name string) (Recordset, error) {
+	set, err := t.recordset(name)
+	if err != nil {
+		return Recordset{}, err
+	}
+	return set.Recordset.clone(), nil
+}
+
+func (t *InteractionTxn) recordset(name string) (*storedRecordset, error) {
+	if set := t.sets[name]; set != nil {
+		return set, nil
+	}
+	if _, found := slices.BinarySearch(t.head.Recordsets, name); !found {
+		return nil, fmt.Errorf("recordset %q: %w", name, ErrNotFound)
+	}
+	set := new(storedRecordset)
+	found, err := t.load(t.vault.recordsetKey(t.tenant, t.id, name), set)
+	if err == nil && !found {
+		err = fmt.Errorf("recordset %q is listed and missing", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.keep(set)
+	return set, nil
+}
+
+// Record returns the record at a position, from 1. Errors: [ErrNotFound].
+func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, error) {
+	set, err := t.recordset(name)
+	if err != nil {
+		return nil, err
+	}
+	if position < 1 || position > set.Recordset.Count {
+		return nil, fmt.Errorf("record %d of recordset %q: %w", position, name, ErrNotFound)
+	}
+	values, err := t.get(recordKey(t.tenant, t.id, set.Generation, position))
+	if err == nil && values[0] == nil {
+		err = fmt.Errorf("record %d of recordset %q is counted and missing", position, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return values[0], nil
+}
+
+// PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs.
+func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
+	if !t.change() {
+		return
+	}
+	old, err := t.recordset(rs.Name)
+	switch {
+	case err == nil:
+		t.dropRecords(old, staged.generation)
+	case errors.Is(err, ErrNotFound):
+		at, _ := slices.BinarySearch(t.head.Recordsets, rs.Name)
+		t.head.Recordsets = slices.Insert(t.head.Recordsets, at, rs.Name)
+	default:
+		t.fail(err)
+		return
+	}
+	for _, entry := range staged.held {
+		t.writing.txn.Put(entry.Key, entry.Value)
+	}
+	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation}
+	set.Recordset.Count, set.Recordset.Removed = staged.count, false
+	t.saveRecordset(set)
+}
+
+// UpdateRecordset stores Position and ColumnsSet of a recordset that is there.
+func (t *InteractionTxn) UpdateRecordset(rs Recordset) {
+	if !t.change() {
+		return
+	}
+	set, err := t.recordset(rs.Name)
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	set.Recordset.Position, set.Recordset.ColumnsSet = rs.Position, slices.Clone(rs.ColumnsSet)
+	t.saveRecordset(set)
+}
+
+// RemoveRecordset removes a recordset, if there is one of the name, but for what later replies need: its ColumnsSet.
+func (t *InteractionTxn) RemoveRecordset(name string) {
+	set, err := t.recordset(name)
+	if errors.Is(err, ErrNotFound) {
+		return
+	}
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	if !t.change() {
+		return
+	}
+	t.dropRecords(set, "")
+	t.saveRecordset(&storedRecordset{Recordset: Recordset{Name: name, ColumnsSet: set.Recordset.ColumnsSet, Removed: true}})
+}
+
+// dropRecords drops the records of a recordset, unless those of its generation are to be the new ones.
+func (t *InteractionTxn) dropRecords(set *storedRecordset, next string) {
+	if set.Generation != "" && set.Generation != next {
+		records := recordsKey(t.tenant, t.id, set.Generation)
+		t.writing.txn.DeleteRange(records, kv.PrefixEnd(records))
+	}
+}
+
+func (t *InteractionTxn) saveRecordset(set *storedRecordset) {
+	t.keep(set)
+	t.save(t.vault.recordsetKey(t.tenant, t.id, set.Recordset.Name), set)
+}
+
+// keep spares the transaction another read.
+func (t *InteractionTxn) keep(set *storedRecordset) {
+	if t.sets == nil {
+		t.sets = make(map[string]*storedRecordset)
+	}
+	t.sets[set.Recordset.Name] = set
+}

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+func recordsOf(n, size int, text string) []json.RawMessage {
+	var records []json.RawMessage
+	for i := range n {
+		records = append(records, fmt.Appendf(nil, `{"id": %d, "text":"<%s%s>"}`, i+1, text, strings.Repeat("x", size)))
+	}
+	return records
+}
+
+func stage(t testing.TB, s *Store, id string, records []json.RawMessage) *StagedRecords {
+	t.Helper()
+	staged, err := s.StageRecords(t.Context(), tenant, id, records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return staged
+}
+
+// storedRecords counts the records of an interaction that stand in the engine.
+func storedRecords(t testing.TB, s *Store, id string) int {
+	t.Helper()
+	n := 0
+	err := s.engine.View(t.Context(), func(r kv.Reader) error {
+		scan := kv.Prefix(kv.Key(tenant, "i", id, "record"))
+		scan.KeysOnly = true
+		for {
+			entries, err := r.Scan(scan)
+			if err != nil || len(entries) == 0 {
+				return err
+			}
+			n += len(entries)
+			scan.Start = kv.After(entries[len(entries)-1].Key)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestStaging(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		tests := []struct {
+			name    string
+			records []json.RawMessage
+			written bool // before they are published
+		}{
+			{"none", nil, false},
+			{"a usual search", recordsOf(25, 4<<10, "a"), false},
+			{"many", recordsOf(1000, 100, "b"), true},
+			{"few and large", recordsOf(20, 300<<10, "c"), true},
+			{"one, as large as can be", recordsOf(1, 1<<20-500, "d"), true},
+			{"fewer", recordsOf(3, 10, "e"), false},
+		}
+		for _, test := range tests {
+			before := storedRecords(t, s, "i")
+			staged := stage(t, s, "i", test.records)
+			if written := storedRecords(t, s, "i") > before; written != test.written {
+				t.Errorf("%s: written %v, want %v", test.name, written, test.written)
+			}
+			update(t, s, "i", func(tx *InteractionTxn) {
+				tx.PublishRecordset(Recordset{Name: "rs", Count: -1, Removed: true}, staged)
+			})
+			if n := storedRecords(t, s, "i"); n != len(test.records) {
+				t.Errorf("%s: %d records are stored, want %d: older ones are left", test.name, n, len(test.records))
+			}
+			view(t, s, "i", func(tx *InteractionTxn) error {
+				rs, err := tx.Recordset("rs")
+				if err != nil || rs.Count != len(test.records) || rs.Removed {
+					t.Errorf("%s: %+v, %v", test.name, rs, err)
+				}
+				for i, want := range test.records {
+					got, err := tx.Record("rs", i+1)
+					if err != nil || string(got) != string(want) {
+						t.Fatalf("%s: record %d: %v, not as it was given", test.name, i+1, err)
+					}
+				}
+				for _, position := range []int{-1, 0, len(test.records) + 1} {
+					if _, err := tx.Record("rs", position); !errors.Is(err, ErrNotFound) {
+						t.Errorf("%s: record %d: got %v, want ErrNotFound", test.name, position, err)
+					}
+				}
+				return nil
+			})
+		}
+	})
+}
+
+func TestStagingTooLarge(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	records := append(recordsOf(60, 10, "a"), recordsOf(1, 1<<20, "b")...)
+	if _, err := s.StageRecords(t.Context(), tenant, "i", records); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v, want ErrTooLarge", err)
+	}
+	if n := storedRecords(t, s, "i"); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}
+
+// TestPublishedTwice publishes the same records again, as a caller does that repeats an update of unknown outcome.
+func TestPublishedTwice(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for _, n := range []int{3, 200} {
+		staged := stage(t, s, "i", recordsOf(n, 10, "a"))
+		for range 2 {
+			update(t, s, "i", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })
+		}
+		if got := storedRecords(t, s, "i"); got != n {
+			t.Errorf("%d records are left of %d", got, n)
+		}
+	}
+}
+
+func TestUnknownRecordset(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	update(t, s, "i", func(tx *InteractionTxn) {
+		tx.RemoveRecordset("rs")
+		if _, err := tx.Recordset("rs"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("recordset: got %v, want ErrNotFound", err)
+		}
+		if _, err := tx.Record("rs", 1); !errors.Is(err, ErrNotFound) {
+			t.Errorf("record: got %v, want ErrNotFound", err)
+		}
+	})
+	err := s.UpdateInteraction(t.Context(), tenant, "i", func(tx *InteractionTxn) error {
+		tx.UpdateRecordset(Recordset{Name: "rs"})
+		return nil
+	})
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("update: got %v, want ErrNotFound", err)
+	}
+}
+
+// TestRecordsetsModel runs random operations, several in a transaction, against a plain map.
+func TestRecordsetsModel(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		runs := 0
+		rapid.Check(t, func(rt *rapid.T) {
+			runs++
+			id := fmt.Sprint("i", runs)
+			model := make(map[string]modelRecordset)
+			for range rapid.IntRange(1, 12).Draw(rt, "transactions") {
+				commit := rapid.IntRange(0, 3).Draw(rt, "commit") > 0
+				var operations []func(*InteractionTxn, map[string]modelRecordset)
+				for range rapid.IntRange(1, 3).Draw(rt, "operations") {
+					operations = append(operations, drawOperation(rt, s, id))
+				}
+				var want, got map[string]modelRecordset
+				refused := errors.New("refused")
+				err := s.UpdateInteraction(t.Context(), tenant, id, func(tx *InteractionTxn) (err error) {
+					want = maps.Clone(model)
+					for _, operation := range operations {
+						operation(tx, want)
+					}
+					if got, err = readRecordsets(tx); err == nil && !commit {
+						err = refused
+					}
+					return err
+				})
+				if commit && err != nil || !commit && !errors.Is(err, refused) {
+					rt.Fatal(err)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					rt.Fatalf("in the transaction (-want +got):\n%s", diff)
+				}
+				if commit {
+					model = want
+				}
+				err = s.ViewInteraction(t.Context(), tenant, id, func(tx *InteractionTxn) (err error) {
+					got, err = readRecordsets(tx)
+					return err
+				})
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if diff := cmp.Diff(model, got); diff != "" {
+					rt.Fatalf("afterwards (-want +got):\n%s", diff)
+				}
+			}
+		})
+	})
+}
+
+type modelRecordset struct {
+	Head    Recordset
+	Records []string
+}
+
+func readRecordsets(tx *InteractionTxn) (map[string]modelRecordset, error) {
+	all := make(map[string]modelRecordset)
+	sets, err := tx.Recordsets()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.IsSorted(tx.RecordsetNames()) || len(sets) != len(tx.RecordsetNames()) {
+		return nil, fmt.Errorf("names are %q of %d", tx.RecordsetNames(), len(sets))
+	}
+	for _, rs := range sets {
+		m := modelRecordset{Head: rs}
+		// The ends tell: a transaction can read no more than some keys.
+		for i := 1; i <= rs.Count; i += max(1, rs.Count-1) {
+			record, err := tx.Record(rs.Name, i)
+			if err != nil {
+				return nil, err
+			}
+			m.Records = append(m.Records, string(record))
+		}
+		all[rs.Name] = m
+	}
+	return all, nil
+}
+
+func drawOperation(rt *rapid.T, s *Store, id string) func(*InteractionTxn, map[string]modelRecordset) {
+	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "name")
+	n := rapid.SampledFrom([]int{0, 1, 2, 5, 60}).Draw(rt, "n")
+	query := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(rt, "query")
+	switch rapid.IntRange(0, 2).Draw(rt, "operation") {
+	case 0:
+		records := recordsOf(n, 1, query)
+		staged, err := s.StageRecords(rt.Context(), tenant, id, records)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		return func(tx *InteractionTxn, model map[string]modelRecordset) {
+			rs := Recordset{Name: name, Query: query, Columns: []string{query}, ColumnsSet: []string{name}, Total: int64(n) * 10, Count: n, Position: min(n, 1)}
+			tx.PublishRecordset(rs, staged)
+			m := modelRecordset{Head: rs}
+			for i := 0; i < n; i += max(1, n-1) {
+				m.Records = append(m.Records, string(records[i]))
+			}
+			model[name] = m
+		}
+	case 1:
+		return func(tx *InteractionTxn, model map[string]modelRecordset) {
+			m, ok := model[name]
+			if !ok {
+				return
+			}
+			rs := m.Head
+			rs.Position, rs.ColumnsSet = n, []string{query}
+			m.Head = rs
+			rs.Query, rs.Count = "not stored", 99
+			tx.UpdateRecordset(rs)
+			model[name] = m
+		}
+	default:
+		return func(tx *InteractionTxn, model map[string]modelRecordset) {
+			tx.RemoveRecordset(name)
+			if m, ok := model[name]; ok {
+				model[name] = modelRecordset{Head: Recordset{Name: name, ColumnsSet: m.Head.ColumnsSet, Removed: true}}
+			}
+		}
+	}
+}

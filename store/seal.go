@@ -1,0 +1,119 @@
+package store
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// vault seals values and hashes names.
+type vault struct {
+	aead  tink.AEAD
+	index []byte // the index key
+}
+
+var errSealed = errors.New("a stored value does not open with the keyset, or has been moved or altered")
+
+// seal encrypts a value for its place: it opens under no other key of the engine.
+func (v *vault) seal(key, value []byte) ([]byte, error) {
+	sealed, err := v.aead.Encrypt(value, key)
+	if err != nil {
+		return nil, fmt.Errorf("sealing a value: %w", err)
+	}
+	return sealed, nil
+}
+
+func (v *vault) open(key, sealed []byte) ([]byte, error) {
+	value, err := v.aead.Decrypt(sealed, key)
+	if err != nil {
+		return nil, errSealed
+	}
+	return value, nil
+}
+
+// hash stands for texts in a key. The first of them keep what is hashed apart: names of tenants, of interactions.
+func (v *vault) hash(texts ...string) string {
+	mac := hmac.New(sha256.New, v.index)
+	mac.Write(kv.Key(texts...))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// reading is a tenant's part of a transaction. All values pass through it, or through writing, so that none is ever
+// stored as it is.
+type reading struct {
+	vault  *vault
+	tenant string
+	kv     kv.Getter
+}
+
+// get returns values in the order of their keys; nil for what is not there.
+func (r *reading) get(keys ...[]byte) ([][]byte, error) {
+	values, err := r.kv.Get(keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if values[i] == nil {
+			continue
+		}
+		if values[i], err = r.vault.open(key, values[i]); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// load reads one value of JSON.
+func (r *reading) load(key []byte, into any) (found bool, err error) {
+	values, err := r.get(key)
+	if err != nil || values[0] == nil {
+		return false, err
+	}
+	return true, decode(values[0], into)
+}
+
+// writing is a reading that can also write.
+type writing struct {
+	reading
+	txn kv.Txn
+}
+
+func (w *writing) put(key, value []byte) error {
+	sealed, err := w.vault.seal(key, value)
+	if err != nil {
+		return err
+	}
+	w.txn.Put(key, sealed)
+	return nil
+}
+
+// save writes one value of JSON.
+func (w *writing) save(key []byte, from any) error {
+	value, err := encode(from)
+	if err != nil {
+		return err
+	}
+	return w.put(key, value)
+}
+
+func encode(from any) ([]byte, error) {
+	value, err := json.Marshal(from)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a value: %w", err)
+	}
+	return value, nil
+}
+
+func decode(value []byte, into any) error {
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("decoding a stored value: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+// Package store keeps integration accounts, and interactions with their recordsets, in one data file.
+//
+// It hides the engine under it (package kv), the layout of keys, transactions, and encryption at rest: what it is given
+// is sealed before it reaches the engine, and no name stands in a key.
+//
+// Each method is one transaction, all or nothing; StageRecords alone may take several. When it returns nil, what it wrote
+// survives the process and the machine. Nothing that is passed in or returned is shared with the store. A method that
+// reports an error has changed nothing, but for [ErrUnknownOutcome]. Errors wrap the sentinels below; any other error is
+// the engine's, or the context's.
+//
+//	s, err := store.Open(ctx, store.Config{Path: "zendeskblocks.db"})
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//	account, err := s.CreateAccount(ctx, "default", store.Account{ID: "acme", Name: "Acme", URL: "https://acme.zendesk.com"})
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrAccountExists = errors.New("an account with this id exists")
+	ErrNameTaken     = errors.New("another account has this name or id") // a name is compared without regard to case, with ids too
+	ErrETagMismatch  = errors.New("the account has changed since its etag was read")
+	ErrDefaultInUse  = errors.New("the default account cannot be deleted while others exist")
+
+	ErrTooLarge       = kv.ErrTooLarge       // a value, or all that one transaction writes
+	ErrUnknownOutcome = kv.ErrUnknownOutcome // the engine lost sight of a commit, several times; each method may be repeated
+	ErrClosed         = kv.ErrClosed
+)
+
+// Why stored data is not read.
+var (
+	errFormat   = errors.New("the data has a format that only a newer version knows")
+	errWrongKey = errors.New("the data was written under another key")
+)
+
+// format is the version of the layout in key.go.
+const format = "1"
+
+// Config says where the data is and what opens it.
+type Config struct {
+	Path    string           // data file; made if it is not there
+	KeyFile string           // Tink keyset in JSON; default: Path with ".key" added. Made if neither it nor the data file is there
+	Keyset  string           // the keyset itself; then no key file is read or made
+	Log     *slog.Logger     // default: none
+	Now     func() time.Time // clock; default: time.Now
+}
+
+// Store is safe for concurrent use.
+type Store struct {
+	engine   kv.Engine
+	vault    *vault
+	instance string
+	now      func() time.Time
+}
+
+// Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
+// fit: the data file is there and its key file is not, the key file is not a keyset or everyone can read it, or the data
+// was written under another key or by a newer version.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	text, source := c.Keyset, "keyset given"
+	if text == "" {
+		path := cmp.Or(c.KeyFile, c.Path+".key")
+		source = fmt.Sprintf("key file %q", path)
+		var err error
+		if text, err = readKeyFile(path, c.Path, c.Log); err != nil {
+			return nil, fmt.Errorf("%s: %w", source, err)
+		}
+	}
+	aead, err := parseKeyset(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	engine, err := boltkv.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newStore(ctx, engine, aead, c.Now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("data file %q, %s: %w", c.Path, source, err), engine.Close())
+	}
+	return s, nil
+}
+
+// New returns a store over any engine, which its Close closes. Of the configuration it uses Keyset, which must be given,
+// and Now.
+func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
+	aead, err := parseKeyset(c.Keyset)
+	if err != nil {
+		return nil, fmt.Errorf("keyset given: %w", err)
+	}
+	return newStore(ctx, e, aead, c.Now)
+}
+
+func newStore(ctx context.Context, e kv.Engine, aead tink.AEAD, now func() time.Time) (*Store, error) {
+	if now == nil {
+		now = time.Now
+	}
+	s := &Store{engine: e, now: now}
+	known, err := s.identify(ctx, aead)
+	if err == nil && !known {
+		if err = s.initialize(ctx, aead); err == nil {
+			_, err = s.identify(ctx, aead)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// identify reads what the store knows of itself; false when the engine is new.
+func (s *Store) identify(ctx context.Context, aead tink.AEAD) (known bool, err error) {
+	err = s.engine.View(ctx, func(r kv.Reader) error {
+		values, err := r.Get(formatKey, instanceKey, indexKey)
+		if err != nil || values[0] == nil {
+			return err
+		}
+		if string(values[0]) != format {
+			return errFormat
+		}
+		s.instance, s.vault = string(values[1]), &vault{aead: aead}
+		if s.vault.index, err = s.vault.open(indexKey, values[2]); err != nil {
+			return errWrongKey
+		}
+		known = true
+		return nil
+	})
+	return known, err
+}
+
+// initialize makes a new engine a store, unless another process has done so meanwhile.
+func (s *Store) initialize(ctx context.Context, aead tink.AEAD) error {
+	index := make([]byte, 32)
+	if _, err := rand.Read(index); err != nil {
+		return fmt.Errorf("making an index key: %w", err)
+	}
+	sealed, err := (&vault{aead: aead}).seal(indexKey, index)
+	if err != nil {
+		return err
+	}
+	instance := newID()
+	return s.repeat(ctx, func(tx kv.Txn) error {
+		values, err := tx.Get(formatKey)
+		if err != nil || values[0] != nil {
+			return err
+		}
+		tx.Put(formatKey, []byte(format))
+		tx.Put(indexKey, sealed)
+		tx.Put(instanceKey, []byte(instance))
+		return nil
+	})
+}
+
+// Close waits for what is being committed and closes the data file. The store is not used afterwards.
+func (s *Store) Close() error { return s.engine.Close() }
+
+// InstanceID returns what tells this data file from all others: random, made once.
+func (s *Store) InstanceID() string { return s.instance }
+
+// view runs fn in a snapshot of a tenant's data.
+func (s *Store) view(ctx context.Context, tenant string, fn func(*reading, kv.Reader) error) error {
+	if err := checkTenant(tenant); err != nil {
+		return err
+	}
+	return s.engine.View(ctx, func(r kv.Reader) error {
+		return fn(&reading{vault: s.vault, tenant: tenant, kv: r}, r)
+	})
+}
+
+// update runs fn in a transaction on a tenant's data. It may run several times, also after a commit of its own that the
+// engine lost sight of: it must recognize that by what it finds.
+func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) error) error {
+	if err := checkTenant(tenant); err != nil {
+		return err
+	}
+	return s.repeat(ctx, func(tx kv.Txn) error {
+		return fn(&writing{reading: reading{vault: s.vault, tenant: tenant, kv: tx}, txn: tx})
+	})
+}
+
+// repeat updates until the outcome is known, three times at most.
+func (s *Store) repeat(ctx context.Context, fn func(kv.Txn) error) error {
+	var err error
+	for range 3 {
+		if err = s.engine.Update(ctx, fn); !errors.Is(err, ErrUnknownOutcome) {
+			return err
+		}
+	}
+	return err
+}
+
+// checkTenant keeps a caller's slip from reaching what belongs to no tenant.
+func checkTenant(tenant string) error {
+	if !tenantPattern.MatchString(tenant) {
+		return fmt.Errorf("tenant %q is not allowed", tenant)
+	}
+	return nil
+}
+
+// time is the present, as it is stored.
+func (s *Store) time() time.Time { return s.now().UTC().Round(0) }
+
+// newID returns a random text of letters and digits that no other has.
+func newID() string { return rand.Text() }

@@ -1,0 +1,462 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/mac"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
+)
+
+const tenant = "acme"
+
+var compareSecrets = cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() })
+
+// onEveryEngine runs a test on the data file, and on one that runs every function twice and loses sight of commits.
+func onEveryEngine(t *testing.T, test func(*testing.T, *Store)) {
+	t.Run("bolt", func(t *testing.T) { test(t, openStore(t, t.TempDir())) })
+	t.Run("hostile", func(t *testing.T) { test(t, hostileStore(t)) })
+}
+
+func openStore(t testing.TB, folder string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), Config{Path: filepath.Join(folder, "data.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func hostileStore(t testing.TB) *Store {
+	t.Helper()
+	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(t.Context(), kvtest.Hostile(engine), Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func newKeyset(t testing.TB, template *tinkpb.KeyTemplate) string {
+	t.Helper()
+	handle, err := keyset.NewHandle(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&text)); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+// update runs fn on an interaction and fails the test when that fails.
+func update(t testing.TB, s *Store, id string, fn func(*InteractionTxn)) {
+	t.Helper()
+	err := s.UpdateInteraction(t.Context(), tenant, id, func(tx *InteractionTxn) error {
+		fn(tx)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t testing.TB, s *Store, id string, fn func(*InteractionTxn) error) {
+	t.Helper()
+	if err := s.ViewInteraction(t.Context(), tenant, id, fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func useOf(a Account) AccountUse {
+	return AccountUse{AccountID: a.ID, Incarnation: a.Incarnation, Name: a.Name, URL: a.URL, Selection: Selected}
+}
+
+// canary is part of every text that must not be found in clear.
+const canary = "cAnArY"
+
+// populate writes one of everything.
+func populate(t testing.TB, s *Store) Account {
+	t.Helper()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 5, time.UTC)
+	account, err := s.CreateAccount(t.Context(), tenant, Account{
+		ID: "acme-eu", Name: "Name " + canary, URL: "https://" + canary + ".zendesk.com", DefaultRegion: "DE",
+		APIToken: &APIToken{Username: canary + "@example.com", Token: NewSecret(canary + "1")},
+		OAuthToken: &OAuthToken{
+			AccessToken: NewSecret(canary + "2"), ClientID: canary, Scopes: []string{"read"}, RequestedScopes: []string{"read", "write"},
+			IssueTime: at, ExpireTime: at.Add(time.Hour),
+			Renewal: &Renewal{Grant: "refresh_token", ClientSecret: NewSecret(canary + "3"), RefreshToken: NewSecret(canary + "4"), RefreshExpireTime: at},
+		},
+		Check: Check{Time: at, OK: true, Reason: canary},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	staged, err := s.StageRecords(t.Context(), tenant, "call-1", []json.RawMessage{json.RawMessage(`{"name":"` + canary + `"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := useOf(account)
+	update(t, s, "call-1", func(tx *InteractionTxn) {
+		tx.SetAccount(use)
+		tx.SetAttachedData(map[string]string{canary + " key": canary + "\x01<&>ü"})
+		tx.AddScreenPop(ScreenPop{ID: "pop-1", Account: use, Type: 1, RecordID: canary, URL: canary, CreateTime: at})
+		tx.PublishRecordset(Recordset{
+			Name: canary, Account: use, Query: canary, Columns: []string{canary}, ColumnsSet: []string{canary}, Total: 7, Position: 1,
+		}, staged)
+		tx.KeepReply("Search", "request-1", Reply{Fingerprint: []byte(canary), Body: []byte(canary)})
+	})
+	return account
+}
+
+// dump is all that populate wrote, as it reads.
+func dump(t testing.TB, s *Store) map[string]any {
+	t.Helper()
+	all := make(map[string]any)
+	keep := func(name string, value any, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = value
+	}
+	account, err := s.Account(t.Context(), tenant, "acme-eu")
+	keep("account", account, err)
+	view(t, s, "call-1", func(tx *InteractionTxn) error {
+		use, state := tx.Account()
+		all["use"], all["state"], all["times"] = use, state, []time.Time{tx.CreateTime(), tx.UpdateTime()}
+		all["pops"], all["names"] = tx.ScreenPops(), tx.RecordsetNames()
+		data, err := tx.AttachedData()
+		keep("data", data, err)
+		sets, err := tx.Recordsets()
+		keep("sets", sets, err)
+		record, err := tx.Record(canary, 1)
+		keep("record", string(record), err)
+		reply, found, err := tx.Reply("Search", "request-1")
+		keep("reply", reply, err)
+		all["found"] = found
+		return nil
+	})
+	all["instance"] = s.InstanceID()
+	return all
+}
+
+func TestReopenKeepsEverything(t *testing.T) {
+	folder := t.TempDir()
+	s, err := Open(t.Context(), Config{Path: filepath.Join(folder, "data.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	populate(t, s)
+	before := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Account(t.Context(), tenant, "acme-eu"); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed store: got %v, want ErrClosed", err)
+	}
+	if diff := cmp.Diff(before, dump(t, openStore(t, folder)), compareSecrets); diff != "" {
+		t.Errorf("after reopening (-before +after):\n%s", diff)
+	}
+	if before["data"].(map[string]string)[canary+" key"] != canary+"\x01<&>ü" {
+		t.Errorf("attached data is %q", before["data"])
+	}
+}
+
+func TestStoresAreTold(t *testing.T) {
+	a, b := openStore(t, t.TempDir()), openStore(t, t.TempDir())
+	if a.InstanceID() == "" || a.InstanceID() == b.InstanceID() {
+		t.Errorf("instance ids are %q and %q", a.InstanceID(), b.InstanceID())
+	}
+}
+
+// TestNothingInClear looks for what was written in every byte of the data file, and in the log.
+func TestNothingInClear(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "data.db")
+	var log bytes.Buffer
+	s, err := Open(t.Context(), Config{Path: path, Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := populate(t, s)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("secret", "token", account.APIToken.Token)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, content := range map[string][]byte{"data file": data, "log": log.Bytes()} {
+		if bytes.Contains(bytes.ToLower(content), []byte(strings.ToLower(canary))) {
+			t.Errorf("%s holds %q", what, canary)
+		}
+	}
+	if !bytes.Contains(data, []byte("call-1")) {
+		t.Error("data file does not even hold an id, so this test looked in the wrong place")
+	}
+	if lines := bytes.Count(log.Bytes(), []byte("key_file")); lines != 1 {
+		t.Errorf("the log tells of %d key files, want 1", lines)
+	}
+}
+
+// TestKeyTree compares the keys of one of everything with the drawing in key.go.
+func TestKeyTree(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	populate(t, s)
+	known := map[string]string{
+		tenant: "tenant", "acme-eu": "account id", "call-1": "interaction id", "Search": "rpc", "request-1": "request id",
+		kv.Number(1): "position",
+	}
+	hashed, random := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[A-Z2-7]{26}$`)
+	var got []string
+	err := s.engine.View(t.Context(), func(r kv.Reader) error {
+		entries, err := r.Scan(kv.Range{KeysOnly: true})
+		for _, entry := range entries {
+			segments, err := kv.Split(entry.Key)
+			if err != nil {
+				return err
+			}
+			for i, segment := range segments {
+				switch {
+				case known[segment] != "":
+					segments[i] = known[segment]
+				case hashed.MatchString(segment):
+					segments[i] = "hashed name"
+				case random.MatchString(segment):
+					segments[i] = "generation"
+				default:
+					segments[i] = `"` + segment + `"`
+				}
+			}
+			got = append(got, strings.Join(segments, " "))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("key.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, line := range regexp.MustCompile(`(?m)^//\t(.*?)  +\S`).FindAllSubmatch(source, -1) {
+		want = append(want, string(line[1]))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("keys (-drawn +stored):\n%s", diff)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	write := func(path, text string, mode os.FileMode) error {
+		return errors.Join(os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode))
+	}
+	good := newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())
+	signing := newKeyset(t, mac.HMACSHA256Tag256KeyTemplate())
+	tests := []struct {
+		name  string
+		fresh bool // there is no data file
+		spoil func(keyFile string) error
+		given string // keyset
+		want  error
+	}{
+		{name: "key missing", spoil: os.Remove, want: errKeyMissing},
+		{name: "another key", spoil: func(path string) error { return write(path, good, 0o600) }, want: errWrongKey},
+		{name: "another key given", given: good, want: errWrongKey},
+		{name: "empty key file", spoil: func(path string) error { return write(path, "", 0o600) }, want: errNotKeyset},
+		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: errNotKeyset},
+		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: errNotKeyset},
+		{name: "readable by everyone", spoil: func(path string) error { return os.Chmod(path, 0o604) }, want: errKeyExposed},
+		{name: "no keyset given", given: "{}", want: errNotKeyset},
+		{name: "fresh, empty key file", fresh: true, spoil: func(path string) error { return write(path, "", 0o600) }, want: errNotKeyset},
+		{name: "fresh, no keyset given", fresh: true, given: signing, want: errNotKeyset},
+		{name: "fresh, readable by everyone", fresh: true, spoil: func(path string) error { return write(path, good, 0o644) }, want: errKeyExposed},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			folder := t.TempDir()
+			c := Config{Path: filepath.Join(folder, "data.db"), Keyset: test.given}
+			if !test.fresh {
+				s, err := Open(t.Context(), Config{Path: c.Path})
+				if err != nil {
+					t.Fatal(err)
+				}
+				populate(t, s)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.spoil != nil {
+				if err := test.spoil(c.Path + ".key"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := files(t, folder)
+			s, err := Open(t.Context(), c)
+			if err == nil {
+				t.Fatal(errors.Join(errors.New("opened"), s.Close()))
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if diff := cmp.Diff(before, files(t, folder)); diff != "" {
+				t.Errorf("files were touched (-before +after):\n%s", diff)
+			}
+			if strings.Contains(err.Error(), "\n") || test.given == "" && !strings.Contains(err.Error(), c.Path+".key") {
+				t.Errorf("error is not one sentence that names the file: %v", err)
+			}
+		})
+	}
+}
+
+func files(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]string)
+	for _, entry := range entries {
+		content, err := os.ReadFile(filepath.Join(folder, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[entry.Name()] = string(content)
+	}
+	return all
+}
+
+func TestNewerFormatIsRefused(t *testing.T) {
+	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = engine.Update(t.Context(), func(tx kv.Txn) error {
+		tx.Put(formatKey, []byte("2"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), engine, Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}); !errors.Is(err, errFormat) {
+		t.Errorf("got %v, want errFormat", err)
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	folder := t.TempDir()
+	openStore(t, folder)
+	info, err := os.Stat(filepath.Join(folder, "data.db.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode is %v, want 0600", info.Mode())
+	}
+	if names := len(files(t, folder)); names != 2 {
+		t.Errorf("folder has %d files, want data file and key file", names)
+	}
+	// The faster of two processes wins.
+	text := files(t, folder)["data.db.key"]
+	if err := makeKeyFile(filepath.Join(folder, "data.db.key")); err != nil {
+		t.Fatal(err)
+	}
+	if files(t, folder)["data.db.key"] != text {
+		t.Error("a key file was replaced")
+	}
+}
+
+// TestValuesStayInPlace moves a sealed value to another key.
+func TestValuesStayInPlace(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	populate(t, s)
+	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
+		values, err := tx.Get(accountKey(tenant, "acme-eu"))
+		tx.Put(accountKey("other", "acme-eu"), values[0])
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Account(t.Context(), "other", "acme-eu"); !errors.Is(err, errSealed) {
+		t.Errorf("got %v, want errSealed", err)
+	}
+}
+
+func TestTenants(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	populate(t, s)
+	if _, err := s.Account(t.Context(), "other", "acme-eu"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("account of another tenant: got %v, want ErrNotFound", err)
+	}
+	err := s.ViewInteraction(t.Context(), "other", "call-1", func(tx *InteractionTxn) error {
+		if tx.Exists() {
+			t.Error("interaction of another tenant is there")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := func(*InteractionTxn) error { return nil }
+	for _, name := range []string{"", "!", "Acme", "a/b", strings.Repeat("a", 64)} {
+		_, stageErr := s.StageRecords(t.Context(), name, "call-1", nil)
+		for _, err := range []error{
+			stageErr, s.UpdateInteraction(t.Context(), name, "call-1", nothing), s.ViewInteraction(t.Context(), name, "call-1", nothing),
+		} {
+			if err == nil {
+				t.Errorf("tenant %q is allowed", name)
+			}
+		}
+	}
+}
+
+func TestContextEnds(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.CreateAccount(ctx, tenant, Account{ID: "a", Name: "A"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}

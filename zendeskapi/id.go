@@ -1,0 +1,44 @@
+package zendeskapi
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+)
+
+// id reads Zendesk's ids, whole numbers beyond what a float holds exactly, as their digits. null is the empty id.
+type id string
+
+// UnmarshalJSON takes a number or a string of digits.
+func (i *id) UnmarshalJSON(data []byte) error {
+	text := strings.Trim(string(data), `"`)
+	if text == "null" {
+		text = ""
+	} else if !isID(text) {
+		return errBadID
+	}
+	*i = id(text)
+	return nil
+}
+
+// isID tells whether a text is decimal digits, as Zendesk's ids are.
+func isID(text string) bool {
+	return text != "" && len(text) <= 20 && strings.Trim(text, "0123456789") == ""
+}
+
+// apiPath joins segments to a path of the API, each escaped.
+func apiPath(segments ...string) string {
+	escaped := make([]string, len(segments))
+	for i, segment := range segments {
+		escaped[i] = url.PathEscape(segment)
+	}
+	return "/api/v2/" + strings.Join(escaped, "/") + ".json"
+}
+
+// number writes an id, which isID, as a JSON number without leading zeros; the empty id as nothing.
+func number(id string) json.RawMessage {
+	if id == "" {
+		return nil
+	}
+	return json.RawMessage(strings.TrimLeft(id[:len(id)-1], "0") + id[len(id)-1:])
+}

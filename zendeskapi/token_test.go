@@ -1,0 +1,218 @@
+package zendeskapi
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRequestTokenGrants(t *testing.T) {
+	for name, tt := range map[string]struct {
+		grant  Grant
+		scopes []string
+		want   map[string]string
+	}{
+		"none given":         {want: map[string]string{"grant_type": "client_credentials"}},
+		"client credentials": {grant: ClientCredentialsGrant(), scopes: []string{"read", "write"}, want: map[string]string{"grant_type": "client_credentials", "scope": "read write"}},
+		"password":           {grant: PasswordGrant("a+b@c.d", NewSecret("p w&")), want: map[string]string{"grant_type": "password", "username": "a+b@c.d", "password": "p w&"}},
+		"code":               {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", Secret{}), want: map[string]string{"grant_type": "authorization_code", "code": "co", "redirect_uri": "https://x/cb", "refresh_token_expires_in": "5184000"}},
+		"code with PKCE":     {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", NewSecret("ver")), want: map[string]string{"grant_type": "authorization_code", "code": "co", "redirect_uri": "https://x/cb", "code_verifier": "ver", "refresh_token_expires_in": "5184000"}},
+		"refresh":            {grant: RefreshTokenGrant(NewSecret("old")), want: map[string]string{"grant_type": "refresh_token", "refresh_token": "old", "refresh_token_expires_in": "5184000"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Zendesk's tokens answers vary between 200 and 201.
+			zendesk := scripted(reply{status: 201, header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"new","token_type":"bearer","scope":"read","expires_in":86400}`})
+			client := newClient(t, zendesk)
+			client.credential = Credential{}
+			token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "cid", ClientSecret: NewSecret("cs"), Scopes: tt.scopes, Grant: tt.grant})
+			if err != nil || token.AccessToken.Reveal() != "new" || token.RefreshToken.Reveal() != "" {
+				t.Fatalf("token %q, %v", token.AccessToken.Reveal(), err)
+			}
+			if diff := cmp.Diff([]string{"read"}, token.Scopes); diff != "" {
+				t.Error(diff)
+			}
+			requests := zendesk.requests()
+			form, err := url.ParseQuery(requests[0].Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{}
+			for _, name := range slices.Collect(maps.Keys(form)) {
+				got[name] = form.Get(name)
+			}
+			tt.want["client_id"], tt.want["client_secret"], tt.want["expires_in"] = "cid", "cs", "86400"
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if len(requests) != 1 || requests[0].Method != http.MethodPost || requests[0].Path != "/oauth/tokens" || requests[0].Header.Get("Authorization") != "" ||
+				requests[0].Header.Get("User-Agent") != "zendeskblocks" || requests[0].Header.Get("Accept") != "application/json" {
+				t.Errorf("requests are %+v", requests)
+			}
+		})
+	}
+}
+
+func TestRequestTokenPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := bubbleClient(t, reply{header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"a2","refresh_token":"r2","expires_in":7200,"refresh_token_expires_in":5184000}`})
+		token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Scopes: []string{"read"}, Grant: RefreshTokenGrant(NewSecret("r1"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token.RefreshToken.Reveal() != "r2" || !token.ExpiresAt.Equal(time.Now().Add(2*time.Hour)) ||
+			!token.RefreshExpiresAt.Equal(time.Now().Add(60*24*time.Hour)) || !slices.Equal(token.Scopes, []string{"read"}) {
+			t.Errorf("token is %+v", token)
+		}
+	})
+}
+
+func TestRequestTokenDoesNotKeepTheDeadRefreshToken(t *testing.T) {
+	client := newClient(t, reply{header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"a2","expires_in":7200}`})
+	token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: RefreshTokenGrant(NewSecret("r1"))})
+	if err != nil || token.RefreshToken.Reveal() != "" {
+		t.Errorf("refresh token is %q, %v", token.RefreshToken.Reveal(), err)
+	}
+}
+
+func TestTokenExpiryFallbacks(t *testing.T) {
+	jwt := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x","exp":1800000000}`)) + ".sig"
+	for name, tt := range map[string]struct {
+		token   string
+		current http.Handler // nil: must not be asked, for a refresh token came along
+		want    func(now time.Time) time.Time
+	}{
+		"tokens/current":           {jwt, reply{body: `{"token":{"id":1,"expires_at":"2026-12-01T00:00:00Z"}}`}, func(time.Time) time.Time { return time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC) }},
+		"JWT":                      {jwt, reply{body: `{"token":{"id":1,"expires_at":null}}`}, func(time.Time) time.Time { return time.Unix(1800000000, 0) }},
+		"JWT, as current fails":    {jwt, reply{status: 404}, func(time.Time) time.Time { return time.Unix(1800000000, 0) }},
+		"30 minutes":               {"opaque", reply{status: 404}, func(now time.Time) time.Time { return now.Add(30 * time.Minute) }},
+		"30 minutes, JWT without":  {"a.e30.c", reply{status: 404}, func(now time.Time) time.Time { return now.Add(30 * time.Minute) }},
+		"30 minutes, JWT is none":  {"a.!.c", reply{status: 404}, func(now time.Time) time.Time { return now.Add(30 * time.Minute) }},
+		"JWT of a pair":            {jwt, nil, func(time.Time) time.Time { return time.Unix(1800000000, 0) }},
+		"30 minutes of a pair":     {"opaque", nil, func(now time.Time) time.Time { return now.Add(30 * time.Minute) }},
+		"30 minutes, as all hangs": {"opaque", hang, func(now time.Time) time.Time { return now.Add(30 * time.Minute) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				granted := reply{header: map[string]string{"Content-Type": "application/json"}, body: fmt.Sprintf(`{"access_token":%q}`, tt.token)}
+				if tt.current == nil {
+					granted.body = fmt.Sprintf(`{"access_token":%q,"refresh_token":"r"}`, tt.token)
+				}
+				zendesk := scripted(granted, tt.current)
+				client := bubbleClient(t, zendesk)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				start := time.Now()
+				token, err := client.RequestToken(ctx, TokenRequest{ClientID: "c", Scopes: []string{"read"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := tt.want(start); !token.ExpiresAt.Equal(want) {
+					t.Errorf("expires at %v, want %v", token.ExpiresAt, want)
+				}
+				if tt.current == nil {
+					if got := zendesk.requests(); len(got) != 1 {
+						t.Errorf("requests are %+v", got)
+					}
+					return
+				}
+				if since := time.Since(start); since > 6*time.Second {
+					t.Errorf("took %v", since)
+				}
+				asked := zendesk.requests()[1]
+				if asked.Path != "/api/v2/oauth/tokens/current.json" || asked.Header.Get("Authorization") != "Bearer "+tt.token {
+					t.Errorf("asked %+v", asked)
+				}
+			})
+		})
+	}
+}
+
+func TestRequestTokenFailures(t *testing.T) {
+	elsewhere := scripted(reply{body: `{"access_token":"stolen","expires_in":1}`})
+	other := httptest.NewServer(elsewhere)
+	defer other.Close()
+	asJSON := map[string]string{"Content-Type": "application/json", "X-Request-Id": "r-1"}
+	for name, tt := range map[string]struct {
+		answer  http.Handler
+		kind    Kind
+		status  int
+		code    string
+		unknown bool
+	}{
+		"invalid grant":         {reply{400, asJSON, `{"error":"invalid_grant","error_description":"The provided authorization grant is invalid"}`}, CredentialsRejected, 400, "invalid_grant", false},
+		"invalid client":        {reply{401, asJSON, `{"error":"invalid_client","error_description":"Client authentication failed"}`}, CredentialsRejected, 401, "invalid_client", false},
+		"invalid scope":         {reply{400, asJSON, `{"error":"invalid_scope"}`}, InvalidRequest, 400, "invalid_scope", false},
+		"error under 200":       {reply{200, asJSON, `{"error":"unsupported_grant_type"}`}, InvalidRequest, 200, "unsupported_grant_type", false},
+		"titled":                {reply{403, asJSON, `{"error":{"title":"Forbidden","message":"no"}}`}, AccessDenied, 403, "Forbidden", false},
+		"HTML":                  {reply{404, nil, "<html>"}, NotFound, 404, "", false},
+		"throttled":             {reply{429, map[string]string{"Retry-After": "9"}, "slow"}, RateLimited, 429, "", false},
+		"500":                   {reply{500, asJSON, `{}`}, Unavailable, 500, "", true},
+		"no token":              {reply{200, asJSON, `{}`}, BadResponse, 200, "", true},
+		"empty":                 {reply{200, asJSON, ``}, BadResponse, 200, "", true},
+		"broken":                {reply{200, asJSON, `{"access_token":"` + canary + `"`}, BadResponse, 200, "", true},
+		"of the wrong types":    {reply{200, asJSON, `{"access_token":["` + canary + `"]}`}, BadResponse, 200, "", true},
+		"text":                  {reply{200, map[string]string{"Content-Type": "text/plain"}, canary}, BadResponse, 200, "", true},
+		"cut":                   {cut, Unavailable, 0, "", true},
+		"cut within":            {cutWithin, BadResponse, 200, "", true},
+		"redirect, same method": {reply{307, map[string]string{"Location": other.URL}, ""}, BadResponse, 307, "", false},
+		"redirect":              {reply{302, map[string]string{"Location": "/oauth/tokens2"}, ""}, BadResponse, 302, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			zendesk := scripted(tt.answer)
+			client := newClient(t, zendesk)
+			_, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: NewSecret(canary), Grant: RefreshTokenGrant(NewSecret(canary))})
+			e := failed(t, err, tt.kind)
+			if e.StatusCode != tt.status || e.Code != tt.code || e.Unknown() != tt.unknown || e.Body() != "" || e.Attempts != 1 {
+				t.Errorf("error is %+v, unknown %t", *e, e.Unknown())
+			}
+			if strings.Contains(fmt.Sprintf("%+v %#v %s", err, err, e.Message()), canary) {
+				t.Errorf("error shows the secret: %+v", *e)
+			}
+			if len(zendesk.requests()) != 1 || len(elsewhere.requests()) != 0 {
+				t.Errorf("%d requests here, %d elsewhere", len(zendesk.requests()), len(elsewhere.requests()))
+			}
+		})
+	}
+	t.Run("out of time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client := bubbleClient(t, hang)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := client.RequestToken(ctx, TokenRequest{ClientID: "c"})
+			if e := failed(t, err, Timeout); !e.Unknown() {
+				t.Error("the outcome is taken for known")
+			}
+		})
+	})
+}
+
+func TestCurrentToken(t *testing.T) {
+	zendesk := scripted(
+		reply{body: `{"token":{"url":"u","id":223443,"user_id":46000000000001,"client_id":41,"token":"` + canary + `","scopes":["read","write"],"created_at":"2026-11-24T12:00:00Z","expires_at":"2026-11-25T12:00:00Z","used_at":null}}`},
+		reply{body: `{"token":null,"text":"` + canary + `"}`},
+	)
+	client := newClient(t, zendesk)
+	got, err := client.CurrentToken(t.Context())
+	want := TokenInfo{
+		ID: "223443", UserID: "46000000000001", ClientID: "41", Scopes: []string{"read", "write"},
+		CreatedAt: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), ExpiresAt: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC),
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	_, err = client.CurrentToken(t.Context())
+	if e := failed(t, err, BadResponse); e.Body() != "" {
+		t.Errorf("body is kept: %q", e.Body())
+	}
+}

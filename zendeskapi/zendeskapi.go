@@ -1,0 +1,72 @@
+// Package zendeskapi asks Zendesk's REST API on behalf of integration accounts. It hides HTTP, authentication, rate
+// limits, repetition, JSON and addresses.
+//
+// What a method returns without an error is what Zendesk said: an empty result means that Zendesk answered and there is
+// nothing. Everything else is an [*Error] whose Kind tells why. Reads are tried again while the context's deadline
+// allows; writes are sent once, and [Error.Unknown] tells whether one that failed may have taken effect. Credentials
+// go to the account's own origin only, and stand in no error and in no formatted value of this package.
+//
+// Every read can fail with the kinds Timeout, Canceled, RateLimited, CredentialsRejected, AccessDenied, InvalidRequest,
+// Unavailable and BadResponse; writes also with Conflict. The methods name what they add, or mean by one of these.
+//
+//	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{})
+//	...
+//	client, err := zendeskapi.New(zendeskapi.Config{
+//		Origin:     "https://acme.zendesk.com",
+//		Credential: zendeskapi.BearerCredential(zendeskapi.NewSecret(token)),
+//		Transport:  transport,
+//	})
+//	...
+//	found, err := client.Search(ctx, zendeskapi.SearchQuery{Query: "type:user phone:*5135557611", Max: 25})
+//	if failed, ok := errors.AsType[*zendeskapi.Error](err); ok && failed.Kind == zendeskapi.RateLimited {
+//		// ask again after failed.RetryAfter
+//	}
+package zendeskapi
+
+import (
+	"errors"
+	"net/http"
+)
+
+// Config says which account a Client asks, and as whom.
+type Config struct {
+	Origin     string     // required: what ParseOrigin returned for the account's URL
+	Credential Credential // without one only RequestToken can be called
+	Transport  *Transport // required; shared by all clients
+	UserAgent  string     // names the product to Zendesk; default "zendeskblocks"
+}
+
+// Client asks one account. It cannot change and is safe for concurrent use. It holds no connection of its own: making
+// one is cheap and needs no Close.
+type Client struct {
+	origin     string
+	credential Credential
+	transport  *Transport
+	http       *http.Client
+	userAgent  string
+}
+
+// New makes a client. It sends nothing. An origin that is not canonical, or that the transport's AllowHosts no longer
+// allow, is an [*Error] of Kind InvalidRequest that wraps the [*OriginError].
+func New(c Config) (*Client, error) {
+	if c.Transport == nil {
+		return nil, &Error{Op: "new_client", Kind: InvalidRequest, Err: errors.New("a transport is required")}
+	}
+	origin, err := c.Transport.allow.parseOrigin(c.Origin)
+	if err == nil && origin != c.Origin {
+		err = &OriginError{Rule: OriginMalformed}
+	}
+	if err != nil {
+		return nil, &Error{Op: "new_client", Kind: InvalidRequest, Detail: err.Error(), Err: err}
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "zendeskblocks"
+	}
+	return &Client{
+		origin:     origin,
+		credential: c.Credential,
+		transport:  c.Transport,
+		http:       c.Transport.client,
+		userAgent:  c.UserAgent,
+	}, nil
+}

@@ -1,0 +1,268 @@
+package zendesktest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// call is one request to the API, read and authenticated.
+type call struct {
+	*http.Request
+	query  url.Values
+	body   []byte
+	origin string
+	now    time.Time
+	caller caller
+}
+
+// access is what a route asks of its caller.
+type access struct {
+	// scope is what an OAuth token needs: one of the alternatives.
+	scope []string
+	// role is the least role.
+	role string
+	// bucket is the endpoint's own rate limit, if it has one.
+	bucket string
+	// anonymous lets callers without valid credentials in, as nobody.
+	anonymous bool
+}
+
+func reading(resource string) access {
+	return access{scope: []string{"read", resource + ":read"}, role: roleAgent}
+}
+
+func writing(resource string) access {
+	return access{scope: []string{"write", resource + ":write"}, role: roleAgent}
+}
+
+func (a access) in(bucket string) access {
+	a.bucket = bucket
+	return a
+}
+
+func (z *Zendesk) routes() {
+	z.api = http.NewServeMux()
+	route := func(pattern string, a access, serve func(*call) *reply) {
+		method, path, _ := strings.Cut(pattern, " ")
+		z.api.HandleFunc(method+" /api/v2/"+path, func(w http.ResponseWriter, r *http.Request) {
+			z.serve(w, r, a, serve)
+		})
+	}
+	// Search and audits know no scope of their own: they want the plain one.
+	plain := access{scope: []string{"read"}, role: roleAgent}
+	me := access{scope: []string{"read", "users:read"}, role: roleEndUser, anonymous: true}
+
+	route("GET search", plain.in(SearchBucket), z.search)
+	route("GET search/count", plain.in(SearchBucket), z.searchCount)
+	route("GET search/export", plain.in(SearchBucket), z.searchExport)
+
+	route("GET users", reading("users"), z.listUsers)
+	route("GET users/me", me, z.showMe)
+	route("GET users/search", reading("users"), z.searchUsers)
+	route("GET users/{id}", reading("users"), z.showUser)
+	route("GET users/{id}/identities", reading("users"), z.listIdentities)
+	route("POST users", writing("users"), z.createUser)
+	route("POST users/create_or_update", writing("users"), z.createOrUpdateUser)
+	route("PUT users/{id}", writing("users"), z.updateUser)
+
+	route("GET organizations", reading("organizations"), z.listOrganizations)
+	route("GET organizations/search", reading("organizations"), z.searchOrganizations)
+	route("GET organizations/{id}", reading("organizations"), z.showOrganization)
+	route("POST organizations", writing("organizations"), z.createOrganization)
+	route("POST organizations/create_or_update", writing("organizations"), z.createOrUpdateOrganization)
+	route("PUT organizations/{id}", writing("organizations"), z.updateOrganization)
+
+	route("GET groups", reading("groups"), z.listGroups)
+	route("GET groups/{id}", reading("groups"), z.showGroup)
+
+	route("GET ticket_fields", reading("ticket_fields").in(TicketFieldsBucket), z.listTicketFields)
+	route("GET ticket_fields/{id}", reading("ticket_fields"), z.showTicketField)
+
+	route("GET tickets", reading("tickets"), z.listTickets)
+	route("GET tickets/{id}", reading("tickets"), z.showTicket)
+	route("GET tickets/{id}/comments", reading("tickets"), z.listComments)
+	route("GET tickets/{id}/audits", plain, z.listAudits)
+	route("GET tickets/{id}/audits/{audit_id}", plain, z.showAudit)
+	route("GET users/{id}/tickets/requested", reading("tickets"), z.listRequestedTickets)
+	route("POST tickets", writing("tickets"), z.createTicket)
+	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket), z.updateTicket)
+
+	voice := access{scope: []string{"write"}, role: roleAgent}
+	route("POST channels/voice/agents/{agent_id}/users/{id}/display", voice, z.displayUser)
+	route("POST channels/voice/agents/{agent_id}/tickets/{id}/display", voice, z.displayTicket)
+	route("POST channels/voice/tickets", voice, z.createVoiceTicket)
+
+	route("GET oauth/tokens/current", access{role: roleEndUser}, z.showCurrentToken)
+	z.api.HandleFunc("POST /oauth/tokens", z.serveTokenRequest)
+	z.api.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { invalidEndpoint().write(w) })
+
+	z.sandbox = http.NewServeMux()
+	z.sandbox.HandleFunc("GET /_sandbox/requests", z.serveRequests)
+	z.sandbox.HandleFunc("GET /_sandbox/pops", z.servePops)
+	z.sandbox.HandleFunc("POST /_sandbox/faults", z.serveAddFault)
+	z.sandbox.HandleFunc("DELETE /_sandbox/faults", z.serveClearFaults)
+	z.sandbox.HandleFunc("POST /_sandbox/codes", z.serveIssueCode)
+	z.sandbox.HandleFunc("POST /_sandbox/tokens/expire", z.serveExpireTokens)
+	z.sandbox.HandleFunc("POST /_sandbox/tokens/revoke", z.serveRevokeTokens)
+	z.sandbox.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { invalidEndpoint().write(w) })
+}
+
+// ServeHTTP answers one request: a fault if one is set for it, else as the
+// account would. It cuts a connection by panicking with [http.ErrAbortHandler],
+// which servers of net/http expect.
+func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/_sandbox/") {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		z.sandbox.ServeHTTP(w, r)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		text(http.StatusRequestEntityTooLarge, "Request Entity Too Large").write(w)
+		return
+	case err != nil:
+		return // the client is gone, and nothing was asked
+	}
+	at := z.config.Clock().UTC()
+	fault, requestID := z.takeFault(r)
+
+	var sent recorder
+	act := func() {
+		asked := r.Clone(r.Context())
+		asked.URL.Path = strings.TrimSuffix(asked.URL.Path, ".json")
+		asked.URL.RawPath = strings.TrimSuffix(asked.URL.RawPath, ".json")
+		asked.Body = io.NopCloser(bytes.NewReader(body))
+		z.api.ServeHTTP(&sent, asked)
+	}
+	cut := func() {
+		z.record(r, 0, at)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to close a connection without a word
+	}
+	if fault != nil {
+		if fault.Drop == DropAfter {
+			act()
+		}
+		if !pause(r.Context(), fault.Delay) {
+			cut()
+		}
+		if fault.Drop != "" {
+			cut()
+		}
+		if fault.answers() {
+			fault.reply().write(&sent)
+		}
+	}
+	if sent.status == 0 {
+		act()
+	}
+	if sent.Header().Get("X-Rate-Limit") == "" { // a fault, or an unknown place
+		z.limitHeaders(sent.Header(), sent.status)
+	}
+	sent.Header().Set("X-Request-Id", requestID)
+	z.record(r, sent.status, at)
+	sent.send(w)
+}
+
+// serve authenticates and answers one request to the API.
+func (z *Zendesk) serve(w http.ResponseWriter, r *http.Request, a access, serve func(*call) *reply) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // it is in memory already: ServeHTTP read it
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	c := &call{Request: r, query: r.URL.Query(), body: body, origin: z.originOf(r), now: z.now()}
+	refused := z.limit(w.Header(), a.bucket, c.now)
+	if refused == nil {
+		refused = z.authenticate(c, a)
+	}
+	if refused != nil {
+		refused.write(w)
+		return
+	}
+	serve(c).write(w)
+}
+
+// originOf is the origin of all addresses in the answer to r.
+func (z *Zendesk) originOf(r *http.Request) string {
+	if z.origin != "" {
+		return z.origin
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// id reads an id of the path. The second result is the refusal.
+func (c *call) id(name string) (int64, *reply) {
+	id, err := strconv.ParseInt(c.PathValue(name), 10, 64)
+	if err != nil || id < 0 {
+		return 0, invalidAttribute(name, "Invalid parameter: "+name+" must be an integer")
+	}
+	return id, nil
+}
+
+// wrapped reads the object that the body wraps in key.
+func (c *call) wrapped(key string) (map[string]json.RawMessage, *reply) {
+	var body map[string]json.RawMessage
+	if err := json.Unmarshal(c.body, &body); err != nil {
+		return nil, titled(http.StatusBadRequest, "Invalid JSON", "The request body could not be parsed as a JSON object")
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body[key], &fields); err != nil || fields == nil {
+		return nil, titled(http.StatusBadRequest, "Missing required parameter",
+			fmt.Sprintf("Parameter %s is required", key))
+	}
+	return fields, nil
+}
+
+// recorder keeps an answer until it is decided whether it is sent.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header {
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	return r.header
+}
+
+func (r *recorder) WriteHeader(status int) { r.status = status }
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.body.Write(p)
+}
+
+func (r *recorder) send(w http.ResponseWriter) {
+	for key, values := range r.Header() {
+		w.Header()[key] = values
+	}
+	w.WriteHeader(r.status)
+	// A client that left has its answer in the state all the same.
+	_, _ = w.Write(r.body.Bytes())
+}
+
+func (r *reply) write(w http.ResponseWriter) {
+	for key, values := range r.header {
+		w.Header()[key] = values
+	}
+	w.WriteHeader(r.status)
+	_, _ = w.Write(r.body) //nolint:gosec // no page of a browser: JSON, or the body a test asked for
+}

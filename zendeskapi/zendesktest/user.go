@@ -1,0 +1,461 @@
+package zendesktest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// user is a person: an end user, an agent or an administrator.
+type user struct {
+	ID                   int64          `json:"id"`
+	URL                  string         `json:"url"`
+	Name                 string         `json:"name"`
+	Email                *string        `json:"email"`
+	CreatedAt            time.Time      `json:"created_at"`
+	UpdatedAt            time.Time      `json:"updated_at"`
+	TimeZone             string         `json:"time_zone"`
+	IANATimeZone         string         `json:"iana_time_zone"`
+	Phone                *string        `json:"phone"`
+	SharedPhoneNumber    *bool          `json:"shared_phone_number"`
+	Photo                *attachment    `json:"photo"`
+	LocaleID             int64          `json:"locale_id"`
+	Locale               string         `json:"locale"`
+	OrganizationID       *int64         `json:"organization_id"`
+	Role                 string         `json:"role"`
+	Verified             bool           `json:"verified"`
+	ExternalID           *string        `json:"external_id"`
+	Tags                 []string       `json:"tags"`
+	Alias                string         `json:"alias"`
+	Active               bool           `json:"active"`
+	Shared               bool           `json:"shared"`
+	SharedAgent          bool           `json:"shared_agent"`
+	LastLoginAt          *time.Time     `json:"last_login_at"`
+	TwoFactorAuthEnabled *bool          `json:"two_factor_auth_enabled"`
+	Signature            string         `json:"signature"`
+	Details              string         `json:"details"`
+	Notes                string         `json:"notes"`
+	RoleType             *int           `json:"role_type"`
+	CustomRoleID         *int64         `json:"custom_role_id"`
+	Moderator            bool           `json:"moderator"`
+	TicketRestriction    *string        `json:"ticket_restriction"`
+	OnlyPrivateComments  bool           `json:"only_private_comments"`
+	RestrictedAgent      bool           `json:"restricted_agent"`
+	Suspended            bool           `json:"suspended"`
+	ChatOnly             bool           `json:"chat_only"`
+	DefaultGroupID       *int64         `json:"default_group_id"`
+	ReportCSV            bool           `json:"report_csv"`
+	UserFields           map[string]any `json:"user_fields"`
+
+	identities []identity
+	password   string
+	noTalk     bool // an agent without the licence for screen pops
+}
+
+// attachment is a file, here always a photo.
+type attachment struct {
+	URL              string       `json:"url"`
+	ID               int64        `json:"id"`
+	FileName         string       `json:"file_name"`
+	ContentURL       string       `json:"content_url"`
+	MappedContentURL string       `json:"mapped_content_url"`
+	ContentType      string       `json:"content_type"`
+	Size             int64        `json:"size"`
+	Width            int          `json:"width"`
+	Height           int          `json:"height"`
+	Inline           bool         `json:"inline"`
+	Deleted          bool         `json:"deleted"`
+	Thumbnails       []attachment `json:"thumbnails,omitempty"`
+}
+
+// identity is one way a person is known: an e-mail address or a phone number.
+type identity struct {
+	URL                string    `json:"url"`
+	ID                 int64     `json:"id"`
+	UserID             int64     `json:"user_id"`
+	Type               string    `json:"type"`
+	Value              string    `json:"value"`
+	Verified           bool      `json:"verified"`
+	Primary            bool      `json:"primary"`
+	CreatedAt          time.Time `json:"created_at"`
+	UpdatedAt          time.Time `json:"updated_at"`
+	UndeliverableCount *int      `json:"undeliverable_count,omitempty"`
+	DeliverableState   *string   `json:"deliverable_state,omitempty"`
+}
+
+// userResult is a user among the results of a search.
+type userResult struct {
+	user
+	ResultType string `json:"result_type"`
+}
+
+// The time zone of the account, as Zendesk and as the tz database call it.
+const (
+	timeZone     = "Eastern Time (US & Canada)"
+	ianaTimeZone = "America/New_York"
+)
+
+// userFieldKeys are the custom fields of a person's profile.
+var userFieldKeys = []string{"crm_id", "plan", "vip"}
+
+// show fills in what depends on where the account is reached.
+func (u user) show(origin string) user {
+	u.URL = fmt.Sprintf("%s/api/v2/users/%d.json", origin, u.ID)
+	if u.Photo != nil {
+		photo := u.Photo.show(origin)
+		photo.Thumbnails = []attachment{u.Photo.Thumbnails[0].show(origin)}
+		u.Photo = &photo
+	}
+	return u
+}
+
+func (a attachment) show(origin string) attachment {
+	a.URL = fmt.Sprintf("%s/api/v2/attachments/%d.json", origin, a.ID)
+	a.ContentURL = fmt.Sprintf("%s/system/photos/%d/%s", origin, a.ID, a.FileName)
+	a.MappedContentURL = a.ContentURL
+	return a
+}
+
+func (u user) values(kind string) []string {
+	var values []string
+	for _, i := range u.identities {
+		if i.Type == kind {
+			values = append(values, i.Value)
+		}
+	}
+	return values
+}
+
+func (u user) emails() []string { return u.values("email") }
+
+// phones are all numbers of a person, the one on the profile first.
+func (u user) phones() []string {
+	numbers := u.values("phone_number")
+	if u.Phone != nil && !slices.Contains(numbers, *u.Phone) {
+		numbers = append([]string{*u.Phone}, numbers...)
+	}
+	return numbers
+}
+
+func (u user) index() *document {
+	numbers := phonesOf(u.phones()...)
+	text := append([]string{u.Name, u.Alias, u.Notes, u.Details, deref(u.ExternalID)}, u.emails()...)
+	text = append(text, u.Tags...)
+	text = append(text, numbers...)
+	d := &document{
+		kind: "user", id: u.ID, created: u.CreatedAt, updated: u.UpdatedAt,
+		properties: map[string]property{
+			"name":         textOf(u.Name),
+			"email":        exactly(u.emails()...),
+			"phone":        numbers,
+			"role":         exactly(u.Role),
+			"notes":        textOf(u.Notes),
+			"details":      textOf(u.Details),
+			"external_id":  exactly(deref(u.ExternalID)),
+			"tags":         exactly(u.Tags...),
+			"organization": referTo("organization", u.OrganizationID),
+			"group":        referTo("group", u.DefaultGroupID),
+			"suspended":    exactly(strconv.FormatBool(u.Suspended)),
+			"verified":     exactly(strconv.FormatBool(u.Verified)),
+		},
+	}
+	for key, value := range u.UserFields {
+		s := ""
+		if value != nil {
+			s = fmt.Sprint(value)
+		}
+		d.properties[key] = exactly(s)
+		text = append(text, s)
+	}
+	d.text = textOf(text...)
+	d.common()
+	return d
+}
+
+// common adds the properties that records of all kinds have.
+func (d *document) common() {
+	d.properties["id"] = exactly(strconv.FormatInt(d.id, 10))
+	d.properties["created"], d.properties["created_at"] = moment(d.created), moment(d.created)
+	d.properties["updated"], d.properties["updated_at"] = moment(d.updated), moment(d.updated)
+}
+
+func (z *Zendesk) putUser(u user, now time.Time) {
+	z.users.put(u.ID, u, u.UpdatedAt, now.Add(-z.config.IndexLag), u.index)
+}
+
+// userByEmail finds a person by any address, without regard to case.
+func (z *Zendesk) userByEmail(email string) (user, bool) {
+	for u := range z.users.all() {
+		if slices.ContainsFunc(u.emails(), func(e string) bool { return strings.EqualFold(e, email) }) {
+			return u, true
+		}
+	}
+	return user{}, false
+}
+
+func (z *Zendesk) userByExternalID(id string) (user, bool) {
+	for u := range z.users.all() {
+		if u.ExternalID != nil && strings.EqualFold(*u.ExternalID, id) {
+			return u, true
+		}
+	}
+	return user{}, false
+}
+
+// listUsers is GET /api/v2/users, optionally of given roles.
+func (z *Zendesk) listUsers(c *call) *reply {
+	roles := append(c.query["role"], c.query["role[]"]...)
+	var users []user
+	for u := range z.users.all() {
+		if len(roles) == 0 || slices.Contains(roles, u.Role) {
+			users = append(users, u)
+		}
+	}
+	return c.users(users)
+}
+
+func (c *call) users(users []user) *reply {
+	return list(c, "users", users, func(u user) int64 { return u.ID }, func(u user) any { return u.show(c.origin) })
+}
+
+// searchUsers is GET /api/v2/users/search: by query, or by external_id.
+func (z *Zendesk) searchUsers(c *call) *reply {
+	switch {
+	case c.query.Has("external_id"):
+		var users []user
+		if u, found := z.userByExternalID(c.query.Get("external_id")); found {
+			users = append(users, u)
+		}
+		return c.users(users)
+	case c.query.Has("query"):
+		return c.users(z.matching(c, c.query.Get("query")))
+	}
+	return titled(http.StatusBadRequest, "Missing required parameter", "Parameter query or external_id is required")
+}
+
+// showMe is GET /api/v2/users/me. Who sends no valid credentials is told, under
+// status 200, that they are nobody.
+func (z *Zendesk) showMe(c *call) *reply {
+	u := c.caller.user
+	switch {
+	case !c.caller.known():
+		nobody := user{
+			Name: "Anonymous user", Email: new("invalid@example.com"), Role: roleEndUser,
+			TimeZone: timeZone, IANATimeZone: ianaTimeZone, LocaleID: 1, Locale: "en-US",
+		}.inPublic(c.origin)
+		nobody["id"], nobody["created_at"], nobody["updated_at"] = nil, nil, nil
+		return answer(http.StatusOK, object{"user": nobody})
+	case u.Role == roleEndUser:
+		return answer(http.StatusOK, object{"user": u.inPublic(c.origin)})
+	}
+	return answer(http.StatusOK, object{"user": u.show(c.origin)})
+}
+
+// inPublic is what people who are no agents see of themselves.
+func (u user) inPublic(origin string) object {
+	u = u.show(origin)
+	return object{
+		"id": u.ID, "url": fmt.Sprintf("%s/api/v2/end_users/%d.json", origin, u.ID), "name": u.Name, "email": u.Email,
+		"created_at": u.CreatedAt, "updated_at": u.UpdatedAt, "time_zone": u.TimeZone, "iana_time_zone": u.IANATimeZone,
+		"phone": u.Phone, "shared_phone_number": u.SharedPhoneNumber, "photo": u.Photo,
+		"locale_id": u.LocaleID, "locale": u.Locale, "organization_id": u.OrganizationID, "role": u.Role,
+		"verified": u.Verified,
+	}
+}
+
+// user finds the person that the path names.
+func (z *Zendesk) user(c *call) (user, *reply) {
+	id, refused := c.id("id")
+	if refused != nil {
+		return user{}, refused
+	}
+	u, found := z.users.get(id)
+	if !found {
+		return user{}, recordNotFound()
+	}
+	return u, nil
+}
+
+// showUser is GET /api/v2/users/{id}.
+func (z *Zendesk) showUser(c *call) *reply {
+	u, refused := z.user(c)
+	if refused != nil {
+		return refused
+	}
+	return answer(http.StatusOK, object{"user": u.show(c.origin)})
+}
+
+// listIdentities is GET /api/v2/users/{id}/identities.
+func (z *Zendesk) listIdentities(c *call) *reply {
+	u, refused := z.user(c)
+	if refused != nil {
+		return refused
+	}
+	return list(c, "identities", u.identities, func(i identity) int64 { return i.ID }, func(i identity) any {
+		i.URL = fmt.Sprintf("%s/api/v2/users/%d/identities/%d.json", c.origin, u.ID, i.ID)
+		return i
+	})
+}
+
+// userRules read the fields of a person that a request may set.
+func (z *Zendesk) userRules(u *user, now time.Time) rules {
+	return rules{
+		"name":                  into(&u.Name),
+		"alias":                 into(&u.Alias),
+		"details":               into(&u.Details),
+		"notes":                 into(&u.Notes),
+		"signature":             into(&u.Signature),
+		"external_id":           into(&u.ExternalID),
+		"locale":                into(&u.Locale),
+		"locale_id":             into(&u.LocaleID),
+		"time_zone":             into(&u.TimeZone),
+		"suspended":             into(&u.Suspended),
+		"verified":              into(&u.Verified),
+		"moderator":             into(&u.Moderator),
+		"only_private_comments": into(&u.OnlyPrivateComments),
+		"ticket_restriction":    into(&u.TicketRestriction),
+		"default_group_id":      optionalID(&u.DefaultGroupID, z.groups.has),
+		"custom_role_id":        into(&u.CustomRoleID),
+		"tags":                  tagsInto(&u.Tags),
+		"user_fields":           fieldsInto(&u.UserFields),
+		"phone": func(raw json.RawMessage) bool {
+			if !into(&u.Phone)(raw) {
+				return false
+			}
+			u.SharedPhoneNumber = nil
+			if u.Phone != nil {
+				u.SharedPhoneNumber = new(false)
+				z.identify(u, "phone_number", *u.Phone, now)
+			}
+			return true
+		},
+		"email": func(raw json.RawMessage) bool {
+			var email string
+			if !into(&email)(raw) || !strings.Contains(email, "@") {
+				return false
+			}
+			email = strings.ToLower(email)
+			if u.Email == nil {
+				u.Email = &email // on update Zendesk adds a second address
+			}
+			z.identify(u, "email", email, now)
+			return true
+		},
+		"role": func(raw json.RawMessage) bool {
+			var role string
+			if !into(&role)(raw) || !slices.Contains([]string{roleEndUser, roleAgent, roleAdmin}, role) {
+				return false
+			}
+			u.Role = role
+			return true
+		},
+		"organization_id": optionalID(&u.OrganizationID, z.organizations.has),
+	}
+}
+
+// identify adds an identity to a person who has none of that value yet.
+func (z *Zendesk) identify(u *user, kind, value string, now time.Time) {
+	if slices.ContainsFunc(u.identities, func(i identity) bool { return i.Type == kind && i.Value == value }) {
+		return
+	}
+	added := identity{
+		ID: z.newID(), UserID: u.ID, Type: kind, Value: value, Verified: u.Verified,
+		Primary:   !slices.ContainsFunc(u.identities, func(i identity) bool { return i.Type == kind }),
+		CreatedAt: now, UpdatedAt: now,
+	}
+	if kind == "email" {
+		added.UndeliverableCount, added.DeliverableState = new(0), new("deliverable")
+	}
+	u.identities = append(slices.Clip(u.identities), added)
+}
+
+func (z *Zendesk) newUser(now time.Time) user {
+	fields := map[string]any{}
+	for _, key := range userFieldKeys {
+		fields[key] = nil
+	}
+	return user{
+		ID: z.newID(), CreatedAt: now, UpdatedAt: now, Role: roleEndUser, Active: true,
+		TimeZone: timeZone, IANATimeZone: ianaTimeZone,
+		LocaleID: 1, Locale: "en-US", Tags: []string{}, TicketRestriction: new("requested"),
+		UserFields: fields,
+	}
+}
+
+// saveUser applies a request to a person, new or known.
+func (z *Zendesk) saveUser(c *call, u user, fields map[string]json.RawMessage, status int) *reply {
+	dropped, wrong := z.userRules(&u, c.now).apply("user", fields)
+	if wrong != "" {
+		return recordInvalid(wrong, strings.ToUpper(wrong[:1])+wrong[1:]+": is invalid", "InvalidValue")
+	}
+	if strings.TrimSpace(u.Name) == "" {
+		return recordInvalid("name", "Name: cannot be blank", "BlankValue")
+	}
+	for _, email := range u.emails() {
+		if other, found := z.userByEmail(email); found && other.ID != u.ID {
+			return recordInvalid("email", fmt.Sprintf("Email: %s is already being used by another user", email), "DuplicateValue")
+		}
+	}
+	u.UpdatedAt = c.now
+	z.putUser(u, c.now)
+	r := answer(status, object{"user": u.show(c.origin)})
+	warn(r, dropped)
+	if status == http.StatusCreated {
+		r.header.Set("Location", u.show(c.origin).URL)
+	}
+	return r
+}
+
+// createUser is POST /api/v2/users.
+func (z *Zendesk) createUser(c *call) *reply {
+	fields, refused := c.wrapped("user")
+	if refused != nil {
+		return refused
+	}
+	return z.saveUser(c, z.newUser(c.now), fields, http.StatusCreated)
+}
+
+// createOrUpdateUser is POST /api/v2/users/create_or_update: a person of that
+// external id or e-mail address is updated, else there is a new one.
+func (z *Zendesk) createOrUpdateUser(c *call) *reply {
+	fields, refused := c.wrapped("user")
+	if refused != nil {
+		return refused
+	}
+	var externalID, email string
+	if into(&externalID)(fields["external_id"]) && externalID != "" {
+		if u, found := z.userByExternalID(externalID); found {
+			return z.saveUser(c, u, fields, http.StatusOK)
+		}
+	}
+	if into(&email)(fields["email"]) && email != "" {
+		if u, found := z.userByEmail(email); found {
+			return z.saveUser(c, u, fields, http.StatusOK)
+		}
+	}
+	return z.saveUser(c, z.newUser(c.now), fields, http.StatusCreated)
+}
+
+// updateUser is PUT /api/v2/users/{id}.
+func (z *Zendesk) updateUser(c *call) *reply {
+	u, refused := z.user(c)
+	if refused != nil {
+		return refused
+	}
+	fields, refused := c.wrapped("user")
+	if refused != nil {
+		return refused
+	}
+	return z.saveUser(c, u, fields, http.StatusOK)
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

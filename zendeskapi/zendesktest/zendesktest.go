@@ -1,0 +1,183 @@
+// Package zendesktest is a stateful fake of Zendesk's REST API. It hides how
+// Zendesk behaves: authentication and tokens, the search language, tickets and
+// their audits, screen pops, limits, error bodies. It is the sandbox of the
+// command line and the test double of every test.
+//
+// It guarantees what Zendesk's published reference says, down to the fields of
+// each resource, as raw JSON over real HTTP; it shares no type with any
+// client, so that a wrong field name cannot agree with itself. Two instances
+// with the same Config and clock give byte-identical answers to the same
+// requests. All methods are safe for concurrent use; the state lives in memory.
+//
+// What a request does wrong is answered as Zendesk would; Go errors come from
+// [Zendesk.Start], [Zendesk.Close] and [Zendesk.IssueCode] alone and are not
+// meant to be told apart.
+//
+//	z := zendesktest.New(zendesktest.Config{})
+//	if err := z.Start("127.0.0.1:0"); err != nil {
+//		return err
+//	}
+//	defer z.Close()
+//	z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/search", Status: 503, Times: 1})
+//	// … talk to z.Origin() as zendesktest.Admin …
+package zendesktest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config says how a [Zendesk] deviates from an ordinary account. The zero
+// value is an ordinary account.
+type Config struct {
+	// Clock gives the time. Default [time.Now].
+	Clock func() time.Time
+	// Origin is the scheme and host of all addresses in answers
+	// ("https://acme.zendesk.com"). Default: that of [Zendesk.Start], else the
+	// one each request was sent to.
+	Origin string
+	// IndexLag is how long search goes on seeing the state before a change, or
+	// nothing of what was created. Reading by id is never late. Default 0.
+	IndexLag time.Duration
+	// TokenLife is the life of every access token, whatever expires_in asks
+	// for. Default: as asked, else 30 minutes.
+	TokenLife time.Duration
+	// PasswordGrant allows the password grant, which Zendesk removed in 2025.
+	PasswordGrant bool
+	// NoScreenPop takes the display endpoints away, as on an account without
+	// the Talk Partner Edition: 404 InvalidEndpoint.
+	NoScreenPop bool
+	// RateLimit is the number of requests per minute of the whole account.
+	// Default 10,000,000: the headers are there, the limit is not met.
+	RateLimit int
+	// EndpointLimits are requests per minute by bucket ([SearchBucket],
+	// [TicketFieldsBucket], [TicketUpdateBucket]). Default RateLimit each.
+	EndpointLimits map[string]int
+	// TicketUpdateLimit is the number of updates of one ticket by one user in
+	// 10 minutes. Default 30, Zendesk's own.
+	TicketUpdateLimit int
+}
+
+// maxBody is the largest request body that is read, in bytes.
+const maxBody = 8 << 20
+
+// Zendesk is one fake Zendesk account. Make it with [New].
+type Zendesk struct {
+	config  Config
+	api     *http.ServeMux
+	sandbox *http.ServeMux
+	server  *http.Server
+	served  chan struct{}
+	origin  string
+
+	mu sync.Mutex
+	state
+}
+
+// state is everything that changes, guarded by Zendesk.mu.
+type state struct {
+	users         table[user]
+	organizations table[organization]
+	groups        table[group]
+	tickets       table[ticket]
+	fields        []*ticketField
+	audits        map[int64][]audit // by ticket, oldest first
+	lastID        int64
+	randoms       uint64
+
+	apiTokens map[string]*apiToken
+	clients   map[string]oauthClient
+	tokens    []*oauthToken
+	codes     map[string]oauthCode
+
+	windows     map[string]*window
+	updates     map[updateKey][]time.Time
+	idempotency map[string]idempotent
+
+	faults   []Fault
+	requests []Request
+	pops     []Pop
+}
+
+// New returns an account with the seeded people, organizations, tickets and
+// fields. It serves through [Zendesk.Start], or as an [http.Handler].
+func New(config Config) *Zendesk {
+	if config.Clock == nil {
+		config.Clock = time.Now
+	}
+	if config.RateLimit == 0 {
+		config.RateLimit = 10_000_000
+	}
+	if config.TicketUpdateLimit == 0 {
+		config.TicketUpdateLimit = 30
+	}
+	z := &Zendesk{config: config, origin: strings.TrimSuffix(config.Origin, "/")}
+	z.state = state{
+		users:         newTable[user](),
+		organizations: newTable[organization](),
+		groups:        newTable[group](),
+		tickets:       newTable[ticket](),
+		audits:        map[int64][]audit{},
+		apiTokens:     map[string]*apiToken{},
+		clients:       map[string]oauthClient{},
+		codes:         map[string]oauthCode{},
+		windows:       map[string]*window{},
+		updates:       map[updateKey][]time.Time{},
+		idempotency:   map[string]idempotent{},
+	}
+	z.routes()
+	z.seed()
+	return z
+}
+
+// Start serves the account over HTTP on address ("127.0.0.1:0" picks a free
+// port) until [Zendesk.Close]. Call it once, before [Zendesk.Origin].
+func (z *Zendesk) Start(address string) error {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return fmt.Errorf("zendesktest: %w", err)
+	}
+	if z.origin == "" {
+		z.origin = "http://" + listener.Addr().String()
+	}
+	z.server = &http.Server{Handler: z, ReadHeaderTimeout: 10 * time.Second}
+	z.served = make(chan struct{})
+	go func() {
+		defer close(z.served)
+		// Serve always ends with an error; Close is the only way it ends here.
+		_ = z.server.Serve(listener)
+	}()
+	return nil
+}
+
+// Close stops serving and cuts open connections. Without Start it does nothing.
+func (z *Zendesk) Close() error {
+	if z.server == nil {
+		return nil
+	}
+	err := z.server.Close()
+	<-z.served
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("zendesktest: %w", err)
+	}
+	return nil
+}
+
+// Origin is the scheme and host that the account is reached at, without a
+// trailing slash; empty before Start when Config names none.
+func (z *Zendesk) Origin() string { return z.origin }
+
+// now is Zendesk's idea of the time: whole seconds, UTC.
+func (z *Zendesk) now() time.Time { return z.config.Clock().UTC().Truncate(time.Second) }
+
+// newID gives the next id, for whatever resource.
+func (z *Zendesk) newID() int64 {
+	z.lastID += 20
+	return z.lastID
+}

@@ -1,0 +1,120 @@
+package variables
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Place is where an expanded text lands. It decides what values may hold.
+type Place int
+
+const (
+	// Text takes values literally. A variable that nobody set is empty.
+	Text Place = iota
+	// SearchString is Zendesk's search language. Each variable must be set and have a letter or digit. A value keeps
+	// neither double quotes of any script, backslashes, control and format characters, *, < and > nor a leading -; its
+	// white space is collapsed. A term with a value that holds white space or a colon, or that reads OR, AND or NOT, is
+	// quoted as a whole. See https://support.zendesk.com/hc/en-us/articles/4408886879258.
+	SearchString
+	// ID is the id of something in Zendesk. Each variable must be set and have a letter or digit, and the expanded text,
+	// without white space around it, must be 1 to 19 ASCII digits: Expand checks that, also for a text without variables.
+	ID
+)
+
+// UndefinedError says that nobody set a variable that the place needs.
+type UndefinedError struct{ Name string }
+
+func (e *UndefinedError) Error() string { return fmt.Sprintf("variable %q is not set", e.Name) }
+
+// EmptyError says that a variable is set, but that no letter or digit is left of its value where the place needs one.
+// A withheld number is the usual cause.
+type EmptyError struct{ Name string }
+
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("variable %q has a value without a letter or digit", e.Name)
+}
+
+// CharacterError says that a variable's value has a character that cannot stand where it is in a search string: after <
+// or >, or in the name of a keyword.
+type CharacterError struct{ Name string }
+
+func (e *CharacterError) Error() string {
+	return fmt.Sprintf("variable %q has a character that its place in the search string does not allow", e.Name)
+}
+
+var (
+	// ErrNotID says that an expanded id is not 1 to 19 digits.
+	ErrNotID = errors.New("id is not 1 to 19 digits")
+	// ErrTooLong says that the expanded text would have more than MaxExpandedBytes.
+	ErrTooLong = fmt.Errorf("text has more than %d bytes after its variables were replaced", MaxExpandedBytes)
+)
+
+const maxIDDigits = 19 // of an int64
+
+// Expand replaces the variables by their values, which lookup finds; it is called at most once for each different
+// reference, in the order of the text. Region is the ISO 3166 region of numbers without a country code, for the
+// parameter phone; it may be empty.
+//
+// The errors are those that the package comment names; the first in the order of the text is returned.
+func (t *Template) Expand(place Place, lookup func(name string) (value string, ok bool), region string) (string, error) {
+	values := make([]value, len(t.references))
+	for i, r := range t.references {
+		found, ok := lookup(r.name)
+		if !ok && place != Text {
+			return "", &UndefinedError{Name: r.name}
+		}
+		v := transform(r, found, region)
+		if place == SearchString && r.parameter != raw {
+			v.text = cleanSearchValue(v.text)
+		}
+		if place != Text && !strings.ContainsFunc(v.text, isLetterOrDigit) {
+			return "", &EmptyError{Name: r.name}
+		}
+		values[i] = v
+	}
+	switch place {
+	case Text:
+		return t.join(values)
+	case SearchString:
+		return t.searchString(values)
+	case ID:
+		id, err := t.join(values)
+		if err != nil {
+			return "", err
+		}
+		id = strings.TrimSpace(id)
+		if id == "" || len(id) > maxIDDigits || strings.ContainsFunc(id, func(r rune) bool { return r < '0' || r > '9' }) {
+			return "", ErrNotID
+		}
+		return id, nil
+	}
+	return "", fmt.Errorf("place %d is unknown", place)
+}
+
+// join puts text and values together as they are.
+func (t *Template) join(values []value) (string, error) {
+	var out strings.Builder
+	star := false // what was written last ends with a star
+	for _, p := range t.pieces {
+		text := p.text
+		if p.reference >= 0 {
+			v := values[p.reference]
+			text = v.text
+			if v.wildcard && !star {
+				text = "*" + text
+			}
+		}
+		if out.Len()+len(text) > MaxExpandedBytes {
+			return "", ErrTooLong
+		}
+		out.WriteString(text)
+		if text != "" {
+			star = strings.HasSuffix(text, "*")
+		}
+	}
+	return out.String(), nil
+}
+
+func isLetterOrDigit(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }

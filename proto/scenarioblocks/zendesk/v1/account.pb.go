@@ -30,9 +30,10 @@ const (
 	AccountWarningCode_ACCOUNT_WARNING_CODE_UNSPECIFIED AccountWarningCode = 0
 	// The account relies on an API token, and Zendesk retires API tokens at the given time.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_API_TOKEN_RETIREMENT AccountWarningCode = 1
-	// The OAuth token expires at the given time and nothing is stored to renew it with.
+	// The OAuth token expires at the given time, and nothing is stored to renew it with, or it has not been renewed
+	// although its end is near.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_TOKEN_EXPIRING AccountWarningCode = 2
-	// The credential in force was refused, or has expired, at the given time.
+	// There is no credential, or the one in force was refused, or has expired, at the given time.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_NEEDS_AUTHORIZATION AccountWarningCode = 3
 	// Zendesk granted fewer scopes than were asked for.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_SCOPES_MISSING AccountWarningCode = 4

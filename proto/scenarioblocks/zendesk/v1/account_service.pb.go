@@ -35,7 +35,7 @@ const (
 	CheckOutcome_CHECK_OUTCOME_WARNING CheckOutcome = 2
 	// It does not work.
 	CheckOutcome_CHECK_OUTCOME_FAILED CheckOutcome = 3
-	// Not asked: an earlier check failed, or Zendesk throttles.
+	// Not asked, or not told: an earlier check failed, Zendesk throttles, or no time was left.
 	CheckOutcome_CHECK_OUTCOME_SKIPPED CheckOutcome = 4
 )
 
@@ -393,8 +393,10 @@ type UpdateAccountRequest struct {
 	// Required: account_id. Its etag, if given, is a precondition. Its url may be left out or repeated, not changed.
 	Account *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// Which fields to change: name, default_account, api_token, api_token.username, api_token.token, oauth_token,
-	// oauth_token.access_token, default_region. A field named here and left empty is cleared where that makes sense
-	// (api_token, oauth_token, default_region) and refused elsewhere. Unset: every populated field (AIP-134).
+	// oauth_token.access_token, default_region. Unset: every populated field (AIP-134). A field named here and left empty is
+	// cleared where that makes sense (api_token, oauth_token, default_region) and refused elsewhere; a credential sent back
+	// as it was returned, without its secret, keeps the stored secret. url may be named if it is repeated; account_id, etag
+	// and output-only fields may be named and are ignored. No path, `*`, unknown paths and more than 100 are refused.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -593,7 +595,7 @@ type RequestTokenRequest struct {
 	// Input only. The OAuth client's secret; required except for authorization_code with a code_verifier (a public
 	// client). At most 1,024 printable ASCII characters.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// What to ask for, such as `read`, `write`, `tickets:read`; empty: `read write`. At most 50.
+	// What to ask for, such as `read`, `write`, `tickets:read`; empty: `read write`. At most 50 of 128 characters.
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// How to ask; none: client_credentials.
 	//
@@ -729,7 +731,7 @@ type PasswordGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. The user's e-mail address.
 	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
-	// Required, input only. Used once and never stored.
+	// Required, input only. At most 1,024 characters. Used once and never stored.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -819,9 +821,9 @@ func (*ClientCredentialsGrant) Descriptor() ([]byte, []int) {
 // An authorization code (RFC 6749, 4.1), with PKCE (RFC 7636) where the client uses it.
 type AuthorizationCodeGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required, input only. The code.
+	// Required, input only. The code; at most 4,096 characters.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// Required. The redirect URI, exactly as it was when the code was asked for.
+	// Required. The redirect URI, exactly as it was when the code was asked for; at most 2,048 characters.
 	RedirectUri string `protobuf:"bytes,2,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`
 	// Input only. The PKCE verifier, 43 to 128 characters; empty when the code was asked for without PKCE.
 	CodeVerifier  string `protobuf:"bytes,3,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
@@ -975,7 +977,8 @@ func (x *TestConnectionRequest) GetAccountId() string {
 // Response of AccountService.TestConnection.
 type TestConnectionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The worst of the checks' outcomes: FAILED before WARNING before OK. SKIPPED when Zendesk throttled the first check.
+	// The worst of the checks' outcomes: FAILED before WARNING before OK. At least WARNING when throttling or the deadline
+	// cut the test short; SKIPPED when they cut the first check.
 	Outcome CheckOutcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.CheckOutcome" json:"outcome,omitempty"`
 	// Who the credential acts as; unset when Zendesk did not say.
 	User *ConnectionUser `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`

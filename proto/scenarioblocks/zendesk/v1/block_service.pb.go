@@ -665,7 +665,8 @@ type ScreenPopRequest struct {
 	// Identifies this execution of the block; see SelectAccountRequest.request_id.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Required. What to show. Ids are text settings of at most 4 KiB that must be decimal digits once their variables are
-	// replaced; in each of them `$(RS)` alone, RS being a recordset of the interaction, means that recordset.
+	// replaced; in each of them `$(RS)` alone means the interaction's recordset of
+	// that name, unless the request has a variable of it.
 	//
 	// Types that are valid to be assigned to Target:
 	//

@@ -1,0 +1,28 @@
+// Command zendeskblocks runs the Zendesk blocks of contact-centre scenarios as a gRPC service. It hides flags,
+// environment variables, signals and the life of the process.
+//
+//	zendeskblocks serve      serve the API
+//	zendeskblocks sandbox    serve a fake Zendesk to try things on
+//	zendeskblocks demo       play a scenario from beginning to end
+//	zendeskblocks version    print the version
+//
+// It exits 0 when it did what it was asked, a drain included, and 1 otherwise, with the reason on standard error.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "zendeskblocks:", err)
+		os.Exit(1)
+	}
+}

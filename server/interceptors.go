@@ -1,0 +1,129 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"google.golang.org/grpc"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+)
+
+// defaultTenant is whose data a caller sees when the service has no authentication.
+const defaultTenant = "default"
+
+// ours tells the methods of this API from those of the standard services beside it.
+func ours(fullMethod string) bool {
+	return strings.HasPrefix(fullMethod, "/scenarioblocks.zendesk.")
+}
+
+// unaryInterceptors is the chain of every unary call, outermost first.
+func unaryInterceptors(log *slog.Logger, timeouts Timeouts) []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{
+		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
+		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(logTo(log), logOptions...), logged),
+		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
+		unaryErrors,
+		// Recovery stands outside all code of ours that reads a request.
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		// Authentication comes before the request is looked at.
+		unaryTenant,
+		// The deadline is the innermost: what the others do must not eat into it.
+		timeouts.unary,
+	}
+}
+
+// streamInterceptors is the chain of every stream. Streams have no deadline of ours.
+func streamInterceptors(log *slog.Logger) []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{
+		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
+		streamErrors,
+		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+	}
+}
+
+// logged leaves health checks out of the log: they come every few seconds and say nothing.
+var logged = selector.MatchFunc(func(_ context.Context, call interceptors.CallMeta) bool {
+	return call.Service != "grpc.health.v1.Health"
+})
+
+// logOptions: one line per call, when it ends, without payloads.
+var logOptions = []logging.Option{
+	logging.WithLogOnEvents(logging.FinishCall),
+	logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
+}
+
+func logTo(log *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
+		log.Log(ctx, slog.Level(level), msg, fields...) //nolint:sloglint // the library's message is a constant
+	})
+}
+
+type tenantKey struct{}
+
+// unaryTenant says whose call it is.
+func unaryTenant(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(context.WithValue(ctx, tenantKey{}, defaultTenant), req)
+}
+
+// tenantOf returns the tenant of the call that ctx belongs to.
+func tenantOf(ctx context.Context) string {
+	tenant, _ := ctx.Value(tenantKey{}).(string)
+	return tenant
+}
+
+// Timeouts says how long calls may take. A zero field means its default.
+type Timeouts struct {
+	Block    time.Duration // of a block whose caller sets no deadline; default 3 s
+	BlockCap time.Duration // of a block at most, whatever its caller sets; default 8 s
+	Zendesk  time.Duration // of TestConnection and RequestToken, default and cap; default 15 s
+	Other    time.Duration // of all other calls whose caller sets no deadline; default 3 s
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	orDefault := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	orDefault(&t.Block, 3*time.Second)
+	orDefault(&t.BlockCap, 8*time.Second)
+	orDefault(&t.Zendesk, 15*time.Second)
+	orDefault(&t.Other, 3*time.Second)
+	return t
+}
+
+// of returns how long a call of the method has when its caller sets no deadline, and at most; 0 is no limit.
+func (t Timeouts) of(fullMethod string) (timeout, limit time.Duration) {
+	switch fullMethod {
+	case zendeskv1.AccountService_TestConnection_FullMethodName, zendeskv1.AccountService_RequestToken_FullMethodName:
+		return t.Zendesk, t.Zendesk
+	}
+	if strings.HasPrefix(fullMethod, "/"+zendeskv1.BlockService_ServiceDesc.ServiceName+"/") {
+		return t.Block, t.BlockCap
+	}
+	return t.Other, 0
+}
+
+func (t Timeouts) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	timeout, limit := t.of(info.FullMethod)
+	if _, ok := ctx.Deadline(); ok {
+		timeout = limit
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	resp, err := handler(ctx, req)
+	if err != nil && !foreign(info.FullMethod, err) {
+		return nil, ended(ctx, err) // outside of here a deadline of ours is not known
+	}
+	return resp, err
+}

@@ -1,0 +1,422 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// chained is a server of blocks with the production interceptors, whose handler a test gives.
+type chained struct {
+	zendeskv1.UnimplementedBlockServiceServer
+	handle func(context.Context) error
+
+	log  *textBuffer
+	conn *grpc.ClientConn
+}
+
+func (c *chained) Search(ctx context.Context, _ *zendeskv1.SearchRequest) (*zendeskv1.SearchResponse, error) {
+	return &zendeskv1.SearchResponse{}, c.handle(ctx)
+}
+
+// streamDesc has a stream among the methods of this API.
+var streamDesc = grpc.ServiceDesc{
+	ServiceName: "scenarioblocks.zendesk.v1.Streams",
+	HandlerType: (*any)(nil),
+	Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+		return srv.(*chained).handle(stream.Context())
+	}}},
+}
+
+func newChained(t *testing.T, timeouts Timeouts) *chained {
+	t.Helper()
+	c := &chained{log: &textBuffer{}}
+	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	server := grpc.NewServer(
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, timeouts.withDefaults())...),
+		grpc.ChainStreamInterceptor(streamInterceptors(log)...),
+		grpc.WaitForHandlers(true),
+	)
+	zendeskv1.RegisterBlockServiceServer(server, c)
+	server.RegisterService(&streamDesc, c)
+	listener := bufconn.Listen(1 << 16)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	var err error
+	c.conn, err = grpc.NewClient("passthrough:///test",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, c.conn.Close())
+		server.Stop()
+		must(t, <-served)
+	})
+	return c
+}
+
+func (c *chained) unary(ctx context.Context) error {
+	_, err := zendeskv1.NewBlockServiceClient(c.conn).Search(ctx, &zendeskv1.SearchRequest{})
+	return err
+}
+
+func (c *chained) stream(ctx context.Context) error {
+	stream, err := c.conn.NewStream(ctx, &streamDesc.Streams[0], "/"+streamDesc.ServiceName+"/Watch")
+	if err == nil {
+		err = stream.CloseSend()
+	}
+	if err == nil {
+		err = stream.RecvMsg(&zendeskv1.SearchResponse{})
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// lines returns what was logged.
+func (b *textBuffer) lines(t testing.TB) []map[string]any {
+	t.Helper()
+	var lines []map[string]any
+	for text := range strings.Lines(b.String()) {
+		var line map[string]any
+		must(t, json.Unmarshal([]byte(text), &line))
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// finishes returns the log lines about calls.
+func (b *textBuffer) finishes(t testing.TB) []map[string]any {
+	t.Helper()
+	var calls []map[string]any
+	for _, line := range b.lines(t) {
+		if line["grpc.method"] != nil {
+			calls = append(calls, line)
+		}
+	}
+	return calls
+}
+
+// roleOf recognises an interceptor.
+func roleOf(interceptor any) string {
+	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
+	for _, known := range []struct{ part, role string }{
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"unaryTenant", "tenant"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+	} {
+		if strings.Contains(name, known.part) {
+			return known.role
+		}
+	}
+	return name
+}
+
+func TestInterceptorOrder(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	var unary, stream []string
+	for _, interceptor := range unaryInterceptors(log, Timeouts{}) {
+		unary = append(unary, roleOf(interceptor))
+	}
+	for _, interceptor := range streamInterceptors(log) {
+		stream = append(stream, roleOf(interceptor))
+	}
+	mustEqual(t, "unary", unary, []string{"logging", "errors", "recovery", "tenant", "deadline"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery"})
+}
+
+// What the order is for: a panic is told to the log in full, and to the caller not at all.
+func TestPanic(t *testing.T) {
+	c := newChained(t, Timeouts{})
+	c.handle = func(context.Context) error { panic("canary of the panic") }
+	for name, call := range map[string]func(context.Context) error{"unary": c.unary, "stream": c.stream} {
+		logged := len(c.log.finishes(t))
+		err := call(t.Context())
+		mustReason(t, err, codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL)
+		s := status.Convert(err)
+		if s.Message() != "internal error" || strings.Contains(fmt.Sprint(s.Proto()), "canary") || strings.Contains(fmt.Sprint(s.Proto()), ".go:") {
+			t.Errorf("%s: the caller is told %v", name, s.Proto())
+		}
+		lines := c.log.finishes(t)[logged:]
+		if len(lines) != 1 || lines[0]["grpc.code"] != "Internal" || lines[0]["level"] != "ERROR" {
+			t.Errorf("%s: logged %v", name, lines)
+			continue
+		}
+		if text := fmt.Sprint(lines[0]["grpc.error"]); !strings.Contains(text, "canary of the panic") || !strings.Contains(text, "interceptors_test.go:") {
+			t.Errorf("%s: the log has no stack: %.200s", name, text)
+		}
+	}
+}
+
+func TestErrorsOfHandlers(t *testing.T) {
+	other := context.DeadlineExceeded // as a time-out of an HTTP client is, with time left
+	for _, test := range []struct {
+		name   string
+		err    error
+		code   codes.Code
+		reason zendeskv1.ErrorReason
+		text   string
+	}{
+		{
+			"public", &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH, message: "changed", cause: errors.New("secret cause")},
+			codes.Aborted, zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH, "changed",
+		},
+		{
+			"public, wrapped", fmt.Errorf("wrapper: %w", &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND, message: "gone"}),
+			codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND, "gone",
+		},
+		{"unexpected", errors.New("secret cause"), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
+		{"a status", status.Error(codes.NotFound, "secret cause"), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
+		{"time-out of something else", fmt.Errorf("secret cause: %w", other), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
+		{"store closed", fmt.Errorf("secret cause: %w", store.ErrClosed), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newChained(t, Timeouts{})
+			c.handle = func(context.Context) error { return test.err }
+			for _, call := range []func(context.Context) error{c.unary, c.stream} {
+				err := call(t.Context())
+				mustReason(t, err, test.code, test.reason)
+				if got := status.Convert(err).Message(); got != test.text {
+					t.Errorf("the caller is told %q, want %q", got, test.text)
+				}
+			}
+			for _, line := range c.log.finishes(t) {
+				if line["grpc.code"] != test.code.String() || !strings.Contains(fmt.Sprint(line["grpc.error"]), test.err.Error()) {
+					t.Errorf("logged %v", line)
+				}
+			}
+		})
+	}
+}
+
+// The standard services beside ours word their errors themselves, but no panic.
+func TestErrorsOfStandardServices(t *testing.T) {
+	info := &grpc.UnaryServerInfo{FullMethod: "/grpc.health.v1.Health/Check"}
+	own := status.Error(codes.NotFound, "unknown service")
+	for _, test := range []struct {
+		err  error
+		want codes.Code
+	}{{own, codes.NotFound}, {recovered(t.Context(), "canary"), codes.Internal}} {
+		_, err := unaryErrors(t.Context(), nil, info, func(context.Context, any) (any, error) { return nil, test.err })
+		_, detailed := detailOf[*errdetails.ErrorInfo](err)
+		if s := status.Convert(err); s.Code() != test.want || detailed != (test.err != own) || strings.Contains(s.Message(), "canary") {
+			t.Errorf("%v is told as %v", test.err, s.Proto())
+		}
+	}
+}
+
+// A deadline of this service is told as the caller's own is.
+func TestDeadlinePassed(t *testing.T) {
+	c := newChained(t, Timeouts{Block: time.Millisecond})
+	c.handle = func(ctx context.Context) error {
+		<-ctx.Done()
+		return fmt.Errorf("storing: %w", ctx.Err())
+	}
+	mustReason(t, c.unary(t.Context()), codes.DeadlineExceeded, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
+	if line := c.log.finishes(t)[0]; line["grpc.code"] != "DeadlineExceeded" || line["grpc.request.deadline"] != nil {
+		t.Errorf("logged %v, want no deadline: the caller had set none", line)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	cause := errors.New("cause")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	expired, cancel := context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	public := &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD}
+	for _, test := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want zendeskv1.ErrorReason
+		code codes.Code
+	}{
+		{"cancelled", cancelled, cause, zendeskv1.ErrorReason_ERROR_REASON_CANCELLED, codes.Canceled},
+		{"expired", expired, cause, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, codes.DeadlineExceeded},
+		{"going on", t.Context(), cause, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, codes.Internal},
+		{"public stays", expired, public, zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD, codes.InvalidArgument},
+	} {
+		err := errorToStatus(test.ctx, test.err)
+		mustReason(t, err, test.code, test.want)
+		if test.err == cause && !strings.Contains(err.Error(), "cause") {
+			t.Errorf("%s: the log is told %q", test.name, err)
+		}
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	const second = time.Second
+	for _, test := range []struct {
+		method string
+		caller time.Duration // 0: none
+		want   time.Duration
+	}{
+		{zendeskv1.BlockService_Search_FullMethodName, 0, 3 * second},
+		{zendeskv1.BlockService_Search_FullMethodName, 5 * second, 5 * second},
+		{zendeskv1.BlockService_Search_FullMethodName, second, second},
+		{zendeskv1.BlockService_Search_FullMethodName, time.Hour, 8 * second},
+		{zendeskv1.BlockService_SelectAccount_FullMethodName, 0, 3 * second},
+		{zendeskv1.BlockService_GetNextRecord_FullMethodName, time.Hour, 8 * second},
+		{zendeskv1.BlockService_ScreenPop_FullMethodName, time.Hour, 8 * second},
+		{zendeskv1.BlockService_AttachedData_FullMethodName, 0, 3 * second},
+		{zendeskv1.AccountService_TestConnection_FullMethodName, 0, 15 * second},
+		{zendeskv1.AccountService_TestConnection_FullMethodName, time.Hour, 15 * second},
+		{zendeskv1.AccountService_RequestToken_FullMethodName, 0, 15 * second},
+		{zendeskv1.AccountService_RequestToken_FullMethodName, 2 * second, 2 * second},
+		{zendeskv1.AccountService_CreateAccount_FullMethodName, 0, 3 * second},
+		{zendeskv1.InteractionService_GetInteraction_FullMethodName, 0, 3 * second},
+		{zendeskv1.InteractionService_GetInteraction_FullMethodName, time.Minute, time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			if test.caller != 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, test.caller)
+				defer cancel()
+			}
+			_, err := Timeouts{}.withDefaults().unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: test.method}, func(ctx context.Context, _ any) (any, error) {
+				deadline, ok := ctx.Deadline()
+				if got := time.Until(deadline); !ok || got != test.want {
+					t.Errorf("%s with %v has %v, want %v", test.method, test.caller, got, test.want)
+				}
+				return nil, nil
+			})
+			must(t, err)
+		})
+	}
+}
+
+// Blocks leave a part of their time for what comes after Zendesk.
+func TestAnswerInTime(t *testing.T) {
+	for _, test := range []struct{ left, want time.Duration }{
+		{100 * time.Millisecond, 80 * time.Millisecond},
+		{time.Second, 900 * time.Millisecond},
+		{8 * time.Second, 7750 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), test.left)
+			defer cancel()
+			ctx, cancel = answerInTime(ctx)
+			defer cancel()
+			if deadline, _ := ctx.Deadline(); time.Until(deadline) != test.want {
+				t.Errorf("of %v Zendesk has %v, want %v", test.left, time.Until(deadline), test.want)
+			}
+		})
+	}
+}
+
+// Every reason has a code and reaches the caller in an ErrorInfo, with the details it comes with.
+func TestErrorReasons(t *testing.T) {
+	for number := range zendeskv1.ErrorReason_name {
+		reason := zendeskv1.ErrorReason(number)
+		if reason == zendeskv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+			continue
+		}
+		code, ok := errorCodes[reason]
+		if !ok {
+			t.Errorf("%v has no code", reason)
+			continue
+		}
+		err := errorToStatus(t.Context(), &publicError{
+			reason: reason, message: "m", metadata: map[string]string{"k": "v"}, retryAfter: time.Minute,
+			violations: violations{{Field: "f"}}, cause: errors.New("secret cause"),
+		})
+		info := mustReason(t, err, code, reason)
+		mustEqual(t, "metadata", info.GetMetadata(), map[string]string{"k": "v"})
+		if retry, _ := detailOf[*errdetails.RetryInfo](err); retry.GetRetryDelay().AsDuration() != time.Minute {
+			t.Errorf("%v: retry info is %v", reason, retry)
+		}
+		if strings.Contains(fmt.Sprint(status.Convert(err).Proto()), "secret") {
+			t.Errorf("%v tells its cause", reason)
+		}
+	}
+	if len(errorCodes) != len(zendeskv1.ErrorReason_name)-1 {
+		t.Errorf("the error table has %d reasons, the API %d", len(errorCodes), len(zendeskv1.ErrorReason_name)-1)
+	}
+}
+
+// What blocks did stands in the log; what they did it with does not.
+func TestLogOfBlocks(t *testing.T) {
+	s := newBlockServer(t)
+	const canary = "k4naryk4nary"
+	vars := map[string]string{canary + "name": canary, "V": canary}
+	mustExit(t, s.search(t, "one", "type:user $(V) "+canary, func(r *zendeskv1.SearchRequest) { r.Variables = vars }), noData)
+	mustExit(t, s.search(t, "one", callerQuery), next)
+	s.answerWith(`{"error":"` + canary + `","description":"` + canary + `"}`)
+	mustFail(t, s.search(t, "one", canary), zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE)
+	s.answerWith(`{"results":[{"` + canary + `":"` + canary + `"}],"count":1}`)
+	mustExit(t, s.search(t, "one", "anything"), next)
+	mustExit(t, s.nextOf(t, "one"), noData)
+	mustExit(t, s.attach(t, "one", map[string]string{canary: canary}), next)
+	mustFail(t, s.attach(t, "one", map[string]string{canary: strings.Repeat(canary, 10<<10)}), zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST)
+	mustFail(t, s.selectAccount(t, "one", canary), zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND)
+	mustFail(t, s.search(t, "one", "$(V)", func(r *zendeskv1.SearchRequest) { r.Variables = vars }), zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND)
+	mustExit(t, s.selectDefault(t, "one"), next)
+	mustFail(t, s.search(t, "one", "$("+canary+")"), zendeskv1.FailureReason_FAILURE_REASON_UNDEFINED_VARIABLE)
+	mustFail(t, s.pop(t, popRequest(&popTicket{TicketId: canary})), zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST)
+	mustExit(t, s.pop(t, popRequest(&popSearch{SearchString: canary})), next)
+	_, err := s.blocks.AttachedData(t.Context(), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: map[string]string{canary: "$(" + canary}})
+	mustViolate(t, err, `data["`+canary+`"]`)
+	_, err = s.blocks.Search(t.Context(), &zendeskv1.SearchRequest{
+		InteractionId: "one", SearchString: "$(" + canary, RecordsetName: canary + "!", SortBy: canary, SortOrder: canary, Variables: vars,
+	})
+	mustViolate(t, err, "search_string", "recordset_name", "sort_by", "sort_order")
+	s.stop()
+
+	for text := range strings.Lines(s.log.String()) {
+		for _, secret := range []string{canary, "5135557611", "Maria", "canary", "sandbox-admin-api-token"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is logged: %s", secret, text)
+			}
+		}
+	}
+	if !strings.Contains(s.replies.String(), canary) {
+		t.Error("the replies hold no canary: nothing was tested")
+	}
+	type call struct{ method, exit, reason, account, status any }
+	var got []call
+	for _, line := range s.log.finishes(t) {
+		if line["interaction_id"] == "one" {
+			got = append(got, call{line["grpc.method"], line["exit"], line["reason"], line["account_id"], line["http_status"]})
+		}
+	}
+	want := []call{
+		{"Search", "NO_DATA", nil, "main", nil},
+		{"Search", "NEXT", nil, "main", nil},
+		{"Search", "FAILED", "BAD_RESPONSE", "main", 200.0},
+		{"Search", "NEXT", nil, "main", nil},
+		{"GetNextRecord", "NO_DATA", nil, "main", nil},
+		{"AttachedData", "NEXT", nil, nil, nil},
+		{"AttachedData", "FAILED", "INVALID_REQUEST", nil, nil},
+		{"SelectAccount", "FAILED", "ACCOUNT_NOT_FOUND", nil, nil},
+		{"Search", "FAILED", "ACCOUNT_NOT_FOUND", nil, nil},
+		{"SelectAccount", "NEXT", nil, "main", nil},
+		{"Search", "FAILED", "UNDEFINED_VARIABLE", "main", nil},
+		{"ScreenPop", "FAILED", "INVALID_REQUEST", "main", nil},
+		{"ScreenPop", "NEXT", nil, "main", nil},
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("logged\n%v, want\n%v", got, want)
+	}
+}

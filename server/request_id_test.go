@@ -1,0 +1,260 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+// call runs the block that a request is for.
+func (s *testServer) call(ctx context.Context, req blockRequest) (blockResponse, error) {
+	switch req := req.(type) {
+	case *zendeskv1.SelectAccountRequest:
+		return s.blocks.SelectAccount(ctx, req)
+	case *zendeskv1.SearchRequest:
+		return s.blocks.Search(ctx, req)
+	case *zendeskv1.GetNextRecordRequest:
+		return s.blocks.GetNextRecord(ctx, req)
+	case *zendeskv1.ScreenPopRequest:
+		return s.blocks.ScreenPop(ctx, req)
+	case *zendeskv1.AttachedDataRequest:
+		return s.blocks.AttachedData(ctx, req)
+	}
+	return nil, fmt.Errorf("%T is no request of a block", req)
+}
+
+func (s *testServer) mustCall(t testing.TB, req blockRequest) blockResponse {
+	t.Helper()
+	resp, err := s.call(t.Context(), req)
+	must(t, err)
+	return resp
+}
+
+// executions of one of each block, with what may differ in a repeat and what may not.
+func repeatable() []struct{ req, other blockRequest } {
+	vars := map[string]string{"V": "main"}
+	return []struct{ req, other blockRequest }{
+		{
+			&zendeskv1.SelectAccountRequest{InteractionId: "one", RequestId: "r", Variables: vars, Choice: &zendeskv1.SelectAccountRequest_Account{Account: "$(V)"}},
+			&zendeskv1.SelectAccountRequest{InteractionId: "one", RequestId: "r", Choice: &zendeskv1.SelectAccountRequest_UseDefault{UseDefault: true}},
+		},
+		{
+			&zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", Variables: vars, SearchString: "type:ticket", RecordsetName: "RS", Columns: []string{"id", "subject"}, IncludeResultBody: true},
+			&zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", Variables: vars, SearchString: "type:ticket", RecordsetName: "RS", Columns: []string{"subject", "id"}, IncludeResultBody: true},
+		},
+		{
+			&zendeskv1.GetNextRecordRequest{InteractionId: "one", RequestId: "r", Variables: vars, RecordsetName: "RS"},
+			&zendeskv1.GetNextRecordRequest{InteractionId: "one", RequestId: "r", Variables: vars, RecordsetName: "Other"},
+		},
+		{
+			popWithID("r", vars, &zendeskv1.ScreenPopRequest_TicketId{TicketId: "1"}),
+			popWithID("r", vars, &zendeskv1.ScreenPopRequest_TicketId{TicketId: "2"}),
+		},
+		{
+			&zendeskv1.AttachedDataRequest{InteractionId: "one", RequestId: "r", Variables: vars, Data: map[string]string{"a": "$(V)", "b": "2"}},
+			&zendeskv1.AttachedDataRequest{InteractionId: "one", RequestId: "r", Variables: vars, Data: map[string]string{"a": "$(V)"}},
+		},
+	}
+}
+
+func popWithID(id string, vars map[string]string, target any) *zendeskv1.ScreenPopRequest {
+	req := popRequest(target)
+	req.RequestId, req.Variables = id, vars
+	return req
+}
+
+func TestRequestID(t *testing.T) {
+	s := newBlockServer(t)
+	var firsts []blockResponse
+	for _, execution := range repeatable() { // one id for all: each RPC has ids of its own
+		first := s.mustCall(t, execution.req)
+		mustExit(t, first, next)
+		firsts = append(firsts, first)
+	}
+	// What the repeats would do if they were executed: another account, another record, other data.
+	s.createAccount(t, "second", zendesktest.Admin)
+	mustExit(t, s.selectAccount(t, "one", "second"), next)
+	mustExit(t, s.attach(t, "one", map[string]string{"a": "changed", "c": "new"}), next)
+	mustExit(t, s.nextOf(t, "one"), next)
+	asked, left := len(s.zendesk.Requests()), s.interaction(t, "one")
+	for round := range 3 {
+		for i, execution := range repeatable() {
+			repeat := proto.Clone(execution.req).(blockRequest)
+			if round == 1 { // variables are not compared
+				vars := repeat.ProtoReflect().Descriptor().Fields().ByName("variables")
+				repeat.ProtoReflect().Clear(vars)
+			}
+			mustEqual(t, fmt.Sprintf("repeat of %T, round %d", repeat, round), s.mustCall(t, repeat), firsts[i])
+			_, err := s.call(t.Context(), execution.other)
+			info := mustReason(t, err, codes.InvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED)
+			if info.GetMetadata()["request_id"] != "r" {
+				t.Errorf("metadata is %v", info.GetMetadata())
+			}
+		}
+		s.restart(t)
+	}
+	mustEqual(t, "interaction", s.interaction(t, "one"), left)
+	if got := len(s.zendesk.Requests()); got != asked {
+		t.Errorf("Zendesk was asked %d times by repeats", got-asked)
+	}
+}
+
+func TestRequestIDScope(t *testing.T) {
+	s := newBlockServer(t)
+	search := func(interaction, id, query string) {
+		t.Helper()
+		mustExit(t, s.search(t, interaction, query, func(r *zendeskv1.SearchRequest) { r.RequestId = id }), next)
+	}
+	search("one", "r", "type:user")
+	search("two", "r", "type:ticket") // another interaction
+	search("one", "R", "type:ticket") // another id
+	search("one", "", "type:user")    // without one each is new
+	search("one", "", "type:user")
+	if got := len(s.searches()); got != 5 {
+		t.Errorf("Zendesk was asked %d times, want 5", got)
+	}
+}
+
+// FAILED answers and gRPC errors are not kept.
+func TestRequestIDOfFailures(t *testing.T) {
+	s := newTestServer(t)
+	req := &zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", SearchString: "type:user $(V)", RecordsetName: "RS"}
+	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_NO_DEFAULT_ACCOUNT)
+	s.createAccount(t, "main", zendesktest.Admin)
+	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_UNDEFINED_VARIABLE)
+	req.Variables = map[string]string{"V": "maria"}
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
+	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
+	bad := proto.Clone(req).(*zendeskv1.SearchRequest)
+	bad.SortBy = "name"
+	_, err := s.call(t.Context(), bad)
+	mustViolate(t, err, "sort_by")
+	mustExit(t, s.mustCall(t, req), next)
+
+	selectIt := &zendeskv1.SelectAccountRequest{InteractionId: "one", RequestId: "r", Choice: &zendeskv1.SelectAccountRequest_Account{Account: "late"}}
+	mustFail(t, s.mustCall(t, selectIt), zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND)
+	s.createAccount(t, "late", zendesktest.Admin)
+	mustExit(t, s.mustCall(t, selectIt), next)
+}
+
+// NO_DATA is an answer, and kept.
+func TestRequestIDOfNoData(t *testing.T) {
+	s := newBlockServer(t)
+	req := &zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", SearchString: "anything", RecordsetName: "RS"}
+	s.answerWith(`{"results":[],"count":0}`, page(t, 1, 1, 1))
+	first := s.mustCall(t, req)
+	mustExit(t, first, noData)
+	mustEqual(t, "repeat", s.mustCall(t, req), first)
+}
+
+func TestRequestIDConcurrently(t *testing.T) {
+	s := newBlockServer(t)
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Delay: 50 * time.Millisecond})
+	req := &zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", SearchString: callerQuery, RecordsetName: "RS"}
+	const callers = 16
+	var group sync.WaitGroup
+	answers, errs := make([]blockResponse, callers), make([]error, callers)
+	for i := range callers {
+		group.Go(func() { answers[i], errs[i] = s.call(t.Context(), req) })
+	}
+	group.Wait()
+	must(t, errors.Join(errs...))
+	for _, answer := range answers {
+		mustExit(t, answer, next)
+		mustEqual(t, "answer", answer, answers[0])
+	}
+	if got := len(s.searches()); got != 1 {
+		t.Errorf("Zendesk was asked %d times by one execution", got)
+	}
+}
+
+// The first holds the request_id beyond the second's deadline.
+func TestRequestIDWaitsInVain(t *testing.T) {
+	s := newBlockServer(t)
+	before := s.search(t, "one", callerQuery)
+	mustExit(t, before, next)
+	service := &blockService{store: s.store, zendesk: &zendesk{transport: s.config.Transport}, now: time.Now}
+	release, err := service.running.start(t.Context(), [4]string{defaultTenant, "one", "Search", "r"})
+	must(t, err)
+	ctx, cancel := context.WithTimeout(tenantContext(t), time.Second)
+	defer cancel()
+	req := &zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", SearchString: callerQuery, RecordsetName: "RS"}
+	resp, err := service.Search(ctx, req)
+	must(t, err)
+	mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT)
+	mustBlank(t, resp.GetVariables(), nil)
+	mustEqual(t, "names of variables", sortedKeys(resp.GetVariables()), sortedKeys(before.GetVariables()))
+	mustFail(t, s.nextOf(t, "one"), zendeskv1.FailureReason_FAILURE_REASON_RECORDSET_NOT_FOUND)
+	if got := len(s.searches()); got != 1 {
+		t.Errorf("Zendesk was asked %d times, want 1", got)
+	}
+	// Other ids, other RPCs and other interactions do not wait.
+	mustExit(t, s.search(t, "one", callerQuery, func(r *zendeskv1.SearchRequest) { r.RequestId = "q" }), next)
+	release()
+	ctx, cancel = context.WithTimeout(tenantContext(t), 3*time.Second)
+	defer cancel()
+	resp, err = service.Search(ctx, req)
+	must(t, err)
+	mustExit(t, resp, next)
+}
+
+func TestExecutions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e executions
+		key := [4]string{"t", "i", "Search", "r"}
+		release, err := e.start(t.Context(), key)
+		must(t, err)
+		other, err := e.start(t.Context(), [4]string{"t", "i", "Search", "other"})
+		must(t, err)
+		other()
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := e.start(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting in vain: %v", err)
+		}
+		var running, done int
+		var mu sync.Mutex
+		for range 5 {
+			go func() {
+				release, err := e.start(t.Context(), key)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				running++
+				if running > 1 {
+					t.Error("two run at a time")
+				}
+				mu.Unlock()
+				time.Sleep(time.Second) // of the test's own clock
+				mu.Lock()
+				running--
+				done++
+				mu.Unlock()
+				release()
+			}()
+		}
+		synctest.Wait()
+		if running != 0 {
+			t.Error("one runs beside the first")
+		}
+		release()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if done != 5 || len(e.running) != 0 {
+			t.Errorf("%d of 5 have run, and %d ids are left", done, len(e.running))
+		}
+	})
+}

@@ -1,0 +1,230 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+// testServer is a whole service as it runs in production, with a fake Zendesk beside it, and clients for it.
+type testServer struct {
+	accounts     zendeskv1.AccountServiceClient
+	blocks       zendeskv1.BlockServiceClient
+	interactions zendeskv1.InteractionServiceClient
+
+	zendesk *zendesktest.Zendesk
+	store   *store.Store
+	clock   *testClock  // of the service, the store and Zendesk
+	log     *textBuffer // what the service logged, one JSON object a line
+	replies *textBuffer // every reply and error that a client of this server got, as text
+	dir     string      // holds the data file and its key, and nothing else
+
+	config Config
+	stop   func()
+}
+
+// newTestServer starts a service. adjust, if given, changes its configuration and that of its Zendesk first.
+func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {
+	t.Helper()
+	s := &testServer{clock: &testClock{}, log: &textBuffer{}, replies: &textBuffer{}, dir: t.TempDir(), stop: func() {}}
+	zendeskConfig := zendesktest.Config{Clock: s.clock.now}
+	s.config = Config{
+		Log:       slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Clock:     s.clock.now,
+		UserAgent: "zendeskblocks/test",
+	}
+	for _, f := range adjust {
+		f(&s.config, &zendeskConfig)
+	}
+	s.zendesk = zendesktest.New(zendeskConfig)
+	must(t, s.zendesk.Start("127.0.0.1:0"))
+	t.Cleanup(func() { must(t, s.zendesk.Close()) })
+	origin, err := url.Parse(s.zendesk.Origin())
+	must(t, err)
+	s.config.AllowHosts = append(s.config.AllowHosts, origin.Host)
+	t.Cleanup(func() { s.stop() })
+	s.start(t)
+	return s
+}
+
+func (s *testServer) start(t testing.TB) {
+	t.Helper()
+	var err error
+	s.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(s.dir, "data.db"), Log: s.config.Log, Now: s.clock.now})
+	must(t, err)
+	s.config.Store = s.store
+	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: s.config.AllowHosts})
+	must(t, err)
+	srv, err := New(s.config)
+	must(t, err)
+
+	listener := bufconn.Listen(1 << 20)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, listener) }()
+	conn, err := grpc.NewClient("passthrough:///test",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithChainUnaryInterceptor(s.record))
+	must(t, err)
+	s.accounts = zendeskv1.NewAccountServiceClient(conn)
+	s.blocks = zendeskv1.NewBlockServiceClient(conn)
+	s.interactions = zendeskv1.NewInteractionServiceClient(conn)
+	s.stop = sync.OnceFunc(func() {
+		must(t, conn.Close())
+		cancel()
+		must(t, <-served)
+		s.config.Transport.Close()
+		must(t, s.store.Close())
+	})
+}
+
+// restart stops the service and starts it again on the same data.
+func (s *testServer) restart(t testing.TB) {
+	t.Helper()
+	s.stop()
+	s.start(t)
+}
+
+// record keeps what a caller is shown.
+func (s *testServer) record(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	shown := proto.Message(status.Convert(err).Proto())
+	if err == nil {
+		shown = reply.(proto.Message)
+	}
+	s.replies.add(method + " " + prototext.Format(shown))
+	for _, detail := range status.Convert(err).Details() {
+		s.replies.add(prototext.Format(detail.(proto.Message)))
+	}
+	return err
+}
+
+// createAccount makes an account for the fake Zendesk that acts as a person of it.
+func (s *testServer) createAccount(t testing.TB, id string, person zendesktest.Person) *zendeskv1.Account {
+	t.Helper()
+	resp, err := s.accounts.CreateAccount(t.Context(), &zendeskv1.CreateAccountRequest{AccountId: id, Account: &zendeskv1.Account{
+		Name:          "Account " + id,
+		Url:           s.zendesk.Origin(),
+		DefaultRegion: "US",
+		ApiToken:      &zendeskv1.ApiToken{Username: person.Email, Token: person.APIToken},
+	}})
+	must(t, err)
+	return resp.GetAccount()
+}
+
+// requests lists what Zendesk was asked, as "METHOD path".
+func (s *testServer) requests() []string {
+	var asked []string
+	for _, r := range s.zendesk.Requests() {
+		asked = append(asked, r.Method+" "+r.Path)
+	}
+	return asked
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mustReason checks what an error says and returns its ErrorInfo.
+func mustReason(t testing.TB, err error, code codes.Code, reason zendeskv1.ErrorReason) *errdetails.ErrorInfo {
+	t.Helper()
+	info, ok := detailOf[*errdetails.ErrorInfo](err)
+	if !ok || status.Code(err) != code || "ERROR_REASON_"+info.GetReason() != reason.String() || info.GetDomain() != ErrorDomain {
+		t.Fatalf("error is %v with %v, want %v with %v", err, info, code, reason)
+	}
+	return info
+}
+
+// mustViolate checks that an error names these fields, in any order.
+func mustViolate(t testing.TB, err error, want ...string) {
+	t.Helper()
+	mustReason(t, err, codes.InvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD)
+	bad, _ := detailOf[*errdetails.BadRequest](err)
+	var got []string
+	for _, v := range bad.GetFieldViolations() {
+		got = append(got, v.GetField())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("violated fields are %q, want %q", got, want)
+	}
+}
+
+// detailOf returns the detail of a type that an error carries.
+func detailOf[D any](err error) (detail D, ok bool) {
+	for _, d := range status.Convert(err).Details() {
+		if detail, ok = d.(D); ok {
+			return detail, true
+		}
+	}
+	return detail, false
+}
+
+// testClock is the real time, moved forward when told to.
+type testClock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+func (c *testClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+func (c *testClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
+
+// textBuffer is safe for concurrent use.
+type textBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *textBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *textBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *textBuffer) add(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.WriteString(strings.TrimSuffix(text, "\n") + "\n")
+}

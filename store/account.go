@@ -428,3 +428,12 @@ func asID(text string) string {
 	}
 	return text
 }
+
+// DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
+func (s *Store) DefaultAccount(ctx context.Context, tenant string) (a Account, err error) {
+	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+		a, err = r.DefaultAccount()
+		return err
+	})
+	return a, err
+}

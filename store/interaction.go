@@ -38,6 +38,16 @@ const (
 	AccountCleared                     // one was to be selected, in vain: use none
 )
 
+// InteractionState is where an interaction is in its life.
+type InteractionState int
+
+// States of an interaction.
+const (
+	InteractionActive    InteractionState = iota
+	InteractionCompleted                  // it has an activity
+	InteractionExpired                    // it was left alone while active; only its times are left
+)
+
 // ScreenPop is a page to show to the agent.
 type ScreenPop struct {
 	ID         string     `json:"id"`
@@ -62,11 +72,32 @@ type interactionHead struct {
 	UpdateID     string       `json:"update_id"` // random; the UpdateInteraction that wrote it
 	AccountState AccountState `json:"account_state,omitempty"`
 	Account      AccountUse   `json:"account,omitzero"`
-	Recordsets   []string     `json:"recordsets,omitempty"` // their names, sorted
+	Recordsets   []string     `json:"recordsets,omitempty"`    // their names, sorted
+	LastSearched string       `json:"last_searched,omitempty"` // the recordset published last
+
+	State      InteractionState `json:"state,omitempty"`
+	ActivityID string           `json:"activity_id,omitempty"` // of a completed one
+	Stripped   bool             `json:"stripped,omitempty"`    // only this head is left
 }
 
 // attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
 type attachedData map[string][]byte
+
+func attachedBytes(texts map[string]string) attachedData {
+	data := make(attachedData, len(texts))
+	for key, text := range texts {
+		data[key] = []byte(text)
+	}
+	return data
+}
+
+func (d attachedData) texts() map[string]string {
+	texts := make(map[string]string, len(d))
+	for key, value := range d {
+		texts[key] = string(value)
+	}
+	return texts
+}
 
 // InteractionTxn is a transaction on one interaction. It reads what it wrote. It is valid until the function that it is
 // passed to returns, and for one goroutine.
@@ -75,8 +106,9 @@ type attachedData map[string][]byte
 type InteractionTxn struct {
 	reading
 	id      string
-	writing *writing // nil in a view
-	err     error    // the first one that no method returned
+	now     time.Time // of an update
+	writing *writing  // nil in a view
+	err     error     // the first one that no method returned
 
 	head    interactionHead
 	exists  bool
@@ -92,7 +124,7 @@ type InteractionTxn struct {
 func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
 	updateID, now := newID(), s.time()
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := InteractionTxn{reading: w.reading, id: id, writing: w}
+		t := InteractionTxn{reading: w.reading, id: id, now: now, writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
 		}
@@ -105,8 +137,10 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 		}
 		if !t.exists {
 			t.head.CreateTime = now
+			// Written once: the sweep moves it, so that a change costs no second key.
+			w.txn.Put(expiryKey(now.Add(s.idleLife), tenant, id), nil)
 		}
-		t.head.UpdateTime, t.head.UpdateID = now, updateID
+		t.head.UpdateTime, t.head.UpdateID, t.head.Stripped = now, updateID, false
 		return w.save(headKey(tenant, id), &t.head)
 	})
 }
@@ -154,6 +188,15 @@ func (t *InteractionTxn) CreateTime() time.Time { return t.head.CreateTime }
 // UpdateTime returns when the interaction last changed, not counting this transaction; zero if it does not exist.
 func (t *InteractionTxn) UpdateTime() time.Time { return t.head.UpdateTime }
 
+// State returns where the interaction is in its life; one that does not exist is active.
+func (t *InteractionTxn) State() InteractionState { return t.head.State }
+
+// ActivityID returns the id of a completed interaction's activity; empty if there is none.
+func (t *InteractionTxn) ActivityID() string { return t.head.ActivityID }
+
+// LastSearched returns the name of the recordset published last; empty if there is none.
+func (t *InteractionTxn) LastSearched() string { return t.head.LastSearched }
+
 // Account returns the interaction's account; use is zero unless the state is AccountInForce.
 func (t *InteractionTxn) Account() (use AccountUse, state AccountState) {
 	return t.head.Account, t.head.AccountState
@@ -177,23 +220,14 @@ func (t *InteractionTxn) ClearAccount() {
 func (t *InteractionTxn) AttachedData() (map[string]string, error) {
 	var stored attachedData
 	_, err := t.load(dataKey(t.tenant, t.id), &stored)
-	data := make(map[string]string, len(stored))
-	for key, value := range stored {
-		data[key] = string(value)
-	}
-	return data, err
+	return stored.texts(), err
 }
 
 // SetAttachedData replaces all attached data: at most 256 KiB.
 func (t *InteractionTxn) SetAttachedData(data map[string]string) {
-	if !t.change() {
-		return
+	if t.change() {
+		t.save(dataKey(t.tenant, t.id), attachedBytes(data))
 	}
-	stored := make(attachedData, len(data))
-	for key, value := range data {
-		stored[key] = []byte(value)
-	}
-	t.save(dataKey(t.tenant, t.id), stored)
 }
 
 // ScreenPops returns the screen pops, oldest first.

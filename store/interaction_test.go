@@ -186,6 +186,13 @@ func TestViewChangesNothing(t *testing.T) {
 		"PublishRecordset": func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: canary}, staged) },
 		"UpdateRecordset":  func(tx *InteractionTxn) { tx.UpdateRecordset(Recordset{Name: canary}) },
 		"RemoveRecordset":  func(tx *InteractionTxn) { tx.RemoveRecordset(canary) },
+		"SetDeliveries":    func(tx *InteractionTxn) { tx.SetDeliveries(Deliveries{}) },
+		"NoteDelivered":    func(tx *InteractionTxn) { tx.NoteDelivered("a", Delivered{}) },
+		"Complete": func(tx *InteractionTxn) {
+			if _, err := tx.Complete(Activity{ID: "a"}); !errors.Is(err, errReadOnly) {
+				t.Errorf("Complete itself: got %v, want errReadOnly", err)
+			}
+		},
 	} {
 		err := s.ViewInteraction(t.Context(), tenant, "call-1", func(tx *InteractionTxn) error {
 			set(tx)
@@ -272,6 +279,7 @@ func TestDamageIsNoAbsence(t *testing.T) {
 	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
 		tx.Put(popsKey(tenant, "call-1"), []byte("spoilt"))
 		tx.Put(s.vault.recordsetKey(tenant, "call-1", canary), []byte("spoilt"))
+		tx.Put(s.vault.agentKey(tenant, canaryAgent), []byte("spoilt"))
 		return nil
 	})
 	if err != nil {
@@ -283,6 +291,7 @@ func TestDamageIsNoAbsence(t *testing.T) {
 		"PublishRecordset": func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: canary}, &StagedRecords{}) },
 		"UpdateRecordset":  func(tx *InteractionTxn) { tx.UpdateRecordset(Recordset{Name: canary}) },
 		"RemoveRecordset":  func(tx *InteractionTxn) { tx.RemoveRecordset(canary) },
+		"NoteDelivered":    func(tx *InteractionTxn) { tx.NoteDelivered(canaryAgent, Delivered{}) },
 	} {
 		err := s.UpdateInteraction(t.Context(), tenant, "call-1", func(tx *InteractionTxn) error {
 			use(tx)

@@ -166,7 +166,10 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 	return values[0], nil
 }
 
-// PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs.
+var errStagedGone = errors.New("the staged records went when the interaction was completed or expired meanwhile")
+
+// PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. It fails
+// when the interaction was completed or expired since they were staged, and they had been written.
 func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 	if !t.change() {
 		return
@@ -182,11 +185,22 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 		t.fail(err)
 		return
 	}
+	if len(staged.held) == 0 && staged.count > 0 {
+		values, err := t.kv.Get(recordKey(t.tenant, t.id, staged.generation, 1))
+		if err == nil && values[0] == nil {
+			err = errStagedGone
+		}
+		if err != nil {
+			t.fail(err)
+			return
+		}
+	}
 	for _, entry := range staged.held {
 		t.writing.txn.Put(entry.Key, entry.Value)
 	}
 	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation}
 	set.Recordset.Count, set.Recordset.Removed = staged.count, false
+	t.head.LastSearched = rs.Name
 	t.saveRecordset(set)
 }
 
@@ -216,6 +230,9 @@ func (t *InteractionTxn) RemoveRecordset(name string) {
 	}
 	if !t.change() {
 		return
+	}
+	if t.head.LastSearched == name {
+		t.head.LastSearched = ""
 	}
 	t.dropRecords(set, "")
 	t.saveRecordset(&storedRecordset{Recordset: Recordset{Name: name, ColumnsSet: set.Recordset.ColumnsSet, Removed: true}})

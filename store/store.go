@@ -1,12 +1,13 @@
-// Package store keeps integration accounts, and interactions with their recordsets, in one data file.
+// Package store keeps integration accounts, interactions with their recordsets and screen pops, and the activities that
+// completed interactions leave, in one data file.
 //
 // It hides the engine under it (package kv), the layout of keys, transactions, and encryption at rest: what it is given
 // is sealed before it reaches the engine, and no name stands in a key.
 //
-// Each method is one transaction, all or nothing; StageRecords alone may take several. When it returns nil, what it wrote
-// survives the process and the machine. Nothing that is passed in or returned is shared with the store. A method that
-// reports an error has changed nothing, but for [ErrUnknownOutcome]. Errors wrap the sentinels below; any other error is
-// the engine's, or the context's.
+// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities and PendingActivities may take
+// several. When it returns nil, what it wrote survives the process and the machine. Nothing that is passed in or returned
+// is shared with the store. A method of one transaction that reports an error has changed nothing, but for
+// [ErrUnknownOutcome]. Errors wrap the sentinels below; any other error is the engine's, or the context's.
 //
 //	s, err := store.Open(ctx, store.Config{Path: "zendeskblocks.db"})
 //	if err != nil {
@@ -60,6 +61,9 @@ type Config struct {
 	Keyset  string           // the keyset itself; then no key file is read or made
 	Log     *slog.Logger     // default: none
 	Now     func() time.Time // clock; default: time.Now
+
+	IdleLife      time.Duration // how long an interaction that nothing changes is kept; default: 7 days
+	TombstoneLife time.Duration // how long it is known, after that, that there was one; default: 30 days
 }
 
 // Store is safe for concurrent use.
@@ -68,6 +72,8 @@ type Store struct {
 	vault    *vault
 	instance string
 	now      func() time.Time
+
+	idleLife, tombstoneLife time.Duration
 }
 
 // Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
@@ -91,7 +97,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, engine, aead, c.Now)
+	s, err := newStore(ctx, engine, aead, c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data file %q, %s: %w", c.Path, source, err), engine.Close())
 	}
@@ -99,20 +105,24 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 }
 
 // New returns a store over any engine, which its Close closes. Of the configuration it uses Keyset, which must be given,
-// and Now.
+// Now and the lives.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
 	aead, err := parseKeyset(c.Keyset)
 	if err != nil {
 		return nil, fmt.Errorf("keyset given: %w", err)
 	}
-	return newStore(ctx, e, aead, c.Now)
+	return newStore(ctx, e, aead, c)
 }
 
-func newStore(ctx context.Context, e kv.Engine, aead tink.AEAD, now func() time.Time) (*Store, error) {
-	if now == nil {
-		now = time.Now
+func newStore(ctx context.Context, e kv.Engine, aead tink.AEAD, c Config) (*Store, error) {
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	s := &Store{engine: e, now: now}
+	s := &Store{
+		engine: e, now: c.Now,
+		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
+		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
+	}
 	known, err := s.identify(ctx, aead)
 	if err == nil && !known {
 		if err = s.initialize(ctx, aead); err == nil {
@@ -182,6 +192,15 @@ func (s *Store) view(ctx context.Context, tenant string, fn func(*reading, kv.Re
 	return s.engine.View(ctx, func(r kv.Reader) error {
 		return fn(&reading{vault: s.vault, tenant: tenant, kv: r}, r)
 	})
+}
+
+// scan reads entries in a snapshot of its own.
+func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, err error) {
+	err = s.engine.View(ctx, func(r kv.Reader) (err error) {
+		entries, err = r.Scan(keys)
+		return err
+	})
+	return entries, err
 }
 
 // update runs fn in a transaction on a tenant's data. It may run several times, also after a commit of its own that the

@@ -107,6 +107,8 @@ func useOf(a Account) AccountUse {
 // canary is part of every text that must not be found in clear.
 const canary = "cAnArY"
 
+const canaryAgent = canary + "@example.com"
+
 // populate writes one of everything.
 func populate(t testing.TB, s *Store) Account {
 	t.Helper()
@@ -137,6 +139,18 @@ func populate(t testing.TB, s *Store) Account {
 			Name: canary, Account: use, Query: canary, Columns: []string{canary}, ColumnsSet: []string{canary}, Total: 7, Position: 1,
 		}, staged)
 		tx.KeepReply("Search", "request-1", Reply{Fingerprint: []byte(canary), Body: []byte(canary)})
+		tx.SetDeliveries(Deliveries{Agent: canaryAgent, Visit: 1, Items: []Delivery{{PopID: "pop-1", Outcome: 1, Body: []byte(canary), Time: at}}})
+		tx.NoteDelivered(canaryAgent, Delivered{ID: "delivery-1", InteractionID: "call-1", Body: []byte(canary), Time: at})
+	})
+	update(t, s, "call-2", func(tx *InteractionTxn) {
+		if _, err := tx.Complete(Activity{
+			ID: "activity-1", Fingerprint: []byte(canary), Account: use, Details: []byte(canary), AttachedData: map[string]string{canary: canary},
+			TicketID: "4711", TicketRule: 1, Create: true, FollowUpOf: "4710", RequesterID: canary,
+			State: ActivityPending, Begun: true, Attempts: 2, NextAttempt: at, Failure: []byte(canary), FailureReason: 3, AuditID: canary,
+			Rejected: []Rejected{{Key: canary, Reason: canary}}, CreateTime: at, WriteTime: at,
+		}); err != nil {
+			t.Error(err)
+		}
 	})
 	return account
 }
@@ -166,8 +180,12 @@ func dump(t testing.TB, s *Store) map[string]any {
 		reply, found, err := tx.Reply("Search", "request-1")
 		keep("reply", reply, err)
 		all["found"] = found
+		deliveries, err := tx.Deliveries()
+		keep("deliveries", deliveries, err)
 		return nil
 	})
+	activity, err := s.Activity(t.Context(), tenant, "activity-1")
+	keep("activity", activity, err)
 	all["instance"] = s.InstanceID()
 	return all
 }
@@ -235,12 +253,14 @@ func TestNothingInClear(t *testing.T) {
 // TestKeyTree compares the keys of one of everything with the drawing in key.go.
 func TestKeyTree(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	populate(t, s)
+	account := populate(t, s)
 	known := map[string]string{
-		tenant: "tenant", "acme-eu": "account id", "call-1": "interaction id", "Search": "rpc", "request-1": "request id",
-		kv.Number(1): "position",
+		tenant: "tenant", "acme-eu": "account id", "call-1": "interaction id", "call-2": "interaction id", "activity-1": "activity id",
+		"Search": "rpc", "request-1": "request id", kv.Number(1): "position",
+		s.vault.hash(tenant, "d", canaryAgent): "hashed e-mail address", s.vault.hash(tenant, "t", account.URL, "4711"): "hashed ticket",
 	}
 	hashed, random := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[A-Z2-7]{26}$`)
+	instant := regexp.MustCompile(`^[0-9a-f]{16}$`)
 	var got []string
 	err := s.engine.View(t.Context(), func(r kv.Reader) error {
 		entries, err := r.Scan(kv.Range{KeysOnly: true})
@@ -253,6 +273,8 @@ func TestKeyTree(t *testing.T) {
 				switch {
 				case known[segment] != "":
 					segments[i] = known[segment]
+				case instant.MatchString(segment):
+					segments[i] = "time"
 				case hashed.MatchString(segment):
 					segments[i] = "hashed name"
 				case random.MatchString(segment):
@@ -278,6 +300,7 @@ func TestKeyTree(t *testing.T) {
 	}
 	slices.Sort(got)
 	slices.Sort(want)
+	got = slices.Compact(got) // there are two interactions
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("keys (-drawn +stored):\n%s", diff)
 	}
@@ -430,6 +453,9 @@ func TestTenants(t *testing.T) {
 	if _, err := s.Account(t.Context(), "other", "acme-eu"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("account of another tenant: got %v, want ErrNotFound", err)
 	}
+	if _, err := s.Activity(t.Context(), "other", "activity-1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("activity of another tenant: got %v, want ErrNotFound", err)
+	}
 	err := s.ViewInteraction(t.Context(), "other", "call-1", func(tx *InteractionTxn) error {
 		if tx.Exists() {
 			t.Error("interaction of another tenant is there")
@@ -442,7 +468,13 @@ func TestTenants(t *testing.T) {
 	nothing := func(*InteractionTxn) error { return nil }
 	for _, name := range []string{"", "!", "Acme", "a/b", strings.Repeat("a", 64)} {
 		_, stageErr := s.StageRecords(t.Context(), name, "call-1", nil)
+		_, activityErr := s.Activity(t.Context(), name, "activity-1")
+		_, updateErr := s.UpdateActivity(t.Context(), name, "activity-1", func(*Activity) error { return nil })
+		_, _, listErr := s.ListActivities(t.Context(), name, "", 1, func(*Activity) bool { return true })
+		_, deliveredErr := s.DeliveredTo(t.Context(), name, canaryAgent)
+		_, watchErr := s.WatchDelivered(t.Context(), name, canaryAgent)
 		for _, err := range []error{
+			activityErr, updateErr, listErr, deliveredErr, watchErr,
 			stageErr, s.UpdateInteraction(t.Context(), name, "call-1", nothing), s.ViewInteraction(t.Context(), name, "call-1", nothing),
 		} {
 			if err == nil {

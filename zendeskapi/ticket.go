@@ -14,6 +14,7 @@ type Ticket struct {
 	Status      string // new, open, pending, hold, solved, closed; others may come. A closed ticket cannot be changed
 	ExternalID  string
 	RequesterID string
+	Stamp       string // updated_at as Zendesk wrote it, for TicketUpdate.Stamp
 }
 
 // UnmarshalJSON reads Zendesk's ticket object.
@@ -24,6 +25,7 @@ func (t *Ticket) UnmarshalJSON(data []byte) error {
 		Status      string
 		ExternalID  string `json:"external_id"`
 		RequesterID id     `json:"requester_id"`
+		UpdatedAt   string `json:"updated_at"`
 	}
 	if err := json.Unmarshal(data, &wire); err != nil {
 		return err
@@ -31,7 +33,7 @@ func (t *Ticket) UnmarshalJSON(data []byte) error {
 	if wire.ID == "" {
 		return errBadID
 	}
-	*t = Ticket{string(wire.ID), wire.Subject, wire.Status, wire.ExternalID, string(wire.RequesterID)}
+	*t = Ticket{string(wire.ID), wire.Subject, wire.Status, wire.ExternalID, string(wire.RequesterID), wire.UpdatedAt}
 	return nil
 }
 
@@ -46,6 +48,7 @@ type TicketUpdate struct {
 	Comment      string            // plain text, added as a private comment: no customer is mailed; empty: none
 	CustomFields []CustomField     // those not listed stay
 	Metadata     map[string]string // kept with the audit of this change; see Audit.Metadata
+	Stamp        string            // Ticket.Stamp: refused as a Conflict if the ticket has changed since; empty: not compared
 }
 
 // TicketCreate is a new ticket.
@@ -124,6 +127,7 @@ func (c *Client) UpdateTicket(ctx context.Context, ticketID string, update Ticke
 	}
 	return c.writeTicket(ctx, false, request{op: op, method: http.MethodPut, path: apiPath("tickets", ticketID)}, ticketBody{
 		Comment: privateComment(update.Comment), CustomFields: fields, Metadata: update.Metadata,
+		SafeUpdate: update.Stamp != "", UpdatedStamp: update.Stamp,
 	})
 }
 
@@ -184,6 +188,8 @@ type ticketBody struct {
 	FollowUpOf   json.RawMessage   `json:"via_followup_source_id,omitempty"`
 	CustomFields []customField     `json:"custom_fields,omitempty"`
 	Metadata     map[string]string `json:"metadata,omitempty"`
+	SafeUpdate   bool              `json:"safe_update,omitempty"`
+	UpdatedStamp string            `json:"updated_stamp,omitempty"`
 }
 
 type comment struct {

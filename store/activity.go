@@ -1,0 +1,317 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// ActivityState is where an activity is in its life.
+type ActivityState int
+
+// States of an activity.
+const (
+	ActivityPending   ActivityState = iota + 1 // to be written
+	ActivityWritten                            // in Zendesk
+	ActivitySkipped                            // there was no ticket, and none was wanted
+	ActivityDead                               // refused for good; a person decides
+	ActivityDiscarded                          // a person decided that it need not be written
+)
+
+// Activity is the record of a completed interaction, as it is to stand in Zendesk, and how far its writing has come. What
+// the store does not look into is the caller's, some of it as bytes.
+//
+// One transaction has room for 256 KiB of attached data, 64 KiB of Details and a Rejected for each of 200 keys.
+type Activity struct {
+	ID            string            `json:"id"` // from NewActivityID
+	InteractionID string            `json:"interaction_id"`
+	Fingerprint   []byte            `json:"fingerprint"`       // of the request that completed the interaction
+	Account       AccountUse        `json:"account,omitzero"`  // zero: none
+	Details       []byte            `json:"details,omitempty"` // the caller's
+	AttachedData  map[string]string `json:"-"`
+
+	TicketID    string `json:"ticket_id,omitempty"`    // decimal digits; empty: none yet, or none at all
+	TicketRule  int32  `json:"ticket_rule"`            // the caller's
+	Create      bool   `json:"create,omitempty"`       // make a ticket where there is none, or a follow-up to a closed one
+	FollowUpOf  string `json:"follow_up_of,omitempty"` // the closed ticket that the one to be made follows up
+	RequesterID string `json:"requester_id,omitempty"` // of a ticket that is made; empty: as the details say
+
+	// Place orders the pending activities of one ticket, which is TicketID at Account.URL, whichever account it is reached
+	// by: the lower is written first. Set by the store; it grows, with gaps. Zero while there is no ticket.
+	Place uint64 `json:"place,omitempty"`
+	// Previous is the id of the activity that had the last place of the ticket before; empty if there was none. It may have
+	// got a later place, another ticket, or been removed since.
+	Previous string `json:"previous,omitempty"`
+
+	State ActivityState `json:"state"`
+
+	// Begun is stored before the first write is sent. From then on one may have taken effect that nobody saw answered: look
+	// for its mark before writing again.
+	Begun bool `json:"begun,omitempty"`
+
+	Attempts      int        `json:"attempts,omitempty"`
+	NextAttempt   time.Time  `json:"next_attempt,omitzero"`
+	Failure       []byte     `json:"failure,omitempty"` // of the last try; the caller's
+	FailureReason int32      `json:"failure_reason,omitempty"`
+	AuditID       string     `json:"audit_id,omitempty"`
+	Rejected      []Rejected `json:"rejected,omitempty"`
+	CreateTime    time.Time  `json:"create_time"`
+	WriteTime     time.Time  `json:"write_time,omitzero"`
+}
+
+// Rejected is attached data that no field of the ticket took.
+type Rejected struct {
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
+}
+
+// storedActivity is the stored form of an activity.
+type storedActivity struct {
+	Activity
+	Data     attachedData `json:"data,omitempty"`
+	UpdateID string       `json:"update_id"` // random; the UpdateActivity that wrote it
+}
+
+// NewActivityID returns a random id that sorts behind those made of earlier times: 27 lower-case letters and digits.
+func NewActivityID(now time.Time) string {
+	return "a" + kv.Time(now) + strings.ToLower(rand.Text()[:10])
+}
+
+func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
+	value, err := v.open(key, sealed)
+	if err != nil {
+		return storedActivity{}, err
+	}
+	if err := decode(value, &a); err != nil {
+		return storedActivity{}, err
+	}
+	a.AttachedData = a.Data.texts()
+	return a, nil
+}
+
+func (r *reading) activity(id string) (storedActivity, error) {
+	key := activityKey(r.tenant, id)
+	values, err := r.kv.Get(key)
+	if err == nil && values[0] == nil {
+		err = fmt.Errorf("activity %q: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return storedActivity{}, err
+	}
+	return r.vault.openActivity(key, values[0])
+}
+
+// saveActivity stores an activity and keeps the index of those to be written.
+func (w *writing) saveActivity(a *storedActivity) error {
+	a.Data = attachedBytes(a.AttachedData)
+	if a.State == ActivityPending {
+		w.txn.Put(pendingKey(w.tenant, a.ID), nil)
+	} else {
+		w.txn.Delete(pendingKey(w.tenant, a.ID))
+	}
+	return w.save(activityKey(w.tenant, a.ID), a)
+}
+
+// enqueue gives a pending activity a place behind all others of its ticket.
+func (w *writing) enqueue(a *Activity, now time.Time) error {
+	if a.State != ActivityPending {
+		return nil
+	}
+	if a.TicketID == "" {
+		a.Place, a.Previous = 0, ""
+		return nil
+	}
+	key := w.vault.ticketKey(w.tenant, a.Account.URL, a.TicketID)
+	var last lastPlace
+	if _, err := w.load(key, &last); err != nil {
+		return err
+	}
+	// Places start at the time, so that they go on growing after the sweep has dropped the last one.
+	a.Place = max(last.Place+1, uint64(max(now.UnixMicro(), 0)))
+	if last.ActivityID != a.ID { // else it was the last already: what was before it still is
+		a.Previous = last.ActivityID
+	}
+	return w.save(key, lastPlace{a.Place, a.ID})
+}
+
+// lastPlace is the end of a ticket's queue.
+type lastPlace struct {
+	Place      uint64 `json:"place"`
+	ActivityID string `json:"activity_id"`
+}
+
+// dropActivity removes an activity that nobody waits for, and with the last of a ticket the ticket's last place.
+func (w *writing) dropActivity(a *storedActivity) error {
+	w.txn.Delete(activityKey(w.tenant, a.ID))
+	if a.Place == 0 {
+		return nil
+	}
+	key := w.vault.ticketKey(w.tenant, a.Account.URL, a.TicketID)
+	var last lastPlace
+	if _, err := w.load(key, &last); err != nil {
+		return err
+	}
+	if last.Place == a.Place {
+		w.txn.Delete(key)
+	}
+	return nil
+}
+
+var errCompleted = errors.New("the interaction is completed")
+
+// Complete ends an interaction that is not completed with its activity, and returns that as it is stored, with its
+// InteractionID and Place. In the same transaction the recordsets and the kept replies go.
+func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
+	if t.head.State == InteractionCompleted {
+		t.fail(errCompleted)
+	}
+	if !t.change() {
+		return Activity{}, t.err
+	}
+	a.InteractionID = t.id
+	if err := t.writing.enqueue(&a, t.now); err != nil {
+		t.fail(err)
+		return Activity{}, err
+	}
+	if err := t.writing.saveActivity(&storedActivity{Activity: a, UpdateID: a.ID}); err != nil {
+		t.fail(err)
+		return Activity{}, err
+	}
+	for _, part := range []string{"record", "recordset", "reply"} {
+		keys := kv.Key(t.tenant, "i", t.id, part)
+		t.writing.txn.DeleteRange(keys, kv.PrefixEnd(keys))
+	}
+	t.sets, t.head.Recordsets, t.head.LastSearched = nil, nil, ""
+	t.head.State, t.head.ActivityID = InteractionCompleted, a.ID
+	return a, nil
+}
+
+// Activity returns the activity of a completed interaction. Errors: [ErrNotFound] when it is not completed.
+func (t *InteractionTxn) Activity() (Activity, error) {
+	stored, err := t.activity(t.head.ActivityID)
+	return stored.Activity, err
+}
+
+// Activity returns one activity. Errors: [ErrNotFound].
+func (s *Store) Activity(ctx context.Context, tenant, id string) (a Activity, err error) {
+	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+		stored, err := r.activity(id)
+		a = stored.Activity
+		return err
+	})
+	return a, err
+}
+
+// UpdateActivity changes one activity by change, whose error comes back as it is. change may run several times. One that
+// becomes pending again, or gets another ticket, goes to the end of its ticket's queue. What change does to ID,
+// InteractionID, CreateTime, Place and Previous does not count. Errors: [ErrNotFound].
+func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change func(*Activity) error) (Activity, error) {
+	updateID, now := newID(), s.time()
+	var updated storedActivity
+	err := s.update(ctx, tenant, func(w *writing) error {
+		var err error
+		if updated, err = w.activity(id); err != nil || updated.UpdateID == updateID {
+			return err
+		}
+		was, next := updated.Activity, &updated.Activity
+		if err := change(next); err != nil {
+			return err
+		}
+		next.ID, next.InteractionID, next.CreateTime, next.Place, next.Previous = was.ID, was.InteractionID, was.CreateTime, was.Place, was.Previous
+		if next.State != was.State || next.TicketID != was.TicketID || next.Account.URL != was.Account.URL {
+			if err := w.enqueue(next, now); err != nil {
+				return err
+			}
+		}
+		updated.UpdateID = updateID
+		return w.saveActivity(&updated)
+	})
+	if err != nil {
+		return Activity{}, err
+	}
+	return updated.Activity, nil
+}
+
+// What one page of a list looks at: few activities at once, since each may be large, and not all there are for a match
+// that finds none.
+const (
+	listScanLimit = 64
+	listScans     = 32
+)
+
+// ListActivities returns the activities that match, oldest first by the time in their ids, from the one behind the id
+// after: limit of them (at least 1), or fewer, even none, when it has looked at some 2,000. next is the id to go on after;
+// empty at the end.
+func (s *Store) ListActivities(ctx context.Context, tenant, after string, limit int, match func(*Activity) bool) (page []Activity, next string, err error) {
+	if err := checkTenant(tenant); err != nil {
+		return nil, "", err
+	}
+	all := kv.Prefix(activitiesKey(tenant))
+	all.Limit = listScanLimit
+	if after != "" {
+		all.Start = kv.After(activityKey(tenant, after))
+	}
+	for range listScans {
+		entries, err := s.scan(ctx, all)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, entry := range entries {
+			if len(page) == limit {
+				return page, next, nil
+			}
+			stored, err := s.vault.openActivity(entry.Key, entry.Value)
+			if err != nil {
+				return nil, "", err
+			}
+			if match(&stored.Activity) {
+				page = append(page, stored.Activity)
+			}
+			next, all.Start = stored.ID, kv.After(entry.Key)
+		}
+		if len(entries) < listScanLimit {
+			return page, "", nil
+		}
+	}
+	return page, next, nil
+}
+
+// PendingActivities calls visit with each activity of every tenant that is to be written, in no order that matters, and
+// stops at its error, which comes back as it is. visit may call methods of the Store. Activities that become pending
+// meanwhile may be left out.
+func (s *Store) PendingActivities(ctx context.Context, visit func(tenant string, a Activity) error) error {
+	index := kv.Prefix(pendingsKey)
+	index.KeysOnly = true
+	for {
+		entries, err := s.scan(ctx, index)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			segments, err := kv.Split(entry.Key)
+			if err != nil {
+				return err
+			}
+			tenant, id := segments[2], segments[3]
+			a, err := s.Activity(ctx, tenant, id)
+			if errors.Is(err, ErrNotFound) || err == nil && a.State != ActivityPending {
+				continue // it was pending when the index was read
+			}
+			if err != nil {
+				return err
+			}
+			if err := visit(tenant, a); err != nil {
+				return err
+			}
+		}
+		if len(entries) < kv.MaxScanLimit {
+			return nil
+		}
+		index.Start = kv.After(entries[len(entries)-1].Key)
+	}
+}

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func deliveredTo(t testing.TB, s *Store, tenant, agent string) (ids []string) {
+	t.Helper()
+	list, err := s.DeliveredTo(t.Context(), tenant, agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
+
+func TestDeliveries(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		want := []Deliveries{
+			{Agent: "a@example.com", Visit: 1, Items: []Delivery{{PopID: "1", Outcome: 2, Body: []byte{0, 255}, Time: someTime}, {PopID: "2", Body: []byte{}, Time: someTime}}},
+			{Agent: "b@example.com", Visit: 2},
+		}
+		view(t, s, "i", func(tx *InteractionTxn) error {
+			d, err := tx.Deliveries()
+			if diff := cmp.Diff(Deliveries{}, d); diff != "" {
+				t.Errorf("of an unknown interaction (-want +got):\n%s", diff)
+			}
+			return err
+		})
+		for _, d := range want {
+			update(t, s, "i", func(tx *InteractionTxn) {
+				tx.SetDeliveries(d)
+				if got, err := tx.Deliveries(); err != nil || !cmp.Equal(got, d) {
+					t.Errorf("in the transaction: %+v, %v", got, err)
+				}
+			})
+			view(t, s, "i", func(tx *InteractionTxn) error {
+				got, err := tx.Deliveries()
+				if diff := cmp.Diff(d, got); diff != "" {
+					t.Errorf("deliveries (-want +got):\n%s", diff)
+				}
+				return err
+			})
+		}
+	})
+}
+
+func TestDeliveredTo(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		clock := someTime
+		s.now = func() time.Time { return clock }
+		note := func(interaction, agent string, ids ...string) {
+			var items []Delivered
+			for _, id := range ids {
+				items = append(items, Delivered{ID: id, InteractionID: interaction, Body: []byte(id), Time: clock})
+			}
+			update(t, s, interaction, func(tx *InteractionTxn) { tx.NoteDelivered(agent, items...) })
+		}
+		check := func(agent string, want ...string) {
+			t.Helper()
+			if diff := cmp.Diff(want, deliveredTo(t, s, tenant, agent)); diff != "" {
+				t.Errorf("%s at %v (-want +got):\n%s", agent, clock.Sub(someTime), diff)
+			}
+		}
+		note("nothing", "a")
+		check("a")
+		view(t, s, "nothing", func(tx *InteractionTxn) error {
+			if tx.Exists() {
+				t.Error("nothing delivered made an interaction")
+			}
+			return nil
+		})
+		note("i", "a", "1", "2")
+		clock = clock.Add(20 * time.Second)
+		note("j", "a", "3")
+		note("j", "b", "4")
+		check("a", "1", "2", "3")
+		check("b", "4")
+		if got := deliveredTo(t, s, "other", "a"); got != nil {
+			t.Errorf("of another tenant: %q", got)
+		}
+		clock = someTime.Add(RecentDeliveries)
+		check("a", "1", "2", "3")
+		clock = clock.Add(time.Nanosecond)
+		check("a", "3")
+		note("i", "a", "5")
+		clock = someTime.Add(20 * time.Second) // an older clock sees what is stored
+		check("a", "3", "5")
+	})
+}
+
+// TestDeliveredIsBounded delivers more than the list holds, in number and in size.
+func TestDeliveredIsBounded(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	s.now = func() time.Time { return someTime }
+	tests := []struct {
+		name                       string
+		deliveries, at, size, want int
+	}{
+		{"at once", maxDelivered + 5, maxDelivered + 5, 1, maxDelivered},
+		{"one by one", 12, 1, maxDeliveredBytes / 10, 10},
+		{"large at once", 12, 12, maxDeliveredBytes / 4, 4},
+		{"too large", 1, 1, maxDeliveredBytes + 1, 0},
+	}
+	for _, test := range tests {
+		var items []Delivered
+		var want []string
+		for i := range test.deliveries {
+			items = append(items, Delivered{ID: fmt.Sprint(i), Body: bytes.Repeat([]byte{1}, test.size), Time: someTime})
+			if i >= test.deliveries-test.want {
+				want = append(want, fmt.Sprint(i))
+			}
+		}
+		for start := 0; start < len(items); start += test.at {
+			update(t, s, "i", func(tx *InteractionTxn) {
+				tx.SetDeliveries(Deliveries{Agent: test.name, Items: []Delivery{{Body: make([]byte, 200<<10)}}})
+				tx.NoteDelivered(test.name, items[start:start+test.at]...)
+			})
+		}
+		if diff := cmp.Diff(want, deliveredTo(t, s, tenant, test.name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
+// TestWatchDelivered reads as a watcher does, while deliveries go on. It waits for ever when one is missed.
+func TestWatchDelivered(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		const deliveries = 50
+		s.now = func() time.Time { return someTime }
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		tokens, err := s.WatchDelivered(ctx, tenant, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := make(chan error, 1)
+		go func() {
+			for i := range deliveries {
+				err := s.UpdateInteraction(ctx, tenant, fmt.Sprint("i", i%3), func(tx *InteractionTxn) error {
+					tx.NoteDelivered("a", Delivered{ID: fmt.Sprint(i), Time: someTime})
+					tx.NoteDelivered("b", Delivered{ID: "another agent's", Time: someTime})
+					return nil
+				})
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+		var seen []string
+		for len(seen) < deliveries {
+			select {
+			case <-tokens:
+				seen = deliveredTo(t, s, tenant, "a")
+			case err := <-failed:
+				t.Fatal(err)
+			}
+		}
+		for i, id := range seen {
+			if id != fmt.Sprint(i) {
+				t.Errorf("delivery %d is %q", i, id)
+			}
+		}
+		cancel()
+		for range tokens {
+			continue // until it is closed
+		}
+	})
+}

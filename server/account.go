@@ -40,6 +40,7 @@ type accountService struct {
 	zendesk    *zendesk
 	allowHosts []string
 	now        func() time.Time
+	changed    func(tenant string) // told when an account may be able to do what it was not, or is gone
 	exchanges  tokenExchanges
 }
 
@@ -115,6 +116,7 @@ func (s *accountService) UpdateAccount(ctx context.Context, req *zendeskv1.Updat
 	if err != nil {
 		return nil, accountError(err, id)
 	}
+	s.changed(tenantOf(ctx))
 	return &zendeskv1.UpdateAccountResponse{Account: accountToProto(updated, s.now())}, nil
 }
 
@@ -130,6 +132,7 @@ func (s *accountService) DeleteAccount(ctx context.Context, req *zendeskv1.Delet
 	if err := s.store.DeleteAccount(ctx, tenantOf(ctx), req.GetAccountId(), req.GetEtag()); err != nil {
 		return nil, accountError(err, req.GetAccountId())
 	}
+	s.changed(tenantOf(ctx))
 	return &zendeskv1.DeleteAccountResponse{}, nil
 }
 

@@ -34,7 +34,7 @@ func (s *blockService) AttachedData(ctx context.Context, req *zendeskv1.Attached
 		return &zendeskv1.AttachedDataResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "AttachedData", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.AttachedDataResponse, error) {
-		return transact(ctx, s, b, func(tx *store.InteractionTxn) (*zendeskv1.AttachedDataResponse, error) {
+		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.AttachedDataResponse, error) {
 			changes, f, err := expandAttached(newValues(tx, req), settings)
 			if err != nil {
 				return nil, err

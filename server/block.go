@@ -99,7 +99,7 @@ func blockFields(req blockRequest, resp blockResponse) logging.Fields {
 
 // transact runs decide in one transaction of the block's interaction and keeps its answer for the request_id. When the
 // transaction finds a kept answer, that is returned and decide does not run.
-func transact[R blockResponse](ctx context.Context, s *blockService, b *block, decide func(*store.InteractionTxn) (R, error)) (R, error) {
+func transact[R blockResponse](ctx context.Context, s *blockService, b *block, failed func(*zendeskv1.Failure) R, decide func(*store.InteractionTxn) (R, error)) (R, error) {
 	var resp R
 	err := s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
 		kept, found, err := keptReply[R](tx, b)
@@ -107,12 +107,28 @@ func transact[R blockResponse](ctx context.Context, s *blockService, b *block, d
 			resp = kept
 			return err
 		}
+		if f := overFor(tx, b.rpc); f != nil {
+			resp = failed(f)
+			return nil
+		}
 		if resp, err = decide(tx); err != nil {
 			return err
 		}
 		return keepReply(tx, b, resp)
 	})
 	return resp, err
+}
+
+// overFor says why an interaction that has ended does not take a block any more; nil if it does. After completion the blocks
+// still run that do not change what was written: surveys and post-call workflows use them.
+func overFor(tx *store.InteractionTxn, rpc string) *zendeskv1.Failure {
+	switch {
+	case tx.State() == store.InteractionExpired:
+		return failure(zendeskv1.FailureReason_FAILURE_REASON_INTERACTION_EXPIRED, "the interaction was left alone for too long and is gone")
+	case tx.State() == store.InteractionCompleted && (rpc == "ScreenPop" || rpc == "AttachedData"):
+		return failure(zendeskv1.FailureReason_FAILURE_REASON_INTERACTION_COMPLETED, "the interaction is completed, and its activity no longer changes")
+	}
+	return nil
 }
 
 // keptReply returns the answer that the block's request_id was given before.
@@ -160,7 +176,7 @@ func keepReply[R blockResponse](tx *store.InteractionTxn, b *block, resp R) erro
 }
 
 // fingerprint identifies the settings of a request, without its variables.
-func fingerprint(req blockRequest) ([]byte, error) {
+func fingerprint(req proto.Message) ([]byte, error) {
 	settings := req.ProtoReflect().New()
 	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if field.Name() != "variables" {

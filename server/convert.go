@@ -2,7 +2,10 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
+	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -66,4 +69,32 @@ func screenPopToProto(pop store.ScreenPop) *zendeskv1.ScreenPop {
 		Url:         pop.URL,
 		CreateTime:  timestamppb.New(pop.CreateTime),
 	}
+}
+
+// deliveriesToProto returns the deliveries in the order of their screen pops.
+func deliveriesToProto(pops []store.ScreenPop, deliveries store.Deliveries) ([]*zendeskv1.Delivery, error) {
+	made := make(map[string]*zendeskv1.Delivery)
+	for _, item := range deliveries.Items {
+		delivery := new(zendeskv1.Delivery)
+		if err := proto.Unmarshal(item.Body, delivery); err != nil {
+			return nil, fmt.Errorf("reading a delivery: %w", err)
+		}
+		made[item.PopID] = delivery
+	}
+	var list []*zendeskv1.Delivery
+	for _, pop := range pops {
+		if delivery := made[pop.ID]; delivery != nil {
+			delivery.ScreenPop = screenPopToProto(pop)
+			list = append(list, delivery)
+		}
+	}
+	return list, nil
+}
+
+// timeOf converts a time; an unset one is the zero time.
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
 }

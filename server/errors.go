@@ -39,6 +39,10 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED:      codes.DeadlineExceeded,
 	zendeskv1.ErrorReason_ERROR_REASON_CANCELLED:              codes.Canceled,
 	zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN:          codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED:  codes.AlreadyExists,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_EXPIRED:    codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND:     codes.NotFound,
+	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD:      codes.FailedPrecondition,
 	zendeskv1.ErrorReason_ERROR_REASON_INTERNAL:               codes.Internal,
 }
 
@@ -149,6 +153,9 @@ func foreign(fullMethod string, err error) bool {
 	_, isStatus := status.FromError(err)
 	return isStatus && !ours(fullMethod)
 }
+
+// errDraining ends what would go on for ever when the service stops.
+var errDraining = &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, message: "the service is shutting down"}
 
 func unaryErrors(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	resp, err := handler(ctx, req)

@@ -22,7 +22,7 @@ func (s *blockService) GetNextRecord(ctx context.Context, req *zendeskv1.GetNext
 		return &zendeskv1.GetNextRecordResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "GetNextRecord", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.GetNextRecordResponse, error) {
-		resp, err := transact(ctx, s, b, func(tx *store.InteractionTxn) (*zendeskv1.GetNextRecordResponse, error) {
+		resp, err := transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.GetNextRecordResponse, error) {
 			rs, err := tx.Recordset(req.GetRecordsetName())
 			if errors.Is(err, store.ErrNotFound) || err == nil && rs.Removed {
 				resp := failed(recordsetNotFound(req.GetRecordsetName()))

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -13,7 +14,18 @@ import (
 // interactionService implements InteractionService.
 type interactionService struct {
 	zendeskv1.UnimplementedInteractionServiceServer
-	store *store.Store
+	store      *store.Store
+	agents     *agents
+	writer     *writer
+	now        func() time.Time
+	draining   <-chan struct{} // closed when watches are to end
+	delivering executions
+}
+
+var interactionStates = map[store.InteractionState]zendeskv1.InteractionState{
+	store.InteractionActive:    zendeskv1.InteractionState_INTERACTION_STATE_ACTIVE,
+	store.InteractionCompleted: zendeskv1.InteractionState_INTERACTION_STATE_COMPLETED,
+	store.InteractionExpired:   zendeskv1.InteractionState_INTERACTION_STATE_EXPIRED,
 }
 
 // GetInteraction implements InteractionService.
@@ -54,7 +66,8 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 	interaction := &zendeskv1.Interaction{
 		InteractionId: id,
 		AttachedData:  data,
-		State:         zendeskv1.InteractionState_INTERACTION_STATE_ACTIVE,
+		State:         interactionStates[tx.State()],
+		ActivityId:    tx.ActivityID(),
 		CreateTime:    timestamppb.New(tx.CreateTime()),
 		UpdateTime:    timestamppb.New(tx.UpdateTime()),
 	}

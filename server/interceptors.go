@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -45,6 +46,7 @@ func streamInterceptors(log *slog.Logger) []grpc.StreamServerInterceptor {
 		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
 		streamErrors,
 		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		streamTenant,
 	}
 }
 
@@ -72,6 +74,10 @@ func unaryTenant(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler 
 	return handler(context.WithValue(ctx, tenantKey{}, defaultTenant), req)
 }
 
+func streamTenant(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(srv, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: context.WithValue(stream.Context(), tenantKey{}, defaultTenant)})
+}
+
 // tenantOf returns the tenant of the call that ctx belongs to.
 func tenantOf(ctx context.Context) string {
 	tenant, _ := ctx.Value(tenantKey{}).(string)
@@ -83,6 +89,7 @@ type Timeouts struct {
 	Block    time.Duration // of a block whose caller sets no deadline; default 3 s
 	BlockCap time.Duration // of a block at most, whatever its caller sets; default 8 s
 	Zendesk  time.Duration // of TestConnection and RequestToken, default and cap; default 15 s
+	Deliver  time.Duration // of DeliverInteraction when its caller sets no deadline; default 5 s
 	Other    time.Duration // of all other calls whose caller sets no deadline; default 3 s
 }
 
@@ -95,6 +102,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	orDefault(&t.Block, 3*time.Second)
 	orDefault(&t.BlockCap, 8*time.Second)
 	orDefault(&t.Zendesk, 15*time.Second)
+	orDefault(&t.Deliver, 5*time.Second)
 	orDefault(&t.Other, 3*time.Second)
 	return t
 }
@@ -104,6 +112,8 @@ func (t Timeouts) of(fullMethod string) (timeout, limit time.Duration) {
 	switch fullMethod {
 	case zendeskv1.AccountService_TestConnection_FullMethodName, zendeskv1.AccountService_RequestToken_FullMethodName:
 		return t.Zendesk, t.Zendesk
+	case zendeskv1.InteractionService_DeliverInteraction_FullMethodName:
+		return t.Deliver, 0
 	}
 	if strings.HasPrefix(fullMethod, "/"+zendeskv1.BlockService_ServiceDesc.ServiceName+"/") {
 		return t.Block, t.BlockCap

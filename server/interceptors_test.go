@@ -123,7 +123,7 @@ func (b *textBuffer) finishes(t testing.TB) []map[string]any {
 func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
-		{"Errors", "errors"}, {"recovery.", "recovery"}, {"unaryTenant", "tenant"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"Tenant", "tenant"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role
@@ -142,7 +142,7 @@ func TestInterceptorOrder(t *testing.T) {
 		stream = append(stream, roleOf(interceptor))
 	}
 	mustEqual(t, "unary", unary, []string{"logging", "errors", "recovery", "tenant", "deadline"})
-	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery", "tenant"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.

@@ -134,7 +134,7 @@ func (s *accountService) exchangeToken(ctx context.Context, account store.Accoun
 	if f := userFinding(user, err); f.outcome != zendeskv1.CheckOutcome_CHECK_OUTCOME_OK {
 		return store.Account{}, unusableToken(f, err, account.ID)
 	}
-	return s.store.UpdateAccount(ctx, tenantOf(ctx), account.ID, "", func(a *store.Account) error {
+	updated, err := s.store.UpdateAccount(ctx, tenantOf(ctx), account.ID, "", func(a *store.Account) error {
 		if a.Incarnation != account.Incarnation {
 			return store.ErrNotFound
 		}
@@ -142,6 +142,10 @@ func (s *accountService) exchangeToken(ctx context.Context, account store.Accoun
 		a.Check = store.Check{Time: s.now(), OK: true}
 		return nil
 	})
+	if err == nil {
+		s.changed(tenantOf(ctx))
+	}
+	return updated, err
 }
 
 // newTokenRequest reads a token request: the name of its grant, and what Zendesk is asked.

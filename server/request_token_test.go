@@ -333,7 +333,8 @@ func newGatedService(t testing.TB) (*accountService, *gatedZendesk) {
 	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) { c.AllowHosts = []string{"127.0.0.1"} })
 	gate := newGatedZendesk(t, s.zendesk)
 	service := &accountService{
-		store: s.store, zendesk: &zendesk{transport: s.config.Transport}, allowHosts: s.config.AllowHosts, now: s.clock.now,
+		changed: func(string) {},
+		store:   s.store, zendesk: &zendesk{transport: s.config.Transport}, allowHosts: s.config.AllowHosts, now: s.clock.now,
 	}
 	t.Cleanup(service.wait) // before the store is closed
 	createGated(t, service, gate)

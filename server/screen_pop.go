@@ -31,7 +31,7 @@ func (s *blockService) ScreenPop(ctx context.Context, req *zendeskv1.ScreenPopRe
 		return &zendeskv1.ScreenPopResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "ScreenPop", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.ScreenPopResponse, error) {
-		return transact(ctx, s, b, func(tx *store.InteractionTxn) (*zendeskv1.ScreenPopResponse, error) {
+		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.ScreenPopResponse, error) {
 			pop, f, err := resolvePop(tx, newValues(tx, req), target)
 			if err != nil {
 				return nil, err

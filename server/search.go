@@ -100,9 +100,11 @@ func (s *blockService) planSearch(ctx context.Context, b *block, req *zendeskv1.
 			answer = kept
 			return nil
 		}
-		var f *zendeskv1.Failure
-		if plan, f, err = planOf(tx, req, query); err != nil {
-			return err
+		f := overFor(tx, b.rpc)
+		if f == nil {
+			if plan, f, err = planOf(tx, req, query); err != nil {
+				return err
+			}
 		}
 		if f != nil {
 			answer, err = publishSearch(tx, req, plan, searchResult{failure: f}, nil)
@@ -198,7 +200,10 @@ func (s *blockService) keepSearch(ctx context.Context, b *block, req *zendeskv1.
 			return nil, err
 		}
 	}
-	return transact(ctx, s, b, func(tx *store.InteractionTxn) (*zendeskv1.SearchResponse, error) {
+	failed := func(f *zendeskv1.Failure) *zendeskv1.SearchResponse {
+		return &zendeskv1.SearchResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
+	}
+	return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.SearchResponse, error) {
 		return publishSearch(tx, req, plan, found, staged)
 	})
 }

@@ -34,7 +34,7 @@ func (s *blockService) SelectAccount(ctx context.Context, req *zendeskv1.SelectA
 		return &zendeskv1.SelectAccountResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "SelectAccount", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.SelectAccountResponse, error) {
-		return transact(ctx, s, b, func(tx *store.InteractionTxn) (*zendeskv1.SelectAccountResponse, error) {
+		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.SelectAccountResponse, error) {
 			use, f, err := chooseAccount(tx, newValues(tx, req), wanted)
 			if err != nil {
 				return nil, err

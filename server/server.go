@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -50,8 +51,11 @@ type Server struct {
 	grpc     *grpc.Server
 	health   *healthService
 	accounts *accountService
+	store    *store.Store
+	writer   *writer
 	log      *slog.Logger
 	drain    time.Duration
+	draining chan struct{} // closed on drain
 }
 
 // New makes a server. It starts nothing.
@@ -74,15 +78,20 @@ func New(c Config) (*Server, error) {
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
 			grpc.WaitForHandlers(true),
 		),
-		health: &healthService{Server: health.NewServer(), draining: make(chan struct{})},
-		log:    c.Log,
-		drain:  c.DrainTimeout,
+		store:    c.Store,
+		log:      c.Log,
+		drain:    c.DrainTimeout,
+		draining: make(chan struct{}),
 	}
+	s.health = &healthService{Server: health.NewServer(), draining: s.draining}
 	zendesk := &zendesk{transport: c.Transport, userAgent: c.UserAgent}
-	s.accounts = &accountService{store: c.Store, zendesk: zendesk, allowHosts: c.AllowHosts, now: c.Clock}
+	s.writer = newWriter(c.Store, zendesk, c.Log, c.Clock)
+	s.accounts = &accountService{store: c.Store, zendesk: zendesk, allowHosts: c.AllowHosts, now: c.Clock, changed: s.writer.queue.release}
 	zendeskv1.RegisterAccountServiceServer(s.grpc, s.accounts)
 	zendeskv1.RegisterBlockServiceServer(s.grpc, &blockService{store: c.Store, zendesk: zendesk, now: c.Clock})
-	zendeskv1.RegisterInteractionServiceServer(s.grpc, &interactionService{store: c.Store})
+	zendeskv1.RegisterInteractionServiceServer(s.grpc, &interactionService{
+		store: c.Store, agents: newAgents(zendesk, c.Clock), writer: s.writer, now: c.Clock, draining: s.draining,
+	})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	for name := range s.grpc.GetServiceInfo() {
@@ -91,45 +100,88 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls on l until ctx is done, then drains: health says NOT_SERVING, no new call is taken, running ones
-// may end within the drain timeout and are cancelled after it. It returns nil after a drain. It closes l.
+// Serve answers calls on l, and writes activities in the background, until ctx is done. Then it drains: health says
+// NOT_SERVING, no new call is taken, watches end, and calls and writes that run may end within the drain timeout and are
+// cancelled after it. It returns nil after a drain. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	cut, cutWrites := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutWrites()
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := s.writer.run(ctx, cut); ctx.Err() == nil {
+			stop(fmt.Errorf("writing activities: %w", err))
+		}
+	})
+	background.Go(func() { s.sweep(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(l) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serving %s: %w", l.Addr(), err)
+		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
+		background.Wait()
+		return context.Cause(ctx)
 	case <-ctx.Done():
 	}
 	s.log.Info("draining", "timeout", s.drain)
 	s.health.Shutdown()
-	close(s.health.draining)
-	drained := make(chan struct{})
-	go func() {
-		s.grpc.GracefulStop()
-		close(drained)
-	}()
-	select {
-	case <-drained:
-	case <-time.After(s.drain):
-		s.log.Warn("calls still running are cancelled")
+	close(s.draining)
+	late := time.AfterFunc(s.drain, func() {
+		s.log.Warn("calls and writes still running are cancelled")
+		cutWrites()
 		s.grpc.Stop()
-		<-drained
-	}
+	})
+	defer late.Stop()
+	s.grpc.GracefulStop()
 	err := <-served
+	background.Wait()
 	// Token requests outlive their callers: what Zendesk answers is stored.
 	s.accounts.wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil // told to stop before it began
 	}
 	return err
 }
 
+const (
+	sweepEvery = time.Minute
+	sweepStep  = 64
+)
+
+// sweep lets interactions that were left alone expire, a few at a time.
+func (s *Server) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		for {
+			swept, err := s.store.Sweep(ctx, sweepStep)
+			if err != nil && ctx.Err() == nil {
+				s.log.Error("expired interactions could not be swept", "error", err)
+			}
+			if swept.Lost > 0 {
+				s.log.Warn("interactions expired with attached data that was never written", "interactions", swept.Lost)
+			}
+			if err != nil || swept.Looked < sweepStep {
+				break
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // healthService is the standard health service, except that its watches end on drain: an open one would hold
 // GracefulStop up for ever.
 type healthService struct {
 	*health.Server
-	draining chan struct{} // closed on drain
+	draining <-chan struct{} // closed on drain
 }
 
 // Watch implements the health service.

@@ -6,6 +6,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/variables"
 )
 
@@ -27,6 +31,8 @@ const (
 	maxScreenPops     = 50 // of one interaction; they are kept together
 	maxPageSize       = 200
 	defaultPageSize   = 50
+	maxEmail          = 320
+	maxZendeskID      = 19
 )
 
 var recordsetName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -123,6 +129,37 @@ func (v *violations) block(req blockRequest) {
 	}
 	if _, ok := vars[""]; ok {
 		v.add("variables", "must not have an entry without a name")
+	}
+}
+
+// agent checks an agent.
+func (v *violations) agent(field string, agent *zendeskv1.Agent) {
+	email := agent.GetEmail()
+	v.text(field+".email", email, maxEmail)
+	if at := strings.LastIndexByte(email, '@'); email != "" && (at < 1 || at == len(email)-1 || strings.ContainsFunc(email, unicode.IsSpace)) {
+		v.add(field+".email", "must be an e-mail address")
+	}
+	v.zendeskID(field+".zendesk_user_id", agent.GetZendeskUserId())
+}
+
+// zendeskID checks an optional id of Zendesk's.
+func (v *violations) zendeskID(field, id string) {
+	if len(id) > maxZendeskID || strings.Trim(id, "0123456789") != "" {
+		v.add(field, "must be at most %d decimal digits", maxZendeskID)
+	}
+}
+
+// enum checks that a value is one that this version knows.
+func (v *violations) enum(field string, value protoreflect.Enum) {
+	if value.Descriptor().Values().ByNumber(value.Number()) == nil {
+		v.add(field, "is not a value of %s", value.Descriptor().Name())
+	}
+}
+
+// time checks an optional time.
+func (v *violations) time(field string, t *timestamppb.Timestamp) {
+	if t != nil && t.CheckValid() != nil {
+		v.add(field, "is not a valid time")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -140,9 +141,65 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 		return err
 	}
 
-	t.say("\nEverything the blocks left is with the interaction.")
-	_, err = play(ctx, t, "Look at it.", interactions.GetInteraction, &zendeskv1.GetInteractionRequest{InteractionId: call})
-	return err
+	if _, err := play(ctx, t, "Everything the blocks left is with the interaction.", interactions.GetInteraction, &zendeskv1.GetInteractionRequest{InteractionId: call}); err != nil {
+		return err
+	}
+	return playAgent(ctx, t, interactions, sandbox, call)
+}
+
+// playAgent is the rest of the call: an agent takes it and ends it.
+func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.InteractionServiceClient, sandbox *zendesktest.Zendesk, call string) error {
+	agent := &zendeskv1.Agent{Email: zendesktest.Agent.Email}
+	started := time.Now()
+
+	t.say("\n%s takes the call.", zendesktest.Agent.Name)
+	delivered, err := play(ctx, t, "Deliver: the ticket opens in the agent's Zendesk.", interactions.DeliverInteraction, &zendeskv1.DeliverInteractionRequest{
+		InteractionId: call, Agent: agent,
+	})
+	if err != nil {
+		return err
+	}
+	if d := delivered.GetDeliveries(); len(d) != 1 || d[0].GetOutcome() != zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED {
+		return fmt.Errorf("step %d: the screen pop was not displayed", t.steps)
+	}
+	if err := t.recorded(ctx, sandbox, "What Zendesk showed", "/_sandbox/pops"); err != nil {
+		return err
+	}
+
+	t.say("\nThe call ends.")
+	completed, err := play(ctx, t, "Complete: its history is stored, and written to the ticket in the background.", interactions.CompleteInteraction, &zendeskv1.CompleteInteractionRequest{
+		InteractionId: call, IfNoTicket: zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
+		Details: &zendeskv1.ActivityDetails{
+			Channel: "voice", Direction: "inbound", FromAddress: zendesktest.Caller.Phone, ToAddress: "+1 800 555 0199", Agent: agent,
+			Service: "Card terminals", Disposition: "Callback", Notes: "Terminal loses its connection after every reboot.\nShe is there until 5 pm.",
+			RecordingUrl: "https://recordings.example.com/2041",
+			StartTime:    timestamppb.New(started.Add(-5 * time.Minute)), AnswerTime: timestamppb.New(started.Add(-288 * time.Second)), EndTime: timestamppb.New(started),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	activity := completed.GetActivity()
+	for activity.GetState() == zendeskv1.ActivityState_ACTIVITY_STATE_PENDING {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("step %d: the activity was not written: %w", t.steps, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+		got, err := interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{ActivityId: activity.GetActivityId()})
+		if err != nil {
+			return err
+		}
+		activity = got.GetActivity()
+	}
+	written, err := play(ctx, t, "It is written.", interactions.GetActivity, &zendeskv1.GetActivityRequest{ActivityId: activity.GetActivityId()})
+	if err != nil {
+		return err
+	}
+	if state := written.GetActivity().GetState(); state != zendeskv1.ActivityState_ACTIVITY_STATE_WRITTEN {
+		return fmt.Errorf("step %d: the activity is %s", t.steps, state)
+	}
+	return t.recorded(ctx, sandbox, "The ticket's last audit in Zendesk", "/api/v2/tickets/"+written.GetActivity().GetTicketId()+"/audits.json?sort=-created_at&page[size]=1")
 }
 
 // method is an RPC of a generated client.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -12,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
 // secretFields are never shown, whatever message they stand in.
@@ -40,6 +45,33 @@ func (t *transcript) step(title string, request proto.Message) {
 
 // reply shows an answer.
 func (t *transcript) reply(response proto.Message) { t.fields("      < ", response.ProtoReflect()) }
+
+// recorded shows what the fake Zendesk has at a path.
+func (t *transcript) recorded(ctx context.Context, sandbox *zendesktest.Zendesk, title, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, sandbox.Origin()+path, nil)
+	if err != nil {
+		return err
+	}
+	req.SetBasicAuth(zendesktest.Admin.Email+"/token", zendesktest.Admin.APIToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: the sandbox answered %s", path, resp.Status)
+	}
+	var shown bytes.Buffer
+	if err := json.Indent(&shown, bytes.TrimSpace(body), "      | ", "  "); err != nil {
+		return err
+	}
+	t.say("\n    %s: GET %s\n      | %s", title, path, shown.String())
+	return t.err
+}
 
 // fields writes one line per populated field; per entry for lists and maps.
 func (t *transcript) fields(margin string, m protoreflect.Message) {

@@ -37,7 +37,9 @@ const (
 //
 // Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
 // value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
-// value in a search string as it is. A text that starts with `=` is literal.
+// value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
+// refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
+// pops; one more is FAILED `INVALID_REQUEST`.
 //
 // A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
 // not kept: the repeat executes again.
@@ -130,7 +132,9 @@ func (c *blockServiceClient) AttachedData(ctx context.Context, in *AttachedDataR
 //
 // Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
 // value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
-// value in a search string as it is. A text that starts with `=` is literal.
+// value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
+// refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
+// pops; one more is FAILED `INVALID_REQUEST`.
 //
 // A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
 // not kept: the repeat executes again.

@@ -54,6 +54,14 @@ const (
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 12
 	// UNAVAILABLE. The service is shutting down; another instance, or this one after its restart, will answer.
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 13
+	// ALREADY_EXISTS. The interaction was completed before with other details; its activity is in the metadata.
+	ErrorReason_ERROR_REASON_INTERACTION_COMPLETED ErrorReason = 15
+	// FAILED_PRECONDITION. The interaction was left alone for too long and is gone.
+	ErrorReason_ERROR_REASON_INTERACTION_EXPIRED ErrorReason = 16
+	// NOT_FOUND. The tenant has no such activity.
+	ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND ErrorReason = 17
+	// FAILED_PRECONDITION. Only DEAD activities can be retried or discarded.
+	ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD ErrorReason = 18
 	// INTERNAL. The service is broken; its log says how.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 14
 )
@@ -75,6 +83,10 @@ var (
 		11: "ERROR_REASON_DEADLINE_EXCEEDED",
 		12: "ERROR_REASON_CANCELLED",
 		13: "ERROR_REASON_SHUTTING_DOWN",
+		15: "ERROR_REASON_INTERACTION_COMPLETED",
+		16: "ERROR_REASON_INTERACTION_EXPIRED",
+		17: "ERROR_REASON_ACTIVITY_NOT_FOUND",
+		18: "ERROR_REASON_ACTIVITY_NOT_DEAD",
 		14: "ERROR_REASON_INTERNAL",
 	}
 	ErrorReason_value = map[string]int32{
@@ -92,6 +104,10 @@ var (
 		"ERROR_REASON_DEADLINE_EXCEEDED":      11,
 		"ERROR_REASON_CANCELLED":              12,
 		"ERROR_REASON_SHUTTING_DOWN":          13,
+		"ERROR_REASON_INTERACTION_COMPLETED":  15,
+		"ERROR_REASON_INTERACTION_EXPIRED":    16,
+		"ERROR_REASON_ACTIVITY_NOT_FOUND":     17,
+		"ERROR_REASON_ACTIVITY_NOT_DEAD":      18,
 		"ERROR_REASON_INTERNAL":               14,
 	}
 )
@@ -127,7 +143,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\x93\x04\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xaa\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -143,7 +159,11 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\v\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\f\x12\x1e\n" +
-	"\x1aERROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n" +
+	"\x1aERROR_REASON_SHUTTING_DOWN\x10\r\x12&\n" +
+	"\"ERROR_REASON_INTERACTION_COMPLETED\x10\x0f\x12$\n" +
+	" ERROR_REASON_INTERACTION_EXPIRED\x10\x10\x12#\n" +
+	"\x1fERROR_REASON_ACTIVITY_NOT_FOUND\x10\x11\x12\"\n" +
+	"\x1eERROR_REASON_ACTIVITY_NOT_DEAD\x10\x12\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0eBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
 
 var (

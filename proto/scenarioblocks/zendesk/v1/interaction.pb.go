@@ -30,6 +30,10 @@ const (
 	InteractionState_INTERACTION_STATE_UNSPECIFIED InteractionState = 0
 	// Blocks run.
 	InteractionState_INTERACTION_STATE_ACTIVE InteractionState = 1
+	// It has an activity. Blocks that would change what was written are FAILED; the others still run.
+	InteractionState_INTERACTION_STATE_COMPLETED InteractionState = 2
+	// It was left alone for 7 days. Nothing of it is left, and its id cannot be used for another 30.
+	InteractionState_INTERACTION_STATE_EXPIRED InteractionState = 3
 )
 
 // Enum value maps for InteractionState.
@@ -37,10 +41,14 @@ var (
 	InteractionState_name = map[int32]string{
 		0: "INTERACTION_STATE_UNSPECIFIED",
 		1: "INTERACTION_STATE_ACTIVE",
+		2: "INTERACTION_STATE_COMPLETED",
+		3: "INTERACTION_STATE_EXPIRED",
 	}
 	InteractionState_value = map[string]int32{
 		"INTERACTION_STATE_UNSPECIFIED": 0,
 		"INTERACTION_STATE_ACTIVE":      1,
+		"INTERACTION_STATE_COMPLETED":   2,
+		"INTERACTION_STATE_EXPIRED":     3,
 	}
 )
 
@@ -215,7 +223,9 @@ type Interaction struct {
 	// When the first block named it.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it last changed.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// The activity of a COMPLETED interaction.
+	ActivityId    string `protobuf:"bytes,9,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +316,68 @@ func (x *Interaction) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Interaction) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+// A Zendesk agent.
+type Agent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required where an agent is. The agent's e-mail address in Zendesk; at most 320 characters, compared in lower case.
+	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	// The agent's Zendesk id, decimal digits; saves the look-up by e-mail address. Empty: it is looked up.
+	ZendeskUserId string `protobuf:"bytes,2,opt,name=zendesk_user_id,json=zendeskUserId,proto3" json:"zendesk_user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent) Reset() {
+	*x = Agent{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent) ProtoMessage() {}
+
+func (x *Agent) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent.ProtoReflect.Descriptor instead.
+func (*Agent) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Agent) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *Agent) GetZendeskUserId() string {
+	if x != nil {
+		return x.ZendeskUserId
+	}
+	return ""
+}
+
 // The account that something used, and how it was chosen.
 type AccountUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -321,7 +393,7 @@ type AccountUse struct {
 
 func (x *AccountUse) Reset() {
 	*x = AccountUse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +405,7 @@ func (x *AccountUse) String() string {
 func (*AccountUse) ProtoMessage() {}
 
 func (x *AccountUse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +418,7 @@ func (x *AccountUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountUse.ProtoReflect.Descriptor instead.
 func (*AccountUse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AccountUse) GetAccountId() string {
@@ -393,7 +465,7 @@ type Recordset struct {
 
 func (x *Recordset) Reset() {
 	*x = Recordset{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +477,7 @@ func (x *Recordset) String() string {
 func (*Recordset) ProtoMessage() {}
 
 func (x *Recordset) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +490,7 @@ func (x *Recordset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recordset.ProtoReflect.Descriptor instead.
 func (*Recordset) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Recordset) GetName() string {
@@ -485,7 +557,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +569,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +582,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Record) GetType() RecordType {
@@ -555,7 +627,7 @@ type ScreenPop struct {
 
 func (x *ScreenPop) Reset() {
 	*x = ScreenPop{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +639,7 @@ func (x *ScreenPop) String() string {
 func (*ScreenPop) ProtoMessage() {}
 
 func (x *ScreenPop) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +652,7 @@ func (x *ScreenPop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScreenPop.ProtoReflect.Descriptor instead.
 func (*ScreenPop) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ScreenPop) GetScreenPopId() string {
@@ -629,7 +701,7 @@ var File_scenarioblocks_zendesk_v1_interaction_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\n" +
-	"+scenarioblocks/zendesk/v1/interaction.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x04\n" +
+	"+scenarioblocks/zendesk/v1/interaction.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x05\n" +
 	"\vInteraction\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12?\n" +
 	"\aaccount\x18\x02 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12D\n" +
@@ -643,10 +715,15 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\x1a?\n" +
+	"updateTime\x12\x1f\n" +
+	"\vactivity_id\x18\t \x01(\tR\n" +
+	"activityId\x1a?\n" +
 	"\x11AttachedDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x05Agent\x12\x14\n" +
+	"\x05email\x18\x01 \x01(\tR\x05email\x12&\n" +
+	"\x0fzendesk_user_id\x18\x02 \x01(\tR\rzendeskUserId\"\x8a\x01\n" +
 	"\n" +
 	"AccountUse\x12\x1d\n" +
 	"\n" +
@@ -674,10 +751,12 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\trecord_id\x18\x04 \x01(\tR\brecordId\x12\x10\n" +
 	"\x03url\x18\x05 \x01(\tR\x03url\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime*S\n" +
+	"createTime*\x93\x01\n" +
 	"\x10InteractionState\x12!\n" +
 	"\x1dINTERACTION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18INTERACTION_STATE_ACTIVE\x10\x01*t\n" +
+	"\x18INTERACTION_STATE_ACTIVE\x10\x01\x12\x1f\n" +
+	"\x1bINTERACTION_STATE_COMPLETED\x10\x02\x12\x1d\n" +
+	"\x19INTERACTION_STATE_EXPIRED\x10\x03*t\n" +
 	"\x10AccountSelection\x12!\n" +
 	"\x1dACCOUNT_SELECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aACCOUNT_SELECTION_SELECTED\x10\x01\x12\x1d\n" +
@@ -706,34 +785,35 @@ func file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP() []byte {
 }
 
 var file_scenarioblocks_zendesk_v1_interaction_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_scenarioblocks_zendesk_v1_interaction_proto_goTypes = []any{
 	(InteractionState)(0),         // 0: scenarioblocks.zendesk.v1.InteractionState
 	(AccountSelection)(0),         // 1: scenarioblocks.zendesk.v1.AccountSelection
 	(RecordType)(0),               // 2: scenarioblocks.zendesk.v1.RecordType
 	(*Interaction)(nil),           // 3: scenarioblocks.zendesk.v1.Interaction
-	(*AccountUse)(nil),            // 4: scenarioblocks.zendesk.v1.AccountUse
-	(*Recordset)(nil),             // 5: scenarioblocks.zendesk.v1.Recordset
-	(*Record)(nil),                // 6: scenarioblocks.zendesk.v1.Record
-	(*ScreenPop)(nil),             // 7: scenarioblocks.zendesk.v1.ScreenPop
-	nil,                           // 8: scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Agent)(nil),                 // 4: scenarioblocks.zendesk.v1.Agent
+	(*AccountUse)(nil),            // 5: scenarioblocks.zendesk.v1.AccountUse
+	(*Recordset)(nil),             // 6: scenarioblocks.zendesk.v1.Recordset
+	(*Record)(nil),                // 7: scenarioblocks.zendesk.v1.Record
+	(*ScreenPop)(nil),             // 8: scenarioblocks.zendesk.v1.ScreenPop
+	nil,                           // 9: scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_scenarioblocks_zendesk_v1_interaction_proto_depIdxs = []int32{
-	4,  // 0: scenarioblocks.zendesk.v1.Interaction.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	5,  // 1: scenarioblocks.zendesk.v1.Interaction.recordsets:type_name -> scenarioblocks.zendesk.v1.Recordset
-	8,  // 2: scenarioblocks.zendesk.v1.Interaction.attached_data:type_name -> scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
-	7,  // 3: scenarioblocks.zendesk.v1.Interaction.screen_pops:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	5,  // 0: scenarioblocks.zendesk.v1.Interaction.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	6,  // 1: scenarioblocks.zendesk.v1.Interaction.recordsets:type_name -> scenarioblocks.zendesk.v1.Recordset
+	9,  // 2: scenarioblocks.zendesk.v1.Interaction.attached_data:type_name -> scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
+	8,  // 3: scenarioblocks.zendesk.v1.Interaction.screen_pops:type_name -> scenarioblocks.zendesk.v1.ScreenPop
 	0,  // 4: scenarioblocks.zendesk.v1.Interaction.state:type_name -> scenarioblocks.zendesk.v1.InteractionState
-	9,  // 5: scenarioblocks.zendesk.v1.Interaction.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: scenarioblocks.zendesk.v1.Interaction.update_time:type_name -> google.protobuf.Timestamp
+	10, // 5: scenarioblocks.zendesk.v1.Interaction.create_time:type_name -> google.protobuf.Timestamp
+	10, // 6: scenarioblocks.zendesk.v1.Interaction.update_time:type_name -> google.protobuf.Timestamp
 	1,  // 7: scenarioblocks.zendesk.v1.AccountUse.selection:type_name -> scenarioblocks.zendesk.v1.AccountSelection
-	4,  // 8: scenarioblocks.zendesk.v1.Recordset.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	6,  // 9: scenarioblocks.zendesk.v1.Recordset.current:type_name -> scenarioblocks.zendesk.v1.Record
+	5,  // 8: scenarioblocks.zendesk.v1.Recordset.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	7,  // 9: scenarioblocks.zendesk.v1.Recordset.current:type_name -> scenarioblocks.zendesk.v1.Record
 	2,  // 10: scenarioblocks.zendesk.v1.Record.type:type_name -> scenarioblocks.zendesk.v1.RecordType
-	4,  // 11: scenarioblocks.zendesk.v1.ScreenPop.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	5,  // 11: scenarioblocks.zendesk.v1.ScreenPop.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
 	2,  // 12: scenarioblocks.zendesk.v1.ScreenPop.record_type:type_name -> scenarioblocks.zendesk.v1.RecordType
-	9,  // 13: scenarioblocks.zendesk.v1.ScreenPop.create_time:type_name -> google.protobuf.Timestamp
+	10, // 13: scenarioblocks.zendesk.v1.ScreenPop.create_time:type_name -> google.protobuf.Timestamp
 	14, // [14:14] is the sub-list for method output_type
 	14, // [14:14] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
@@ -752,7 +832,7 @@ func file_scenarioblocks_zendesk_v1_interaction_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

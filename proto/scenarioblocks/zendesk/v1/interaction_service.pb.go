@@ -9,6 +9,7 @@ package zendeskv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,63 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// How a screen pop reached an agent.
+type DeliveryOutcome int32
+
+const (
+	// Not used.
+	DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED DeliveryOutcome = 0
+	// Zendesk showed it in the agent's browser.
+	DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED DeliveryOutcome = 1
+	// The agent's desktop is to open its URL.
+	DeliveryOutcome_DELIVERY_OUTCOME_LINK DeliveryOutcome = 2
+	// Not at all; the next DeliverInteraction tries again.
+	DeliveryOutcome_DELIVERY_OUTCOME_FAILED DeliveryOutcome = 3
+)
+
+// Enum value maps for DeliveryOutcome.
+var (
+	DeliveryOutcome_name = map[int32]string{
+		0: "DELIVERY_OUTCOME_UNSPECIFIED",
+		1: "DELIVERY_OUTCOME_DISPLAYED",
+		2: "DELIVERY_OUTCOME_LINK",
+		3: "DELIVERY_OUTCOME_FAILED",
+	}
+	DeliveryOutcome_value = map[string]int32{
+		"DELIVERY_OUTCOME_UNSPECIFIED": 0,
+		"DELIVERY_OUTCOME_DISPLAYED":   1,
+		"DELIVERY_OUTCOME_LINK":        2,
+		"DELIVERY_OUTCOME_FAILED":      3,
+	}
+)
+
+func (x DeliveryOutcome) Enum() *DeliveryOutcome {
+	p := new(DeliveryOutcome)
+	*p = x
+	return p
+}
+
+func (x DeliveryOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeliveryOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes[0].Descriptor()
+}
+
+func (DeliveryOutcome) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes[0]
+}
+
+func (x DeliveryOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeliveryOutcome.Descriptor instead.
+func (DeliveryOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{0}
+}
 
 // Request of InteractionService.GetInteraction.
 type GetInteractionRequest struct {
@@ -113,17 +171,1030 @@ func (x *GetInteractionResponse) GetInteraction() *Interaction {
 	return nil
 }
 
+// Request of InteractionService.DeliverInteraction.
+type DeliverInteractionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// Required.
+	Agent         *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverInteractionRequest) Reset() {
+	*x = DeliverInteractionRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverInteractionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverInteractionRequest) ProtoMessage() {}
+
+func (x *DeliverInteractionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverInteractionRequest.ProtoReflect.Descriptor instead.
+func (*DeliverInteractionRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DeliverInteractionRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *DeliverInteractionRequest) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// Response of InteractionService.DeliverInteraction.
+type DeliverInteractionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per screen pop, in the order in which they were noted.
+	Deliveries    []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverInteractionResponse) Reset() {
+	*x = DeliverInteractionResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverInteractionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverInteractionResponse) ProtoMessage() {}
+
+func (x *DeliverInteractionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverInteractionResponse.ProtoReflect.Descriptor instead.
+func (*DeliverInteractionResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DeliverInteractionResponse) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+// A screen pop that reached an agent, or did not.
+type Delivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was shown.
+	ScreenPop *ScreenPop `protobuf:"bytes,1,opt,name=screen_pop,json=screenPop,proto3" json:"screen_pop,omitempty"`
+	// Whom it was shown to.
+	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// How.
+	Outcome DeliveryOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.DeliveryOutcome" json:"outcome,omitempty"`
+	// Why it is FAILED, or only a LINK.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Delivery) GetScreenPop() *ScreenPop {
+	if x != nil {
+		return x.ScreenPop
+	}
+	return nil
+}
+
+func (x *Delivery) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *Delivery) GetOutcome() DeliveryOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED
+}
+
+func (x *Delivery) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *Delivery) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// Request of InteractionService.WatchScreenPops.
+type WatchScreenPopsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchScreenPopsRequest) Reset() {
+	*x = WatchScreenPopsRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchScreenPopsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchScreenPopsRequest) ProtoMessage() {}
+
+func (x *WatchScreenPopsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchScreenPopsRequest.ProtoReflect.Descriptor instead.
+func (*WatchScreenPopsRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchScreenPopsRequest) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// Response of InteractionService.WatchScreenPops.
+type WatchScreenPopsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The interaction that was delivered.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// What of it was delivered.
+	Delivery      *Delivery `protobuf:"bytes,2,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchScreenPopsResponse) Reset() {
+	*x = WatchScreenPopsResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchScreenPopsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchScreenPopsResponse) ProtoMessage() {}
+
+func (x *WatchScreenPopsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchScreenPopsResponse.ProtoReflect.Descriptor instead.
+func (*WatchScreenPopsResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WatchScreenPopsResponse) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *WatchScreenPopsResponse) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+// Request of InteractionService.CompleteInteraction.
+type CompleteInteractionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// What is known of it.
+	Details *ActivityDetails `protobuf:"bytes,2,opt,name=details,proto3" json:"details,omitempty"`
+	// The ticket to write to: decimal digits. Empty: the ticket popped last, else the current record of the recordset
+	// searched last if it is a ticket, else as if_no_ticket says.
+	TicketId string `protobuf:"bytes,3,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
+	// The account whose ticket that is; only with ticket_id. Empty: the account in force.
+	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// What to do when there is no ticket; unspecified: SKIP.
+	IfNoTicket    IfNoTicket `protobuf:"varint,5,opt,name=if_no_ticket,json=ifNoTicket,proto3,enum=scenarioblocks.zendesk.v1.IfNoTicket" json:"if_no_ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteInteractionRequest) Reset() {
+	*x = CompleteInteractionRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteInteractionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteInteractionRequest) ProtoMessage() {}
+
+func (x *CompleteInteractionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteInteractionRequest.ProtoReflect.Descriptor instead.
+func (*CompleteInteractionRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CompleteInteractionRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *CompleteInteractionRequest) GetDetails() *ActivityDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *CompleteInteractionRequest) GetTicketId() string {
+	if x != nil {
+		return x.TicketId
+	}
+	return ""
+}
+
+func (x *CompleteInteractionRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CompleteInteractionRequest) GetIfNoTicket() IfNoTicket {
+	if x != nil {
+		return x.IfNoTicket
+	}
+	return IfNoTicket_IF_NO_TICKET_UNSPECIFIED
+}
+
+// Response of InteractionService.CompleteInteraction.
+type CompleteInteractionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The activity: PENDING, or SKIPPED.
+	Activity      *Activity `protobuf:"bytes,1,opt,name=activity,proto3" json:"activity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteInteractionResponse) Reset() {
+	*x = CompleteInteractionResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteInteractionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteInteractionResponse) ProtoMessage() {}
+
+func (x *CompleteInteractionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteInteractionResponse.ProtoReflect.Descriptor instead.
+func (*CompleteInteractionResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CompleteInteractionResponse) GetActivity() *Activity {
+	if x != nil {
+		return x.Activity
+	}
+	return nil
+}
+
+// Request of InteractionService.GetActivity.
+type GetActivityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	ActivityId    string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityRequest) Reset() {
+	*x = GetActivityRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityRequest) ProtoMessage() {}
+
+func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
+func (*GetActivityRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetActivityRequest) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+// Response of InteractionService.GetActivity.
+type GetActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The activity.
+	Activity      *Activity `protobuf:"bytes,1,opt,name=activity,proto3" json:"activity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityResponse) Reset() {
+	*x = GetActivityResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityResponse) ProtoMessage() {}
+
+func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityResponse.ProtoReflect.Descriptor instead.
+func (*GetActivityResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetActivityResponse) GetActivity() *Activity {
+	if x != nil {
+		return x.Activity
+	}
+	return nil
+}
+
+// Request of InteractionService.ListActivities.
+type ListActivitiesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many activities to return at most: 1 to 200; 0: 50. A page may have fewer, and none, before the last.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the reply before; empty: from the start.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only those in this state; unspecified: all.
+	State ActivityState `protobuf:"varint,3,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.ActivityState" json:"state,omitempty"`
+	// Only those of this account; empty: all.
+	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Only those whose last try failed for this reason; unspecified: all.
+	FailureReason FailureReason `protobuf:"varint,5,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListActivitiesRequest) Reset() {
+	*x = ListActivitiesRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListActivitiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListActivitiesRequest) ProtoMessage() {}
+
+func (x *ListActivitiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListActivitiesRequest.ProtoReflect.Descriptor instead.
+func (*ListActivitiesRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListActivitiesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListActivitiesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListActivitiesRequest) GetState() ActivityState {
+	if x != nil {
+		return x.State
+	}
+	return ActivityState_ACTIVITY_STATE_UNSPECIFIED
+}
+
+func (x *ListActivitiesRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *ListActivitiesRequest) GetFailureReason() FailureReason {
+	if x != nil {
+		return x.FailureReason
+	}
+	return FailureReason_FAILURE_REASON_UNSPECIFIED
+}
+
+// Response of InteractionService.ListActivities.
+type ListActivitiesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The activities, oldest first.
+	Activities []*Activity `protobuf:"bytes,1,rep,name=activities,proto3" json:"activities,omitempty"`
+	// Gets the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListActivitiesResponse) Reset() {
+	*x = ListActivitiesResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListActivitiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListActivitiesResponse) ProtoMessage() {}
+
+func (x *ListActivitiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListActivitiesResponse.ProtoReflect.Descriptor instead.
+func (*ListActivitiesResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListActivitiesResponse) GetActivities() []*Activity {
+	if x != nil {
+		return x.Activities
+	}
+	return nil
+}
+
+func (x *ListActivitiesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of InteractionService.RetryActivity.
+type RetryActivityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	ActivityId string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	// Another ticket to write it to: decimal digits; empty: the one that was chosen.
+	TicketId      string `protobuf:"bytes,2,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryActivityRequest) Reset() {
+	*x = RetryActivityRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryActivityRequest) ProtoMessage() {}
+
+func (x *RetryActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryActivityRequest.ProtoReflect.Descriptor instead.
+func (*RetryActivityRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RetryActivityRequest) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+func (x *RetryActivityRequest) GetTicketId() string {
+	if x != nil {
+		return x.TicketId
+	}
+	return ""
+}
+
+// Response of InteractionService.RetryActivity.
+type RetryActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The activity, now PENDING.
+	Activity      *Activity `protobuf:"bytes,1,opt,name=activity,proto3" json:"activity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryActivityResponse) Reset() {
+	*x = RetryActivityResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryActivityResponse) ProtoMessage() {}
+
+func (x *RetryActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryActivityResponse.ProtoReflect.Descriptor instead.
+func (*RetryActivityResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RetryActivityResponse) GetActivity() *Activity {
+	if x != nil {
+		return x.Activity
+	}
+	return nil
+}
+
+// Request of InteractionService.RetryActivities.
+type RetryActivitiesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this account; empty: all.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Only those whose last try failed for this reason; unspecified: all.
+	FailureReason FailureReason `protobuf:"varint,2,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryActivitiesRequest) Reset() {
+	*x = RetryActivitiesRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryActivitiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryActivitiesRequest) ProtoMessage() {}
+
+func (x *RetryActivitiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryActivitiesRequest.ProtoReflect.Descriptor instead.
+func (*RetryActivitiesRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RetryActivitiesRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *RetryActivitiesRequest) GetFailureReason() FailureReason {
+	if x != nil {
+		return x.FailureReason
+	}
+	return FailureReason_FAILURE_REASON_UNSPECIFIED
+}
+
+// Response of InteractionService.RetryActivities.
+type RetryActivitiesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many activities are PENDING again.
+	Count         int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryActivitiesResponse) Reset() {
+	*x = RetryActivitiesResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryActivitiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryActivitiesResponse) ProtoMessage() {}
+
+func (x *RetryActivitiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryActivitiesResponse.ProtoReflect.Descriptor instead.
+func (*RetryActivitiesResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RetryActivitiesResponse) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Request of InteractionService.DiscardActivity.
+type DiscardActivityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	ActivityId    string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardActivityRequest) Reset() {
+	*x = DiscardActivityRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardActivityRequest) ProtoMessage() {}
+
+func (x *DiscardActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardActivityRequest.ProtoReflect.Descriptor instead.
+func (*DiscardActivityRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DiscardActivityRequest) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+// Response of InteractionService.DiscardActivity.
+type DiscardActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The activity, now DISCARDED.
+	Activity      *Activity `protobuf:"bytes,1,opt,name=activity,proto3" json:"activity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardActivityResponse) Reset() {
+	*x = DiscardActivityResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardActivityResponse) ProtoMessage() {}
+
+func (x *DiscardActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardActivityResponse.ProtoReflect.Descriptor instead.
+func (*DiscardActivityResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DiscardActivityResponse) GetActivity() *Activity {
+	if x != nil {
+		return x.Activity
+	}
+	return nil
+}
+
 var File_scenarioblocks_zendesk_v1_interaction_service_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\n" +
-	"3scenarioblocks/zendesk/v1/interaction_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a+scenarioblocks/zendesk/v1/interaction.proto\">\n" +
+	"3scenarioblocks/zendesk/v1/interaction_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(scenarioblocks/zendesk/v1/activity.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\">\n" +
 	"\x15GetInteractionRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\"b\n" +
 	"\x16GetInteractionResponse\x12H\n" +
-	"\vinteraction\x18\x01 \x01(\v2&.scenarioblocks.zendesk.v1.InteractionR\vinteraction2\x90\x01\n" +
+	"\vinteraction\x18\x01 \x01(\v2&.scenarioblocks.zendesk.v1.InteractionR\vinteraction\"z\n" +
+	"\x19DeliverInteractionRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x126\n" +
+	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"a\n" +
+	"\x1aDeliverInteractionResponse\x12C\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2#.scenarioblocks.zendesk.v1.DeliveryR\n" +
+	"deliveries\"\xbb\x02\n" +
+	"\bDelivery\x12C\n" +
+	"\n" +
+	"screen_pop\x18\x01 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x126\n" +
+	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x12D\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2*.scenarioblocks.zendesk.v1.DeliveryOutcomeR\aoutcome\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"P\n" +
+	"\x16WatchScreenPopsRequest\x126\n" +
+	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"\x81\x01\n" +
+	"\x17WatchScreenPopsResponse\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12?\n" +
+	"\bdelivery\x18\x02 \x01(\v2#.scenarioblocks.zendesk.v1.DeliveryR\bdelivery\"\x8e\x02\n" +
+	"\x1aCompleteInteractionRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12D\n" +
+	"\adetails\x18\x02 \x01(\v2*.scenarioblocks.zendesk.v1.ActivityDetailsR\adetails\x12\x1b\n" +
+	"\tticket_id\x18\x03 \x01(\tR\bticketId\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x04 \x01(\tR\taccountId\x12G\n" +
+	"\fif_no_ticket\x18\x05 \x01(\x0e2%.scenarioblocks.zendesk.v1.IfNoTicketR\n" +
+	"ifNoTicket\"^\n" +
+	"\x1bCompleteInteractionResponse\x12?\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"5\n" +
+	"\x12GetActivityRequest\x12\x1f\n" +
+	"\vactivity_id\x18\x01 \x01(\tR\n" +
+	"activityId\"V\n" +
+	"\x13GetActivityResponse\x12?\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\x83\x02\n" +
+	"\x15ListActivitiesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12>\n" +
+	"\x05state\x18\x03 \x01(\x0e2(.scenarioblocks.zendesk.v1.ActivityStateR\x05state\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x04 \x01(\tR\taccountId\x12O\n" +
+	"\x0efailure_reason\x18\x05 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\"\x85\x01\n" +
+	"\x16ListActivitiesResponse\x12C\n" +
+	"\n" +
+	"activities\x18\x01 \x03(\v2#.scenarioblocks.zendesk.v1.ActivityR\n" +
+	"activities\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"T\n" +
+	"\x14RetryActivityRequest\x12\x1f\n" +
+	"\vactivity_id\x18\x01 \x01(\tR\n" +
+	"activityId\x12\x1b\n" +
+	"\tticket_id\x18\x02 \x01(\tR\bticketId\"X\n" +
+	"\x15RetryActivityResponse\x12?\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\x88\x01\n" +
+	"\x16RetryActivitiesRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12O\n" +
+	"\x0efailure_reason\x18\x02 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\"/\n" +
+	"\x17RetryActivitiesResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\"9\n" +
+	"\x16DiscardActivityRequest\x12\x1f\n" +
+	"\vactivity_id\x18\x01 \x01(\tR\n" +
+	"activityId\"Z\n" +
+	"\x17DiscardActivityResponse\x12?\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity*\x8b\x01\n" +
+	"\x0fDeliveryOutcome\x12 \n" +
+	"\x1cDELIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aDELIVERY_OUTCOME_DISPLAYED\x10\x01\x12\x19\n" +
+	"\x15DELIVERY_OUTCOME_LINK\x10\x02\x12\x1b\n" +
+	"\x17DELIVERY_OUTCOME_FAILED\x10\x032\xee\b\n" +
 	"\x12InteractionService\x12z\n" +
-	"\x0eGetInteraction\x120.scenarioblocks.zendesk.v1.GetInteractionRequest\x1a1.scenarioblocks.zendesk.v1.GetInteractionResponse\"\x03\x90\x02\x01BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x0eGetInteraction\x120.scenarioblocks.zendesk.v1.GetInteractionRequest\x1a1.scenarioblocks.zendesk.v1.GetInteractionResponse\"\x03\x90\x02\x01\x12\x81\x01\n" +
+	"\x12DeliverInteraction\x124.scenarioblocks.zendesk.v1.DeliverInteractionRequest\x1a5.scenarioblocks.zendesk.v1.DeliverInteractionResponse\x12z\n" +
+	"\x0fWatchScreenPops\x121.scenarioblocks.zendesk.v1.WatchScreenPopsRequest\x1a2.scenarioblocks.zendesk.v1.WatchScreenPopsResponse0\x01\x12\x84\x01\n" +
+	"\x13CompleteInteraction\x125.scenarioblocks.zendesk.v1.CompleteInteractionRequest\x1a6.scenarioblocks.zendesk.v1.CompleteInteractionResponse\x12q\n" +
+	"\vGetActivity\x12-.scenarioblocks.zendesk.v1.GetActivityRequest\x1a..scenarioblocks.zendesk.v1.GetActivityResponse\"\x03\x90\x02\x01\x12z\n" +
+	"\x0eListActivities\x120.scenarioblocks.zendesk.v1.ListActivitiesRequest\x1a1.scenarioblocks.zendesk.v1.ListActivitiesResponse\"\x03\x90\x02\x01\x12r\n" +
+	"\rRetryActivity\x12/.scenarioblocks.zendesk.v1.RetryActivityRequest\x1a0.scenarioblocks.zendesk.v1.RetryActivityResponse\x12x\n" +
+	"\x0fRetryActivities\x121.scenarioblocks.zendesk.v1.RetryActivitiesRequest\x1a2.scenarioblocks.zendesk.v1.RetryActivitiesResponse\x12x\n" +
+	"\x0fDiscardActivity\x121.scenarioblocks.zendesk.v1.DiscardActivityRequest\x1a2.scenarioblocks.zendesk.v1.DiscardActivityResponseBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescOnce sync.Once
@@ -137,21 +1208,84 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP() []by
 	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes = []any{
-	(*GetInteractionRequest)(nil),  // 0: scenarioblocks.zendesk.v1.GetInteractionRequest
-	(*GetInteractionResponse)(nil), // 1: scenarioblocks.zendesk.v1.GetInteractionResponse
-	(*Interaction)(nil),            // 2: scenarioblocks.zendesk.v1.Interaction
+	(DeliveryOutcome)(0),                // 0: scenarioblocks.zendesk.v1.DeliveryOutcome
+	(*GetInteractionRequest)(nil),       // 1: scenarioblocks.zendesk.v1.GetInteractionRequest
+	(*GetInteractionResponse)(nil),      // 2: scenarioblocks.zendesk.v1.GetInteractionResponse
+	(*DeliverInteractionRequest)(nil),   // 3: scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	(*DeliverInteractionResponse)(nil),  // 4: scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	(*Delivery)(nil),                    // 5: scenarioblocks.zendesk.v1.Delivery
+	(*WatchScreenPopsRequest)(nil),      // 6: scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	(*WatchScreenPopsResponse)(nil),     // 7: scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	(*CompleteInteractionRequest)(nil),  // 8: scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	(*CompleteInteractionResponse)(nil), // 9: scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	(*GetActivityRequest)(nil),          // 10: scenarioblocks.zendesk.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),         // 11: scenarioblocks.zendesk.v1.GetActivityResponse
+	(*ListActivitiesRequest)(nil),       // 12: scenarioblocks.zendesk.v1.ListActivitiesRequest
+	(*ListActivitiesResponse)(nil),      // 13: scenarioblocks.zendesk.v1.ListActivitiesResponse
+	(*RetryActivityRequest)(nil),        // 14: scenarioblocks.zendesk.v1.RetryActivityRequest
+	(*RetryActivityResponse)(nil),       // 15: scenarioblocks.zendesk.v1.RetryActivityResponse
+	(*RetryActivitiesRequest)(nil),      // 16: scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	(*RetryActivitiesResponse)(nil),     // 17: scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	(*DiscardActivityRequest)(nil),      // 18: scenarioblocks.zendesk.v1.DiscardActivityRequest
+	(*DiscardActivityResponse)(nil),     // 19: scenarioblocks.zendesk.v1.DiscardActivityResponse
+	(*Interaction)(nil),                 // 20: scenarioblocks.zendesk.v1.Interaction
+	(*Agent)(nil),                       // 21: scenarioblocks.zendesk.v1.Agent
+	(*ScreenPop)(nil),                   // 22: scenarioblocks.zendesk.v1.ScreenPop
+	(*Failure)(nil),                     // 23: scenarioblocks.zendesk.v1.Failure
+	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
+	(*ActivityDetails)(nil),             // 25: scenarioblocks.zendesk.v1.ActivityDetails
+	(IfNoTicket)(0),                     // 26: scenarioblocks.zendesk.v1.IfNoTicket
+	(*Activity)(nil),                    // 27: scenarioblocks.zendesk.v1.Activity
+	(ActivityState)(0),                  // 28: scenarioblocks.zendesk.v1.ActivityState
+	(FailureReason)(0),                  // 29: scenarioblocks.zendesk.v1.FailureReason
 }
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs = []int32{
-	2, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
-	0, // 1: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
-	1, // 2: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	20, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
+	21, // 1: scenarioblocks.zendesk.v1.DeliverInteractionRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	5,  // 2: scenarioblocks.zendesk.v1.DeliverInteractionResponse.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
+	22, // 3: scenarioblocks.zendesk.v1.Delivery.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	21, // 4: scenarioblocks.zendesk.v1.Delivery.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	0,  // 5: scenarioblocks.zendesk.v1.Delivery.outcome:type_name -> scenarioblocks.zendesk.v1.DeliveryOutcome
+	23, // 6: scenarioblocks.zendesk.v1.Delivery.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	24, // 7: scenarioblocks.zendesk.v1.Delivery.time:type_name -> google.protobuf.Timestamp
+	21, // 8: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	5,  // 9: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
+	25, // 10: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
+	26, // 11: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
+	27, // 12: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	27, // 13: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	28, // 14: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	29, // 15: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	27, // 16: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
+	27, // 17: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	29, // 18: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	27, // 19: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	1,  // 20: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
+	3,  // 21: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	6,  // 22: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	8,  // 23: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	10, // 24: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
+	12, // 25: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
+	14, // 26: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
+	16, // 27: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	18, // 28: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
+	2,  // 29: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
+	4,  // 30: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	7,  // 31: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	9,  // 32: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	11, // 33: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
+	13, // 34: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
+	15, // 35: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
+	17, // 36: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	19, // 37: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_interaction_service_proto_init() }
@@ -159,19 +1293,22 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_init() {
 	if File_scenarioblocks_zendesk_v1_interaction_service_proto != nil {
 		return
 	}
+	file_scenarioblocks_zendesk_v1_activity_proto_init()
+	file_scenarioblocks_zendesk_v1_failure_proto_init()
 	file_scenarioblocks_zendesk_v1_interaction_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes,
 		DependencyIndexes: file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs,
+		EnumInfos:         file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes,
 		MessageInfos:      file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes,
 	}.Build()
 	File_scenarioblocks_zendesk_v1_interaction_service_proto = out.File

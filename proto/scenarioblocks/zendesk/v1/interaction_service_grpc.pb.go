@@ -19,17 +19,52 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	InteractionService_GetInteraction_FullMethodName = "/scenarioblocks.zendesk.v1.InteractionService/GetInteraction"
+	InteractionService_GetInteraction_FullMethodName      = "/scenarioblocks.zendesk.v1.InteractionService/GetInteraction"
+	InteractionService_DeliverInteraction_FullMethodName  = "/scenarioblocks.zendesk.v1.InteractionService/DeliverInteraction"
+	InteractionService_WatchScreenPops_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/WatchScreenPops"
+	InteractionService_CompleteInteraction_FullMethodName = "/scenarioblocks.zendesk.v1.InteractionService/CompleteInteraction"
+	InteractionService_GetActivity_FullMethodName         = "/scenarioblocks.zendesk.v1.InteractionService/GetActivity"
+	InteractionService_ListActivities_FullMethodName      = "/scenarioblocks.zendesk.v1.InteractionService/ListActivities"
+	InteractionService_RetryActivity_FullMethodName       = "/scenarioblocks.zendesk.v1.InteractionService/RetryActivity"
+	InteractionService_RetryActivities_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/RetryActivities"
+	InteractionService_DiscardActivity_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/DiscardActivity"
 )
 
 // InteractionServiceClient is the client API for InteractionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Looks at interactions: what the blocks have left with them. Without a deadline of the caller's a call has 3 s.
+// Looks at interactions, shows their screen pops, and writes their history to Zendesk. Without a deadline of the
+// caller's a call has 3 s (DeliverInteraction 5 s, WatchScreenPops none).
 type InteractionServiceClient interface {
-	// Returns one interaction. Errors: INVALID_ARGUMENT `INVALID_FIELD`; NOT_FOUND `INTERACTION_NOT_FOUND`.
+	// Returns one interaction. Errors: NOT_FOUND `INTERACTION_NOT_FOUND`.
 	GetInteraction(ctx context.Context, in *GetInteractionRequest, opts ...grpc.CallOption) (*GetInteractionResponse, error)
+	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
+	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
+	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
+	// one had it is shown again. An unknown interaction has nothing to show; one that is completed shows nothing new.
+	DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error)
+	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
+	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
+	// screen_pop_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error)
+	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
+	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
+	// ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run. Errors: ALREADY_EXISTS
+	// `INTERACTION_COMPLETED` when it was completed with other details.
+	CompleteInteraction(ctx context.Context, in *CompleteInteractionRequest, opts ...grpc.CallOption) (*CompleteInteractionResponse, error)
+	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
+	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
+	// Lists the tenant's activities, oldest first.
+	ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error)
+	// Makes a DEAD activity PENDING again, for another ticket if one is named. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`;
+	// FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	RetryActivity(ctx context.Context, in *RetryActivityRequest, opts ...grpc.CallOption) (*RetryActivityResponse, error)
+	// Makes all DEAD activities PENDING again that match.
+	RetryActivities(ctx context.Context, in *RetryActivitiesRequest, opts ...grpc.CallOption) (*RetryActivitiesResponse, error)
+	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
+	// `ACTIVITY_NOT_DEAD`.
+	DiscardActivity(ctx context.Context, in *DiscardActivityRequest, opts ...grpc.CallOption) (*DiscardActivityResponse, error)
 }
 
 type interactionServiceClient struct {
@@ -50,14 +85,130 @@ func (c *interactionServiceClient) GetInteraction(ctx context.Context, in *GetIn
 	return out, nil
 }
 
+func (c *interactionServiceClient) DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeliverInteractionResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DeliverInteraction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &InteractionService_ServiceDesc.Streams[0], InteractionService_WatchScreenPops_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchScreenPopsRequest, WatchScreenPopsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InteractionService_WatchScreenPopsClient = grpc.ServerStreamingClient[WatchScreenPopsResponse]
+
+func (c *interactionServiceClient) CompleteInteraction(ctx context.Context, in *CompleteInteractionRequest, opts ...grpc.CallOption) (*CompleteInteractionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompleteInteractionResponse)
+	err := c.cc.Invoke(ctx, InteractionService_CompleteInteraction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetActivityResponse)
+	err := c.cc.Invoke(ctx, InteractionService_GetActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListActivitiesResponse)
+	err := c.cc.Invoke(ctx, InteractionService_ListActivities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) RetryActivity(ctx context.Context, in *RetryActivityRequest, opts ...grpc.CallOption) (*RetryActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryActivityResponse)
+	err := c.cc.Invoke(ctx, InteractionService_RetryActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) RetryActivities(ctx context.Context, in *RetryActivitiesRequest, opts ...grpc.CallOption) (*RetryActivitiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryActivitiesResponse)
+	err := c.cc.Invoke(ctx, InteractionService_RetryActivities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) DiscardActivity(ctx context.Context, in *DiscardActivityRequest, opts ...grpc.CallOption) (*DiscardActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscardActivityResponse)
+	err := c.cc.Invoke(ctx, InteractionService_DiscardActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InteractionServiceServer is the server API for InteractionService service.
 // All implementations must embed UnimplementedInteractionServiceServer
 // for forward compatibility.
 //
-// Looks at interactions: what the blocks have left with them. Without a deadline of the caller's a call has 3 s.
+// Looks at interactions, shows their screen pops, and writes their history to Zendesk. Without a deadline of the
+// caller's a call has 3 s (DeliverInteraction 5 s, WatchScreenPops none).
 type InteractionServiceServer interface {
-	// Returns one interaction. Errors: INVALID_ARGUMENT `INVALID_FIELD`; NOT_FOUND `INTERACTION_NOT_FOUND`.
+	// Returns one interaction. Errors: NOT_FOUND `INTERACTION_NOT_FOUND`.
 	GetInteraction(context.Context, *GetInteractionRequest) (*GetInteractionResponse, error)
+	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
+	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
+	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
+	// one had it is shown again. An unknown interaction has nothing to show; one that is completed shows nothing new.
+	DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error)
+	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
+	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
+	// screen_pop_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error
+	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
+	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
+	// ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run. Errors: ALREADY_EXISTS
+	// `INTERACTION_COMPLETED` when it was completed with other details.
+	CompleteInteraction(context.Context, *CompleteInteractionRequest) (*CompleteInteractionResponse, error)
+	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
+	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
+	// Lists the tenant's activities, oldest first.
+	ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error)
+	// Makes a DEAD activity PENDING again, for another ticket if one is named. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`;
+	// FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	RetryActivity(context.Context, *RetryActivityRequest) (*RetryActivityResponse, error)
+	// Makes all DEAD activities PENDING again that match.
+	RetryActivities(context.Context, *RetryActivitiesRequest) (*RetryActivitiesResponse, error)
+	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
+	// `ACTIVITY_NOT_DEAD`.
+	DiscardActivity(context.Context, *DiscardActivityRequest) (*DiscardActivityResponse, error)
 	mustEmbedUnimplementedInteractionServiceServer()
 }
 
@@ -70,6 +221,30 @@ type UnimplementedInteractionServiceServer struct{}
 
 func (UnimplementedInteractionServiceServer) GetInteraction(context.Context, *GetInteractionRequest) (*GetInteractionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInteraction not implemented")
+}
+func (UnimplementedInteractionServiceServer) DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeliverInteraction not implemented")
+}
+func (UnimplementedInteractionServiceServer) WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchScreenPops not implemented")
+}
+func (UnimplementedInteractionServiceServer) CompleteInteraction(context.Context, *CompleteInteractionRequest) (*CompleteInteractionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompleteInteraction not implemented")
+}
+func (UnimplementedInteractionServiceServer) GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetActivity not implemented")
+}
+func (UnimplementedInteractionServiceServer) ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListActivities not implemented")
+}
+func (UnimplementedInteractionServiceServer) RetryActivity(context.Context, *RetryActivityRequest) (*RetryActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryActivity not implemented")
+}
+func (UnimplementedInteractionServiceServer) RetryActivities(context.Context, *RetryActivitiesRequest) (*RetryActivitiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryActivities not implemented")
+}
+func (UnimplementedInteractionServiceServer) DiscardActivity(context.Context, *DiscardActivityRequest) (*DiscardActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardActivity not implemented")
 }
 func (UnimplementedInteractionServiceServer) mustEmbedUnimplementedInteractionServiceServer() {}
 func (UnimplementedInteractionServiceServer) testEmbeddedByValue()                            {}
@@ -110,6 +285,143 @@ func _InteractionService_GetInteraction_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InteractionService_DeliverInteraction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeliverInteractionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DeliverInteraction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DeliverInteraction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DeliverInteraction(ctx, req.(*DeliverInteractionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_WatchScreenPops_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchScreenPopsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(InteractionServiceServer).WatchScreenPops(m, &grpc.GenericServerStream[WatchScreenPopsRequest, WatchScreenPopsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InteractionService_WatchScreenPopsServer = grpc.ServerStreamingServer[WatchScreenPopsResponse]
+
+func _InteractionService_CompleteInteraction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteInteractionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).CompleteInteraction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_CompleteInteraction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).CompleteInteraction(ctx, req.(*CompleteInteractionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_GetActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).GetActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_GetActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).GetActivity(ctx, req.(*GetActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_ListActivities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListActivitiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).ListActivities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_ListActivities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).ListActivities(ctx, req.(*ListActivitiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_RetryActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).RetryActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_RetryActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).RetryActivity(ctx, req.(*RetryActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_RetryActivities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryActivitiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).RetryActivities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_RetryActivities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).RetryActivities(ctx, req.(*RetryActivitiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_DiscardActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).DiscardActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_DiscardActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).DiscardActivity(ctx, req.(*DiscardActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InteractionService_ServiceDesc is the grpc.ServiceDesc for InteractionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -121,7 +433,41 @@ var InteractionService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetInteraction",
 			Handler:    _InteractionService_GetInteraction_Handler,
 		},
+		{
+			MethodName: "DeliverInteraction",
+			Handler:    _InteractionService_DeliverInteraction_Handler,
+		},
+		{
+			MethodName: "CompleteInteraction",
+			Handler:    _InteractionService_CompleteInteraction_Handler,
+		},
+		{
+			MethodName: "GetActivity",
+			Handler:    _InteractionService_GetActivity_Handler,
+		},
+		{
+			MethodName: "ListActivities",
+			Handler:    _InteractionService_ListActivities_Handler,
+		},
+		{
+			MethodName: "RetryActivity",
+			Handler:    _InteractionService_RetryActivity_Handler,
+		},
+		{
+			MethodName: "RetryActivities",
+			Handler:    _InteractionService_RetryActivities_Handler,
+		},
+		{
+			MethodName: "DiscardActivity",
+			Handler:    _InteractionService_DiscardActivity_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchScreenPops",
+			Handler:       _InteractionService_WatchScreenPops_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "scenarioblocks/zendesk/v1/interaction_service.proto",
 }

@@ -1,0 +1,291 @@
+package server
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+	"sync"
+	"time"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+const (
+	parallelWrites        = 16 // of all accounts together
+	parallelAccountWrites = 4
+
+	// Zendesk allows 30 updates of a ticket by one user in 10 minutes; agents' tools may share the user.
+	ticketWrites = 25
+	ticketWindow = 10 * time.Minute
+
+	// behindTime is how long an activity waits for an earlier one of its ticket that the queue heard of after it.
+	behindTime = 10 * time.Millisecond
+)
+
+// writeQueue decides which activity is written next. Activities of one ticket go one after the other, in their order. An
+// account that Zendesk gives no answer for, or throttles, or whose credential is refused, is held: when its time has come
+// one write probes it, and only when that gets through the others follow. It is a view of what the store says is pending.
+type writeQueue struct {
+	mu       sync.Mutex
+	known    map[string]bool // ids of all activities in it
+	accounts map[accountKey]*accountQueue
+	running  int
+	changed  chan struct{}                  // holds a token when there is something to look at
+	recent   *cache[ticketKey, []time.Time] // our writes to a ticket within ticketWindow
+}
+
+type accountKey struct{ tenant, incarnation string }
+
+type ticketKey struct {
+	account accountKey
+	ticket  string // its id; of an activity whose ticket is to be made, the activity's
+}
+
+type accountQueue struct {
+	tickets map[string]*ticketQueue
+	idle    ticketHeap // the tickets that nobody writes to, the next one first
+	running int
+
+	heldBy   zendeskv1.FailureReason // unspecified: not held
+	until    time.Time
+	failures int // in a row
+}
+
+type ticketQueue struct {
+	ticketKey
+	waiting   []waitingActivity // never empty while nobody writes
+	notBefore time.Time
+	failures  int // in a row, of the first one
+}
+
+type waitingActivity struct {
+	id    string
+	place uint64
+}
+
+// ticketHeap orders tickets by when they may be written to.
+type ticketHeap []*ticketQueue
+
+func (h ticketHeap) Len() int { return len(h) }
+
+func (h ticketHeap) Less(i, j int) bool {
+	// Ids are in the order of creation.
+	return cmp.Or(h[i].notBefore.Compare(h[j].notBefore), cmp.Compare(h[i].waiting[0].id, h[j].waiting[0].id)) < 0
+}
+
+func (h ticketHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *ticketHeap) Push(ticket any) { *h = append(*h, ticket.(*ticketQueue)) }
+
+// Pop implements heap.Interface.
+func (h *ticketHeap) Pop() any {
+	last := len(*h) - 1
+	ticket := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return ticket
+}
+
+func newWriteQueue(now func() time.Time) *writeQueue {
+	return &writeQueue{
+		known:    make(map[string]bool),
+		accounts: make(map[accountKey]*accountQueue),
+		changed:  make(chan struct{}, 1),
+		recent:   newCache[ticketKey, []time.Time](ticketWindow, now),
+	}
+}
+
+// signal says that there is something to look at.
+func (q *writeQueue) signal() {
+	select {
+	case q.changed <- struct{}{}:
+	default:
+	}
+}
+
+// add puts a pending activity in; one that is in already, or not pending, is left out.
+func (q *writeQueue) add(tenant string, a *store.Activity) {
+	if a.State != store.ActivityPending {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.known[a.ID] {
+		return
+	}
+	q.known[a.ID] = true
+	key := accountKey{tenant, a.Account.Incarnation}
+	account := q.accounts[key]
+	if account == nil {
+		account = &accountQueue{tickets: make(map[string]*ticketQueue)}
+		q.accounts[key] = account
+	}
+	name := a.TicketID
+	if name == "" {
+		name = a.ID
+	}
+	ticket := account.tickets[name]
+	if ticket == nil {
+		ticket = &ticketQueue{ticketKey: ticketKey{key, name}, waiting: []waitingActivity{{a.ID, a.Place}}}
+		ticket.notBefore = q.allowed(ticket.ticketKey, a.NextAttempt)
+		account.tickets[name] = ticket
+		heap.Push(&account.idle, ticket)
+	} else {
+		at, _ := slices.BinarySearchFunc(ticket.waiting, a.Place, func(w waitingActivity, place uint64) int { return cmp.Compare(w.place, place) })
+		ticket.waiting = slices.Insert(ticket.waiting, at, waitingActivity{a.ID, a.Place})
+		heap.Init(&account.idle) // the first one may be another
+	}
+	q.signal()
+}
+
+// allowed returns when a ticket may be written to, as it has been written to lately; not before at.
+func (q *writeQueue) allowed(key ticketKey, at time.Time) time.Time {
+	if writes, _ := q.recent.get(key); len(writes) >= ticketWrites {
+		if free := writes[len(writes)-ticketWrites].Add(ticketWindow); free.After(at) {
+			return free
+		}
+	}
+	return at
+}
+
+// next takes the tickets whose first activity is to be written now. The caller calls one of written, delay and holdAccount
+// for each. wait is how long until there may be more; 0: until something changes.
+func (q *writeQueue) next(now time.Time) (tickets []*ticketQueue, wait time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	sooner := func(at time.Time) {
+		if d := max(at.Sub(now), time.Millisecond); wait == 0 || d < wait {
+			wait = d
+		}
+	}
+	for _, account := range q.accounts {
+		limit := parallelAccountWrites
+		if account.heldBy != 0 {
+			limit = 1
+			if now.Before(account.until) {
+				sooner(account.until)
+				continue
+			}
+		}
+		for account.running < limit && q.running < parallelWrites && len(account.idle) > 0 {
+			if first := account.idle[0]; now.Before(first.notBefore) {
+				sooner(first.notBefore)
+				break
+			}
+			tickets = append(tickets, heap.Pop(&account.idle).(*ticketQueue))
+			account.running++
+			q.running++
+		}
+	}
+	return tickets, wait
+}
+
+// first is the activity of a taken ticket that is to be written.
+func (q *writeQueue) first(ticket *ticketQueue) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return ticket.waiting[0].id
+}
+
+// done gives a ticket back of which an activity has left the queue: it was written, or never will be. reached says that
+// Zendesk took the account's request, so that a held account is held no more.
+func (q *writeQueue) done(ticket *ticketQueue, id string, now time.Time, reached bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.known, id)
+	// Not always the first one any more: an earlier one may have come meanwhile.
+	ticket.waiting = slices.DeleteFunc(ticket.waiting, func(w waitingActivity) bool { return w.id == id })
+	if reached {
+		account := q.accounts[ticket.account]
+		account.heldBy, account.failures = 0, 0
+		writes, _ := q.recent.get(ticket.ticketKey)
+		writes = slices.DeleteFunc(slices.Clone(writes), func(at time.Time) bool { return now.Sub(at) >= ticketWindow })
+		q.recent.put(ticket.ticketKey, append(writes, now))
+	}
+	ticket.failures, ticket.notBefore = 0, q.allowed(ticket.ticketKey, now)
+	q.giveBack(ticket)
+}
+
+// behind gives a ticket back whose first activity has to wait for one that was completed before it.
+func (q *writeQueue) behind(ticket *ticketQueue, tenant string, earlier *store.Activity, now time.Time) {
+	q.add(tenant, earlier)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ticket.notBefore = now.Add(behindTime)
+	q.giveBack(ticket)
+}
+
+// delay gives a ticket back whose first activity is to be tried again later.
+func (q *writeQueue) delay(ticket *ticketQueue, now time.Time, backoff func(failures int) time.Duration) (until time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ticket.failures++
+	ticket.notBefore = now.Add(backoff(ticket.failures))
+	q.giveBack(ticket)
+	return ticket.notBefore
+}
+
+// holdAccount gives a ticket back and holds its whole account.
+func (q *writeQueue) holdAccount(ticket *ticketQueue, now time.Time, reason zendeskv1.FailureReason, backoff func(failures int) time.Duration) (until time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	account := q.accounts[ticket.account]
+	// What was under way together fails together: that is one failure.
+	if account.heldBy == 0 || !now.Before(account.until) {
+		account.failures++
+	}
+	account.heldBy, account.until = reason, now.Add(backoff(account.failures))
+	// The next probe takes another ticket: this one may be what fails.
+	ticket.notBefore = account.until
+	q.giveBack(ticket)
+	return account.until
+}
+
+// giveBack ends what next began. The lock is held.
+func (q *writeQueue) giveBack(ticket *ticketQueue) {
+	account := q.accounts[ticket.account]
+	account.running--
+	q.running--
+	if len(ticket.waiting) > 0 {
+		heap.Push(&account.idle, ticket)
+	} else {
+		delete(account.tickets, ticket.ticket)
+	}
+	if len(account.tickets) == 0 {
+		delete(q.accounts, ticket.account)
+	}
+	q.signal()
+}
+
+// release lets a tenant's accounts be tried at once: a credential has changed.
+func (q *writeQueue) release(tenant string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key, account := range q.accounts {
+		if key.tenant != tenant || account.heldBy == 0 {
+			continue
+		}
+		account.until, account.failures = time.Time{}, 0
+		// Tickets that were tried meanwhile wait for the hold, and for nothing else.
+		for _, ticket := range account.idle {
+			if ticket.failures == 0 {
+				ticket.notBefore = q.allowed(ticket.ticketKey, time.Time{})
+			}
+		}
+		heap.Init(&account.idle)
+	}
+	q.signal()
+}
+
+// hold says what an activity's account waits for; unspecified when it is not held.
+func (q *writeQueue) hold(tenant, incarnation string) (zendeskv1.FailureReason, time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	account := q.accounts[accountKey{tenant, incarnation}]
+	if account == nil || account.heldBy == 0 {
+		return 0, time.Time{}
+	}
+	return account.heldBy, account.until
+}

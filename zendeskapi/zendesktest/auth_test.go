@@ -51,6 +51,14 @@ func TestAnonymousIsNoAgent(t *testing.T) {
 	if me.text("user", "role") != "end-user" || me.text("user", "verified") != "false" {
 		t.Errorf("the anonymous user is %s", me.raw)
 	}
+	for _, key := range []string{"id", "url", "created_at", "updated_at", "phone", "organization_id"} {
+		if got := me.text("user", key); got != "<nil>" {
+			t.Errorf("%s of the anonymous user is %s", key, got)
+		}
+	}
+	if me.text("user", "authenticity_token") == "<nil>" || a.do("GET", "/api/v2/users/me", "").text("user", "authenticity_token") == "<nil>" {
+		t.Error("users/me has no authenticity_token")
+	}
 }
 
 func TestIdleAPITokenIsDeactivated(t *testing.T) {

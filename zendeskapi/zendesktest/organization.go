@@ -19,8 +19,8 @@ type organization struct {
 	CreatedAt          time.Time      `json:"created_at"`
 	UpdatedAt          time.Time      `json:"updated_at"`
 	DomainNames        []string       `json:"domain_names"`
-	Details            string         `json:"details"`
-	Notes              string         `json:"notes"`
+	Details            *string        `json:"details"`
+	Notes              *string        `json:"notes"`
 	GroupID            *int64         `json:"group_id"`
 	Tags               []string       `json:"tags"`
 	OrganizationFields map[string]any `json:"organization_fields"`
@@ -41,14 +41,14 @@ func (o organization) show(origin string) organization {
 }
 
 func (o organization) index() *document {
-	text := append([]string{o.Name, o.Details, o.Notes, deref(o.ExternalID)}, o.DomainNames...)
+	text := append([]string{o.Name, deref(o.Details), deref(o.Notes), deref(o.ExternalID)}, o.DomainNames...)
 	d := &document{
 		kind: "organization", id: o.ID, created: o.CreatedAt, updated: o.UpdatedAt,
 		text: textOf(append(text, o.Tags...)...),
 		properties: map[string]property{
 			"name":        textOf(o.Name),
-			"notes":       textOf(o.Notes),
-			"details":     textOf(o.Details),
+			"notes":       textOf(deref(o.Notes)),
+			"details":     textOf(deref(o.Details)),
 			"external_id": exactly(deref(o.ExternalID)),
 			"tags":        exactly(o.Tags...),
 			"group":       referTo("group", o.GroupID),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -51,8 +52,8 @@ func (a access) in(bucket string) access {
 func (z *Zendesk) routes() {
 	z.api = http.NewServeMux()
 	route := func(pattern string, a access, serve func(*call) *reply) {
-		method, path, _ := strings.Cut(pattern, " ")
-		z.api.HandleFunc(method+" /api/v2/"+path, func(w http.ResponseWriter, r *http.Request) {
+		method, place, _ := strings.Cut(pattern, " ")
+		z.api.HandleFunc(method+" /api/v2/"+place, func(w http.ResponseWriter, r *http.Request) {
 			z.serve(w, r, a, serve)
 		})
 	}
@@ -139,8 +140,12 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var sent recorder
 	act := func() {
 		asked := r.Clone(r.Context())
-		asked.URL.Path = strings.TrimSuffix(asked.URL.Path, ".json")
-		asked.URL.RawPath = strings.TrimSuffix(asked.URL.RawPath, ".json")
+		// Zendesk forgives double and trailing slashes, where a ServeMux would redirect.
+		for _, p := range []*string{&asked.URL.Path, &asked.URL.RawPath} {
+			if *p != "" {
+				*p = path.Clean(strings.TrimSuffix(*p, ".json"))
+			}
+		}
 		asked.Body = io.NopCloser(bytes.NewReader(body))
 		z.api.ServeHTTP(&sent, asked)
 	}

@@ -157,7 +157,7 @@ func (s *seeding) seedOrganizations() {
 		o.Name = name
 		if i == 0 {
 			o.ID, o.ExternalID = CallerOrganization, new("crm-org-1000")
-			o.Notes = "Delivers to all shops before six in the morning."
+			o.Notes = new("Delivers to all shops before six in the morning.")
 		} else if i%2 == 0 {
 			o.ExternalID = new(fmt.Sprintf("crm-org-%d", 1000+i))
 		}
@@ -185,7 +185,7 @@ func (s *seeding) person(p Person, role string, created time.Time) user {
 	if role != roleEndUser {
 		u.TicketRestriction, u.DefaultGroupID = nil, new(s.groups[0])
 		u.TwoFactorAuthEnabled, u.LastLoginAt = new(false), new(s.ago(5))
-		u.Signature = "Kind regards, " + p.Name
+		u.Signature = new("Kind regards, " + p.Name)
 		u.Moderator = role == roleAdmin
 		if role == roleAdmin {
 			u.RoleType = new(4)
@@ -224,7 +224,7 @@ func address(name, domain string) string {
 func (s *seeding) seedPeople() {
 	caller := s.person(Caller, roleEndUser, s.ago(9_000))
 	caller.OrganizationID, caller.ExternalID = new(CallerOrganization), new("crm-2001")
-	caller.Notes = "Prefers to be called before ten."
+	caller.Notes = new("Prefers to be called before ten.")
 	caller.Tags = tagSet([]string{"gold", "bakery"})
 	caller.UserFields = map[string]any{"crm_id": "2001", "plan": "business", "vip": true}
 	caller.Photo = s.photo()

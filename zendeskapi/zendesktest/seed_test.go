@@ -1,6 +1,7 @@
 package zendesktest
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -190,6 +191,30 @@ func TestShape(t *testing.T) {
 		}
 		if got.text(test.key, "url") != a.Origin()+test.path {
 			t.Errorf("%s has the url %s", test.path, got.text(test.key, "url"))
+		}
+	}
+}
+
+// TestNullUntilSet compares what nobody ever wrote: Zendesk has null there, not an empty text.
+func TestNullUntilSet(t *testing.T) {
+	a := open(t, Config{})
+	for _, test := range []struct{ resource, keys string }{
+		{"user", "alias details notes signature external_id phone photo last_login_at organization_id"},
+		{"organization", "details notes external_id group_id"},
+	} {
+		made := a.do("POST", "/api/v2/"+test.resource+"s", `{"`+test.resource+`":{"name":"Quite New"}}`).want(t, 201)
+		for _, key := range strings.Fields(test.keys) {
+			if got := made.text(test.resource, key); got != "<nil>" {
+				t.Errorf("%s of a new %s is %q", key, test.resource, got)
+			}
+		}
+		path := "/api/v2/" + test.resource + "s/" + made.text(test.resource, "id")
+		for _, notes := range []string{`"Calls at night"`, `""`, `null`} {
+			a.do("PUT", path, `{"`+test.resource+`":{"notes":`+notes+`}}`).want(t, 200)
+			got, err := json.Marshal(a.do("GET", path, "").at(test.resource, "notes"))
+			if err != nil || string(got) != notes {
+				t.Errorf("notes of the %s are %s, want %s (%v)", test.resource, got, notes, err)
+			}
 		}
 	}
 }

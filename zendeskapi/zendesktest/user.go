@@ -30,15 +30,15 @@ type user struct {
 	Verified             bool           `json:"verified"`
 	ExternalID           *string        `json:"external_id"`
 	Tags                 []string       `json:"tags"`
-	Alias                string         `json:"alias"`
+	Alias                *string        `json:"alias"`
 	Active               bool           `json:"active"`
 	Shared               bool           `json:"shared"`
 	SharedAgent          bool           `json:"shared_agent"`
 	LastLoginAt          *time.Time     `json:"last_login_at"`
 	TwoFactorAuthEnabled *bool          `json:"two_factor_auth_enabled"`
-	Signature            string         `json:"signature"`
-	Details              string         `json:"details"`
-	Notes                string         `json:"notes"`
+	Signature            *string        `json:"signature"`
+	Details              *string        `json:"details"`
+	Notes                *string        `json:"notes"`
 	RoleType             *int           `json:"role_type"`
 	CustomRoleID         *int64         `json:"custom_role_id"`
 	Moderator            bool           `json:"moderator"`
@@ -143,7 +143,7 @@ func (u user) phones() []string {
 
 func (u user) index() *document {
 	numbers := phonesOf(u.phones()...)
-	text := append([]string{u.Name, u.Alias, u.Notes, u.Details, deref(u.ExternalID)}, u.emails()...)
+	text := append([]string{u.Name, deref(u.Alias), deref(u.Notes), deref(u.Details), deref(u.ExternalID)}, u.emails()...)
 	text = append(text, u.Tags...)
 	text = append(text, numbers...)
 	d := &document{
@@ -153,8 +153,8 @@ func (u user) index() *document {
 			"email":        exactly(u.emails()...),
 			"phone":        numbers,
 			"role":         exactly(u.Role),
-			"notes":        textOf(u.Notes),
-			"details":      textOf(u.Details),
+			"notes":        textOf(deref(u.Notes)),
+			"details":      textOf(deref(u.Details)),
 			"external_id":  exactly(deref(u.ExternalID)),
 			"tags":         exactly(u.Tags...),
 			"organization": referTo("organization", u.OrganizationID),
@@ -247,12 +247,20 @@ func (z *Zendesk) showMe(c *call) *reply {
 			Name: "Anonymous user", Email: new("invalid@example.com"), Role: roleEndUser,
 			TimeZone: timeZone, IANATimeZone: ianaTimeZone, LocaleID: 1, Locale: "en-US",
 		}.inPublic(c.origin)
-		nobody["id"], nobody["created_at"], nobody["updated_at"] = nil, nil, nil
+		for _, key := range []string{"id", "url", "created_at", "updated_at"} {
+			nobody[key] = nil
+		}
+		nobody["authenticity_token"] = z.random()
 		return answer(http.StatusOK, object{"user": nobody})
 	case u.Role == roleEndUser:
-		return answer(http.StatusOK, object{"user": u.inPublic(c.origin)})
+		public := u.inPublic(c.origin)
+		public["authenticity_token"] = z.random()
+		return answer(http.StatusOK, object{"user": public})
 	}
-	return answer(http.StatusOK, object{"user": u.show(c.origin)})
+	return answer(http.StatusOK, object{"user": struct {
+		user
+		AuthenticityToken string `json:"authenticity_token"`
+	}{u.show(c.origin), z.random()}})
 }
 
 // inPublic is what people who are no agents see of themselves.

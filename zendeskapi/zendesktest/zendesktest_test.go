@@ -202,6 +202,19 @@ func TestUnknownPlaces(t *testing.T) {
 	}
 }
 
+// Some clients join a base URL and a path with one slash too many.
+func TestSlashesAreForgiven(t *testing.T) {
+	a := open(t, Config{})
+	for _, path := range []string{"/api/v2//users/me.json", "/api/v2/users/me/", "//api/v2/users//me"} {
+		a.do("GET", path, "").want(t, 200)
+	}
+	made := a.do("POST", "/api/v2//tickets.json", `{"ticket":{"subject":"x","comment":{"body":"y"}}}`).want(t, 201)
+	a.do("PUT", "/api/v2//tickets/"+made.text("ticket", "id")+".json", `{"ticket":{"subject":"z"}}`).want(t, 200)
+	if next := a.do("GET", "/api/v2//tickets.json?per_page=2", "").text("next_page"); !strings.Contains(next, "/api/v2/tickets.json?") {
+		t.Errorf("the next page is at %s", next)
+	}
+}
+
 func TestBodyIsBounded(t *testing.T) {
 	a := open(t, Config{})
 	body := `{"ticket":{"comment":{"body":"` + strings.Repeat("x", maxBody) + `"}}}`

@@ -53,6 +53,8 @@ type Renewal struct {
 	ClientSecret      Secret    `json:"-"`
 	RefreshToken      Secret    `json:"-"` // zero: the grant needs none
 	RefreshExpireTime time.Time `json:"refresh_expire_time,omitzero"`
+	RefuseTime        time.Time `json:"refuse_time,omitzero"` // when Zendesk last refused to renew the token; zero: it has not
+	Refusal           string    `json:"refusal,omitempty"`    // why it did
 }
 
 // Check is what Zendesk said when it was last asked with the credential in force. Zero: it has not been asked.
@@ -60,6 +62,7 @@ type Check struct {
 	Time   time.Time `json:"time"`
 	OK     bool      `json:"ok"`
 	Reason string    `json:"reason,omitempty"` // why not OK
+	Role   string    `json:"role,omitempty"`   // of the user that the credential acts as; empty: not told
 }
 
 // secrets are all that the account holds. The names are part of the stored form.
@@ -250,6 +253,24 @@ func (s *Store) ListAccounts(ctx context.Context, tenant, after string, limit in
 		return nil
 	})
 	return accounts, more, err
+}
+
+// Tenants returns the tenants that something is stored for, in order.
+func (s *Store) Tenants(ctx context.Context) ([]string, error) {
+	var tenants []string
+	// What belongs to no tenant stands before them all.
+	for start := kv.PrefixEnd(kv.Key("!")); ; {
+		entries, err := s.scan(ctx, kv.Range{Start: start, Limit: 1, KeysOnly: true})
+		if err != nil || len(entries) == 0 {
+			return tenants, err
+		}
+		segments, err := kv.Split(entries[0].Key)
+		if err != nil {
+			return nil, err
+		}
+		tenants = append(tenants, segments[0])
+		start = kv.PrefixEnd(kv.Key(segments[0]))
+	}
 }
 
 // UpdateAccount changes an account by change, whose error comes back as it is. change may run several times. With Default

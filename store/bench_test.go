@@ -3,11 +3,15 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // BenchmarkCursor moves a recordset's cursor and reads the record there, as GetNextRecord does: the same cost whatever
-// the number of records.
+// the number of records. It reports how much of that is sealing and opening.
 func BenchmarkCursor(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
@@ -31,8 +35,55 @@ func BenchmarkCursor(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			transaction := b.Elapsed() / time.Duration(b.N)
+			sealing := sealingOfCursor(b, s)
+			b.ReportMetric(float64(sealing.Nanoseconds()), "sealing-ns/op")
+			b.ReportMetric(100*float64(sealing)/float64(transaction), "%sealing")
 		})
 	}
+}
+
+// sealingOfCursor is how long it takes to open what a move of the cursor reads, and to seal what it writes.
+func sealingOfCursor(b *testing.B, s *Store) time.Duration {
+	b.Helper()
+	var sealed []kv.Entry // head, recordset, record
+	all := sealedValues(b, s)
+	for _, key := range []string{string(headKey(tenant, "i")), string(s.vault.recordsetKey(tenant, "i", "rs"))} {
+		sealed = append(sealed, kv.Entry{Key: []byte(key), Value: all[key]})
+	}
+	for key, value := range all {
+		if len(sealed) < 3 && strings.HasPrefix(key, string(kv.Key(tenant, "i", "i", "record"))) {
+			sealed = append(sealed, kv.Entry{Key: []byte(key), Value: value})
+		}
+	}
+	const rounds = 1000
+	start := time.Now()
+	for range rounds {
+		for i, entry := range sealed {
+			value, err := s.vault.open(entry.Key, entry.Value)
+			if err == nil && i < 2 {
+				_, err = s.vault.seal(entry.Key, value)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	return time.Since(start) / rounds
+}
+
+// BenchmarkReencrypt seals the values of 1,000 interactions again, with the pauses that leave others room.
+func BenchmarkReencrypt(b *testing.B) {
+	s := openStore(b, b.TempDir())
+	for i := range 1000 {
+		update(b, s, fmt.Sprint(i), func(tx *InteractionTxn) { tx.SetAttachedData(map[string]string{"k": "v"}) })
+	}
+	values := len(sealedValues(b, s))
+	for b.Loop() {
+		rotate(b, s)
+		reencrypt(b, s)
+	}
+	b.ReportMetric(float64(values*b.N)/b.Elapsed().Seconds(), "values/s")
 }
 
 // BenchmarkSearch stages and publishes the records of a usual search: one commit.

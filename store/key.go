@@ -11,13 +11,14 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the instance id and the empty ones of the indexes across tenants, which hold ids only. A
-// hashed name is an HMAC under the index key: no name stands in a key.
+// is sealed, but for the format, the instance id, the ids of keys and the empty ones of the indexes across tenants, which
+// hold ids only. A hashed name is an HMAC under the index key: no name stands in a key.
 //
 //	"!" "expiry" time tenant interaction id                 when to look whether the interaction has expired
 //	"!" "format"                                            version of this layout
 //	"!" "index"                                             the index key; that it opens proves the keyset
 //	"!" "instance"                                          id of this store, made once
+//	"!" "keys"                                              ids of the keys that values are sealed with
 //	"!" "pending" tenant activity id                        the activity is to be written
 //	tenant "a" "count"                                      number of accounts; absent: none
 //	tenant "a" "default"                                    id of the account that has the mark; absent: no accounts
@@ -37,6 +38,7 @@ var (
 	formatKey   = kv.Key("!", "format")
 	indexKey    = kv.Key("!", "index")
 	instanceKey = kv.Key("!", "instance")
+	keysKey     = kv.Key("!", "keys")
 	expiriesKey = kv.Key("!", "expiry")
 	pendingsKey = kv.Key("!", "pending")
 )

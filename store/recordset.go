@@ -76,10 +76,7 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 	for len(staged.held) > 0 {
 		chunk := staged.held[:chunkLength(staged.held)]
 		err := s.repeat(ctx, func(tx kv.Txn) error {
-			for _, entry := range chunk {
-				tx.Put(entry.Key, entry.Value)
-			}
-			return nil
+			return s.vault.putSealed(tx, chunk)
 		})
 		if err != nil {
 			return nil, err
@@ -195,8 +192,9 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 			return
 		}
 	}
-	for _, entry := range staged.held {
-		t.writing.txn.Put(entry.Key, entry.Value)
+	if err := t.vault.putSealed(t.writing.txn, staged.held); err != nil {
+		t.fail(err)
+		return
 	}
 	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation}
 	set.Recordset.Count, set.Recordset.Removed = staged.count, false

@@ -3,27 +3,33 @@ package store
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-
-	"github.com/tink-crypto/tink-go/v2/tink"
+	"sync/atomic"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // vault seals values and hashes names.
 type vault struct {
-	aead  tink.AEAD
+	ring  atomic.Pointer[keyring]
 	index []byte // the index key
+}
+
+func newVault(ring *keyring) *vault {
+	v := new(vault)
+	v.ring.Store(ring)
+	return v
 }
 
 var errSealed = errors.New("a stored value does not open with the keyset, or has been moved or altered")
 
 // seal encrypts a value for its place: it opens under no other key of the engine.
 func (v *vault) seal(key, value []byte) ([]byte, error) {
-	sealed, err := v.aead.Encrypt(value, key)
+	sealed, err := v.ring.Load().aead.Encrypt(value, key)
 	if err != nil {
 		return nil, fmt.Errorf("sealing a value: %w", err)
 	}
@@ -31,11 +37,41 @@ func (v *vault) seal(key, value []byte) ([]byte, error) {
 }
 
 func (v *vault) open(key, sealed []byte) ([]byte, error) {
-	value, err := v.aead.Decrypt(sealed, key)
+	value, err := v.ring.Load().aead.Decrypt(sealed, key)
 	if err != nil {
 		return nil, errSealed
 	}
 	return value, nil
+}
+
+// reseal returns a sealed value as the primary key seals it: as it is, if that key did.
+func (v *vault) reseal(key, sealed []byte) ([]byte, error) {
+	if sealedWith(sealed, v.ring.Load().primary) {
+		return sealed, nil
+	}
+	value, err := v.open(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return v.seal(key, value)
+}
+
+// putSealed writes values that were sealed before the transaction, maybe with a key that is not the primary any more.
+func (v *vault) putSealed(tx kv.Txn, entries []kv.Entry) error {
+	for _, entry := range entries {
+		sealed, err := v.reseal(entry.Key, entry.Value)
+		if err != nil {
+			return err
+		}
+		tx.Put(entry.Key, sealed)
+	}
+	return nil
+}
+
+// sealedWith reports whether a key sealed a value: Tink's prefix, a 1 and the key's id in four bytes, says so. See
+// https://developers.google.com/tink/wire-format.
+func sealedWith(value []byte, id uint32) bool {
+	return len(value) > 5 && value[0] == 1 && binary.BigEndian.Uint32(value[1:]) == id
 }
 
 // hash stands for texts in a key. The first of them keep what is hashed apart: names of tenants, of interactions.

@@ -4,8 +4,8 @@
 // It hides the engine under it (package kv), the layout of keys, transactions, and encryption at rest: what it is given
 // is sealed before it reaches the engine, and no name stands in a key.
 //
-// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities and PendingActivities may take
-// several. When it returns nil, what it wrote survives the process and the machine. Nothing that is passed in or returned
+// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities and Reencrypt may
+// take several. When it returns nil, what it wrote survives the process and the machine. Nothing that is passed in or returned
 // is shared with the store. A method of one transaction that reports an error has changed nothing, but for
 // [ErrUnknownOutcome]. Errors wrap the sentinels below; any other error is the engine's, or the context's.
 //
@@ -24,9 +24,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
@@ -49,6 +48,7 @@ var (
 var (
 	errFormat   = errors.New("the data has a format that only a newer version knows")
 	errWrongKey = errors.New("the data was written under another key")
+	errKeyInUse = errors.New("values of the data are sealed with this key")
 )
 
 // format is the version of the layout in key.go.
@@ -72,24 +72,27 @@ type Store struct {
 	vault    *vault
 	instance string
 	now      func() time.Time
+	log      *slog.Logger
+	keyFile  string // empty: the keyset was given
+
+	// sealing is held for reading by every update, and for writing while the keyring changes: after that, nothing is stored
+	// that another primary key has sealed.
+	sealing sync.RWMutex
 
 	idleLife, tombstoneLife time.Duration
 }
 
 // Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
-// fit: the data file is there and its key file is not, the key file is not a keyset or everyone can read it, or the data
-// was written under another key or by a newer version.
+// fit: the data file is there and its key file is not, the key file is not a keyset or everyone can read it, a key is
+// missing that values are sealed with, or the data was written under another key or by a newer version.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	text, source := c.Keyset, "keyset given"
-	if text == "" {
-		path := cmp.Or(c.KeyFile, c.Path+".key")
-		source = fmt.Sprintf("key file %q", path)
-		var err error
-		if text, err = readKeyFile(path, c.Path, c.Log); err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
-		}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	source, keyFile := "keyset given", ""
+	if c.Keyset == "" {
+		keyFile = cmp.Or(c.KeyFile, c.Path+".key")
+		source = fmt.Sprintf("key file %q", keyFile)
 	}
-	aead, err := parseKeyset(text)
+	ring, err := openKeyring(c, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
@@ -97,37 +100,52 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, engine, aead, c)
+	s, err := newStore(ctx, engine, ring, c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data file %q, %s: %w", c.Path, source, err), engine.Close())
 	}
+	s.keyFile = keyFile
 	return s, nil
 }
 
+// openKeyring reads the key file, if there is one to be used.
+func openKeyring(c Config, keyFile string) (*keyring, error) {
+	if keyFile == "" {
+		return parseKeyset(c.Keyset)
+	}
+	if err := prepareKeyFile(keyFile, c.Path, c.Log); err != nil {
+		return nil, err
+	}
+	return readKeyFile(keyFile)
+}
+
 // New returns a store over any engine, which its Close closes. Of the configuration it uses Keyset, which must be given,
-// Now and the lives.
+// Log, Now and the lives.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
-	aead, err := parseKeyset(c.Keyset)
+	ring, err := parseKeyset(c.Keyset)
 	if err != nil {
 		return nil, fmt.Errorf("keyset given: %w", err)
 	}
-	return newStore(ctx, e, aead, c)
+	return newStore(ctx, e, ring, c)
 }
 
-func newStore(ctx context.Context, e kv.Engine, aead tink.AEAD, c Config) (*Store, error) {
+func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	s := &Store{
-		engine: e, now: c.Now,
+		engine: e, now: c.Now, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
 		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
 	}
-	known, err := s.identify(ctx, aead)
+	known, err := s.identify(ctx, ring)
 	if err == nil && !known {
-		if err = s.initialize(ctx, aead); err == nil {
-			_, err = s.identify(ctx, aead)
+		if err = s.initialize(ctx, ring); err == nil {
+			_, err = s.identify(ctx, ring)
 		}
+	}
+	if err == nil {
+		err = s.adopt(ctx, ring)
 	}
 	if err != nil {
 		return nil, err
@@ -136,32 +154,32 @@ func newStore(ctx context.Context, e kv.Engine, aead tink.AEAD, c Config) (*Stor
 }
 
 // identify reads what the store knows of itself; false when the engine is new.
-func (s *Store) identify(ctx context.Context, aead tink.AEAD) (known bool, err error) {
+func (s *Store) identify(ctx context.Context, ring *keyring) (known bool, err error) {
 	err = s.engine.View(ctx, func(r kv.Reader) error {
-		values, err := r.Get(formatKey, instanceKey, indexKey)
+		values, err := r.Get(formatKey, instanceKey)
 		if err != nil || values[0] == nil {
 			return err
 		}
 		if string(values[0]) != format {
 			return errFormat
 		}
-		s.instance, s.vault = string(values[1]), &vault{aead: aead}
-		if s.vault.index, err = s.vault.open(indexKey, values[2]); err != nil {
-			return errWrongKey
+		v := newVault(ring)
+		if v.index, err = v.openIndex(r); err != nil {
+			return err
 		}
-		known = true
+		s.instance, s.vault, known = string(values[1]), v, true
 		return nil
 	})
 	return known, err
 }
 
 // initialize makes a new engine a store, unless another process has done so meanwhile.
-func (s *Store) initialize(ctx context.Context, aead tink.AEAD) error {
+func (s *Store) initialize(ctx context.Context, ring *keyring) error {
 	index := make([]byte, 32)
 	if _, err := rand.Read(index); err != nil {
 		return fmt.Errorf("making an index key: %w", err)
 	}
-	sealed, err := (&vault{aead: aead}).seal(indexKey, index)
+	sealed, err := newVault(ring).seal(indexKey, index)
 	if err != nil {
 		return err
 	}
@@ -214,8 +232,15 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 	})
 }
 
-// repeat updates until the outcome is known, three times at most.
+// repeat updates until the outcome is known, three times at most. The keyring does not change meanwhile.
 func (s *Store) repeat(ctx context.Context, fn func(kv.Txn) error) error {
+	s.sealing.RLock()
+	defer s.sealing.RUnlock()
+	return s.repeatAlone(ctx, fn)
+}
+
+// repeatAlone is repeat for who holds sealing.
+func (s *Store) repeatAlone(ctx context.Context, fn func(kv.Txn) error) error {
 	var err error
 	for range 3 {
 		if err = s.engine.Update(ctx, fn); !errors.Is(err, ErrUnknownOutcome) {

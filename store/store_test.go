@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,6 +313,10 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	good := newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())
 	signing := newKeyset(t, mac.HMACSHA256Tag256KeyTemplate())
+	rawTemplate := aead.XChaCha20Poly1305KeyTemplate()
+	rawTemplate.OutputPrefixType = tinkpb.OutputPrefixType_RAW
+	raw := newKeyset(t, rawTemplate)
+	noPrimary := strings.Replace(good, `"ENABLED"`, `"DISABLED"`, 1)
 	tests := []struct {
 		name  string
 		fresh bool // there is no data file
@@ -322,13 +327,17 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "key missing", spoil: os.Remove, want: errKeyMissing},
 		{name: "another key", spoil: func(path string) error { return write(path, good, 0o600) }, want: errWrongKey},
 		{name: "another key given", given: good, want: errWrongKey},
-		{name: "empty key file", spoil: func(path string) error { return write(path, "", 0o600) }, want: errNotKeyset},
-		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: errNotKeyset},
-		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: errNotKeyset},
+		{name: "empty key file", spoil: func(path string) error { return write(path, "\n", 0o600) }, want: errKeyEmpty},
+		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: errKeyTruncated},
+		{name: "no text", spoil: func(path string) error { return write(path, "\x00\xff", 0o600) }, want: errNotKeyset},
+		{name: "folder", spoil: func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, want: syscall.EISDIR},
+		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: errNotAEAD},
+		{name: "no primary", spoil: func(path string) error { return write(path, noPrimary, 0o600) }, want: errNoPrimary},
+		{name: "no prefix", spoil: func(path string) error { return write(path, raw, 0o600) }, want: errNotPrefixed},
 		{name: "readable by everyone", spoil: func(path string) error { return os.Chmod(path, 0o604) }, want: errKeyExposed},
 		{name: "no keyset given", given: "{}", want: errNotKeyset},
-		{name: "fresh, empty key file", fresh: true, spoil: func(path string) error { return write(path, "", 0o600) }, want: errNotKeyset},
-		{name: "fresh, no keyset given", fresh: true, given: signing, want: errNotKeyset},
+		{name: "fresh, empty key file", fresh: true, spoil: func(path string) error { return write(path, "", 0o600) }, want: errKeyEmpty},
+		{name: "fresh, no keyset given", fresh: true, given: signing, want: errNotAEAD},
 		{name: "fresh, readable by everyone", fresh: true, spoil: func(path string) error { return write(path, good, 0o644) }, want: errKeyExposed},
 	}
 	for _, test := range tests {
@@ -376,6 +385,10 @@ func files(t *testing.T, folder string) map[string]string {
 	}
 	all := make(map[string]string)
 	for _, entry := range entries {
+		if entry.IsDir() {
+			all[entry.Name()] = "a folder"
+			continue
+		}
 		content, err := os.ReadFile(filepath.Join(folder, entry.Name()))
 		if err != nil {
 			t.Fatal(err)

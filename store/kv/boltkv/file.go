@@ -125,10 +125,18 @@ func inspect(path string) (err error) {
 }
 
 func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
+	var opened *os.File
 	options := &bbolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bbolt.FreelistMapType,
 		ReadOnly:     readOnly,
+		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+			file, err := os.OpenFile(name, flag, perm)
+			if opened == nil { // bbolt opens it again for each copy
+				opened = file
+			}
+			return file, err
+		},
 	}
 	if !readOnly {
 		options.InitialMmapSize = mmapBytes
@@ -136,6 +144,8 @@ func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
 	bolt, err := bbolt.Open(path, fileMode, options)
 	var errno syscall.Errno
 	switch {
+	case err == nil && !named(path, opened):
+		return nil, errors.Join(ErrLocked, bolt.Close())
 	case err == nil:
 		return bolt, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
@@ -145,6 +155,14 @@ func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
 	default:
 		return nil, fmt.Errorf("%w: %w", err, ErrForeign)
 	}
+}
+
+// named reports whether a path still leads to a file. While Open waited for the lock, another process may have put a
+// compacted copy in the file's place: what was written to the old one would be lost.
+func named(path string, file *os.File) bool {
+	opened, openedErr := file.Stat()
+	now, nowErr := os.Stat(path)
+	return openedErr == nil && nowErr == nil && os.SameFile(opened, now)
 }
 
 // initialize makes a new file ours. It looks again at one that is not: another process may have made it since.

@@ -172,7 +172,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "db")
-			if test.want == fs.ErrNotExist { //nolint:errorlint // a field of the table
+			if test.want == fs.ErrNotExist {
 				path = filepath.Join(path, "db")
 			}
 			test.make(t, path)

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package store
+
+import (
+	"io/fs"
+	"os"
+)
+
+// keepOwner does nothing: the folder decides who may read its files.
+func keepOwner(*os.File, fs.FileInfo) error { return nil }

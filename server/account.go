@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"net/mail"
 	"regexp"
 	"slices"
@@ -40,7 +41,8 @@ type accountService struct {
 	zendesk    *zendesk
 	allowHosts []string
 	now        func() time.Time
-	changed    func(tenant string) // told when an account may be able to do what it was not, or is gone
+	changed    func(tenant string) // told when an account is new, may be able to do what it was not, or is gone
+	audit      auditLog
 	exchanges  tokenExchanges
 }
 
@@ -55,6 +57,8 @@ func (s *accountService) CreateAccount(ctx context.Context, req *zendeskv1.Creat
 	if err != nil {
 		return nil, accountError(err, account.ID)
 	}
+	s.changed(tenantOf(ctx))
+	s.audit.note(ctx, "account created", slog.String("account_id", created.ID), slog.String("url", created.URL))
 	return &zendeskv1.CreateAccountResponse{Account: accountToProto(created, s.now())}, nil
 }
 
@@ -117,6 +121,7 @@ func (s *accountService) UpdateAccount(ctx context.Context, req *zendeskv1.Updat
 		return nil, accountError(err, id)
 	}
 	s.changed(tenantOf(ctx))
+	s.audit.note(ctx, "account updated", slog.String("account_id", id), slog.Any("fields", change.fields()))
 	return &zendeskv1.UpdateAccountResponse{Account: accountToProto(updated, s.now())}, nil
 }
 
@@ -133,6 +138,7 @@ func (s *accountService) DeleteAccount(ctx context.Context, req *zendeskv1.Delet
 		return nil, accountError(err, req.GetAccountId())
 	}
 	s.changed(tenantOf(ctx))
+	s.audit.note(ctx, "account deleted", slog.String("account_id", req.GetAccountId()))
 	return &zendeskv1.DeleteAccountResponse{}, nil
 }
 
@@ -187,6 +193,29 @@ type accountChange struct {
 	keepsOAuthToken    bool // the request names a token without its value: one must be there
 	clearsAPIToken     bool
 	clearsOAuthToken   bool
+}
+
+// fields are the names of what changes; no value.
+func (c *accountChange) fields() []string {
+	var names []string
+	for _, field := range []struct {
+		name    string
+		changes bool
+	}{
+		{"name", c.name != nil},
+		{"default_region", c.region != nil},
+		{"default_account", c.defaultAccount != nil},
+		{"api_token.username", c.username != nil},
+		{"api_token.token", c.apiToken != nil},
+		{"api_token", c.clearsAPIToken},
+		{"oauth_token.access_token", c.accessToken != nil},
+		{"oauth_token", c.clearsOAuthToken},
+	} {
+		if field.changes {
+			names = append(names, field.name)
+		}
+	}
+	return names
 }
 
 // newAccountChange reads an update. What it cannot tell without the stored account, apply does.

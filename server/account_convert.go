@@ -77,15 +77,26 @@ func sameCredential(a, b store.Account) bool {
 	return true
 }
 
+// renewable tells whether a token gets a successor without a person, as far as is known.
 func renewable(t *store.OAuthToken, now time.Time) bool {
+	return renewalHeld(t, now) && !renewalRefused(t)
+}
+
+// renewalHeld tells whether there is what it takes to ask Zendesk for a successor of a token.
+func renewalHeld(t *store.OAuthToken, now time.Time) bool {
 	r := t.Renewal
 	return r != nil && (r.RefreshExpireTime.IsZero() || now.Before(r.RefreshExpireTime))
+}
+
+func renewalRefused(t *store.OAuthToken) bool {
+	return t.Renewal != nil && !t.Renewal.RefuseTime.IsZero()
 }
 
 // credentialState says whether the credential in force works at now, as far as is known.
 func credentialState(a store.Account, now time.Time) zendeskv1.CredentialState {
 	switch {
-	case authorizationOf(a) == zendeskv1.Authorization_AUTHORIZATION_NONE || expired(a, now) || refused(a):
+	case authorizationOf(a) == zendeskv1.Authorization_AUTHORIZATION_NONE || expired(a, now) || refused(a),
+		a.OAuthToken != nil && renewalRefused(a.OAuthToken):
 		return zendeskv1.CredentialState_CREDENTIAL_STATE_NEEDS_AUTHORIZATION
 	case a.Check.Time.IsZero():
 		return zendeskv1.CredentialState_CREDENTIAL_STATE_UNTESTED
@@ -126,16 +137,26 @@ func accountWarnings(a store.Account, now time.Time) []*zendeskv1.AccountWarning
 	switch {
 	case authorizationOf(a) == zendeskv1.Authorization_AUTHORIZATION_NONE:
 		warn(needsAuthorization, a.UpdateTime, "the account has no credential: get an OAuth token with RequestToken, or set one with UpdateAccount")
+	case a.OAuthToken != nil && renewalRefused(a.OAuthToken):
+		warn(needsAuthorization, a.OAuthToken.Renewal.RefuseTime, "Zendesk refused to renew the OAuth token ("+a.OAuthToken.Renewal.Refusal+
+			"): get a new one with RequestToken")
+	case expired(a, now) && renewable(a.OAuthToken, now):
+		warn(needsAuthorization, a.OAuthToken.ExpireTime, "the OAuth token has expired, and could not be renewed yet; "+
+			"that is tried again, but RequestToken may help: it says what goes wrong")
 	case expired(a, now):
 		warn(needsAuthorization, a.OAuthToken.ExpireTime, "the OAuth token has expired: get a new one with RequestToken")
 	case refused(a):
-		warn(needsAuthorization, a.Check.Time, "Zendesk did not accept the credential when it was last tested ("+a.Check.Reason+
+		warn(needsAuthorization, a.Check.Time, "Zendesk did not accept the credential when it was last asked with it ("+a.Check.Reason+
 			"): TestConnection says why; get an OAuth token with RequestToken")
 	}
+	if role := a.Check.Role; role != "" && !agentRole(role) {
+		warn(zendeskv1.AccountWarningCode_ACCOUNT_WARNING_CODE_NOT_AN_AGENT, a.Check.Time, fmt.Sprintf("the credential acts as a user with the role %q: "+
+			"make the person an agent again, or have an agent or administrator authorize the account", role))
+	}
 	if t := a.OAuthToken; t != nil {
-		if !t.ExpireTime.IsZero() && !expired(a, now) && (!renewable(t, now) || expiring(a, now)) {
+		if !t.ExpireTime.IsZero() && !expired(a, now) && !refused(a) && (!renewable(t, now) || expiring(a, now)) {
 			warn(zendeskv1.AccountWarningCode_ACCOUNT_WARNING_CODE_TOKEN_EXPIRING, t.ExpireTime,
-				"the OAuth token expires then: get a new one with RequestToken before")
+				"the OAuth token expires then, and has no successor yet: get a new one with RequestToken before")
 		}
 		if missing := missingScopes(t.RequestedScopes, t.Scopes); len(missing) > 0 {
 			warn(zendeskv1.AccountWarningCode_ACCOUNT_WARNING_CODE_SCOPES_MISSING, t.IssueTime,
@@ -155,6 +176,9 @@ func apiTokenWarning(now time.Time) string {
 	return fmt.Sprintf("Zendesk ends all API tokens then, creates none from %s on, and deactivates one that is unused for %d days: get an OAuth token with RequestToken",
 		apiTokenRetirement.creationEnds.Format("2 January 2006"), apiTokenRetirement.idle/(24*time.Hour))
 }
+
+// agentRole tells whether users of a role can do what the service does.
+func agentRole(role string) bool { return role == "agent" || role == "admin" }
 
 // missingScopes lists the scopes that were asked for and not granted. Nothing is missing when either is not known.
 func missingScopes(requested, granted []string) []string {

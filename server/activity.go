@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -112,8 +113,8 @@ func (s *interactionService) RetryActivities(ctx context.Context, req *zendeskv1
 		}
 		for _, a := range page {
 			_, err := s.revive(ctx, a.ID, "")
-			if public, ok := errors.AsType[*publicError](err); ok && public.reason == zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD {
-				continue // someone else was faster
+			if _, ok := errors.AsType[*publicError](err); ok {
+				continue // someone else was faster, or there is no account to try it with
 			}
 			if err != nil {
 				return nil, err
@@ -129,21 +130,23 @@ func (s *interactionService) RetryActivities(ctx context.Context, req *zendeskv1
 // revive makes a DEAD activity PENDING.
 func (s *interactionService) revive(ctx context.Context, id, ticket string) (*zendeskv1.Activity, error) {
 	tenant := tenantOf(ctx)
-	byDefault, err := s.store.DefaultAccount(ctx, tenant)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	before, err := s.store.Activity(ctx, tenant, id)
+	if err != nil {
+		return nil, activityError(err, id)
+	}
+	account, err := s.accountForRetry(ctx, tenant, before.Account)
+	if err != nil {
 		return nil, err
 	}
 	activity, err := s.decide(ctx, id, func(a *store.Activity) error {
-		if a.Account.AccountID == "" {
-			if byDefault.ID == "" {
-				return &publicError{
-					reason:   zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND,
-					message:  "the activity has no account, and none is marked as default",
-					metadata: map[string]string{"activity_id": id},
-				}
+		if account.AccountID == "" {
+			return &publicError{
+				reason:   zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND,
+				message:  "the activity's account does not exist, or it had none and none is marked as default",
+				metadata: map[string]string{"activity_id": id},
 			}
-			a.Account = useOf(byDefault, store.Default)
 		}
+		a.Account = account
 		a.State, a.NextAttempt = store.ActivityPending, time.Time{}
 		if ticket != "" && ticket != a.TicketID {
 			a.TicketID, a.TicketRule, a.FollowUpOf = ticket, int32(zendeskv1.TicketRule_TICKET_RULE_REQUESTED), ""
@@ -156,7 +159,25 @@ func (s *interactionService) revive(ctx context.Context, id, ticket string) (*ze
 		return nil, err
 	}
 	s.writer.add(tenant, activity)
+	s.audit.note(ctx, "activity retried", slog.String("activity_id", id), slog.String("ticket_id", activity.TicketID))
 	return s.activityToProto(tenant, &activity)
+}
+
+// accountForRetry returns the account that a DEAD activity is to be written with: its own; one that was made since under the
+// same id, for the same Zendesk; or the default, if it had none. Zero if there is none of these.
+func (s *interactionService) accountForRetry(ctx context.Context, tenant string, use store.AccountUse) (store.AccountUse, error) {
+	if use.AccountID == "" {
+		byDefault, err := s.store.DefaultAccount(ctx, tenant)
+		if errors.Is(err, store.ErrNotFound) {
+			return store.AccountUse{}, nil
+		}
+		return useOf(byDefault, store.Default), err
+	}
+	account, err := s.store.Account(ctx, tenant, use.AccountID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && account.URL != use.URL {
+		return store.AccountUse{}, nil
+	}
+	return useOf(account, use.Selection), err
 }
 
 // DiscardActivity implements InteractionService.
@@ -173,6 +194,7 @@ func (s *interactionService) DiscardActivity(ctx context.Context, req *zendeskv1
 	if err != nil {
 		return nil, err
 	}
+	s.audit.note(ctx, "activity discarded", slog.String("activity_id", req.GetActivityId()))
 	converted, err := s.activityToProto(tenantOf(ctx), &activity)
 	return &zendeskv1.DiscardActivityResponse{Activity: converted}, err
 }

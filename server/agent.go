@@ -51,22 +51,23 @@ func (a *agents) show(ctx context.Context, account store.Account, pop store.Scre
 	if _, ok := a.linked.get(him); ok {
 		return link, nil
 	}
-	client, err := a.zendesk.client(account)
-	if err != nil {
-		return failed, failureOf(err)
-	}
-	agentID, err := a.id(ctx, client, him, agent)
+	var agentID string
+	err := a.zendesk.do(ctx, tenantOf(ctx), &account, func(client *zendeskapi.Client) (err error) {
+		agentID, err = a.id(ctx, client, him, agent)
+		return err
+	})
 	if err != nil {
 		return failed, failureOf(err)
 	}
 	if agentID == "" {
 		return link, failure(zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND, "Zendesk knows no agent with this e-mail address")
 	}
-	if kind == zendeskv1.RecordType_RECORD_TYPE_TICKET {
-		err = client.DisplayTicket(ctx, agentID, pop.RecordID)
-	} else {
-		err = client.DisplayUser(ctx, agentID, pop.RecordID)
-	}
+	err = a.zendesk.do(ctx, tenantOf(ctx), &account, func(client *zendeskapi.Client) error {
+		if kind == zendeskv1.RecordType_RECORD_TYPE_TICKET {
+			return client.DisplayTicket(ctx, agentID, pop.RecordID)
+		}
+		return client.DisplayUser(ctx, agentID, pop.RecordID)
+	})
 	api, _ := errors.AsType[*zendeskapi.Error](err)
 	switch {
 	case err == nil:

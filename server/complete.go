@@ -127,7 +127,7 @@ func chooseTicket(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRe
 			return err
 		}
 		choose(zendeskv1.TicketRule_TICKET_RULE_REQUESTED, account, req.GetTicketId())
-		return blockIfNoAccount(a)
+		return blockIfNoAccount(tx, a)
 	}
 	if pop, ok := popped(pops, zendeskv1.RecordType_RECORD_TYPE_TICKET); ok {
 		choose(zendeskv1.TicketRule_TICKET_RULE_POPPED, pop.Account, pop.RecordID)
@@ -157,7 +157,7 @@ func chooseTicket(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRe
 		return err
 	}
 	choose(zendeskv1.TicketRule_TICKET_RULE_CREATED, account, "")
-	return blockIfNoAccount(a)
+	return blockIfNoAccount(tx, a)
 }
 
 // lastCurrentRecord returns the current record of the recordset that was searched last.
@@ -177,7 +177,7 @@ func lastCurrentRecord(tx *store.InteractionTxn) (*zendeskv1.Record, store.Accou
 }
 
 // requestedAccount returns the account that a request names, else the one in force, else the default; zero if there is
-// none.
+// none, or if one was to be selected in vain: the default is not put in its place.
 func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, error) {
 	if id != "" {
 		account, err := tx.FindAccount(id)
@@ -189,7 +189,7 @@ func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, er
 		}
 		return useOf(account, store.Selected), nil
 	}
-	if use, state := tx.Account(); state == store.AccountInForce {
+	if use, state := tx.Account(); state != store.AccountUnset {
 		return use, nil
 	}
 	account, err := tx.DefaultAccount()
@@ -203,11 +203,14 @@ func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, er
 }
 
 // blockIfNoAccount declares an activity DEAD that no account can write: a person has to make one, and retry.
-func blockIfNoAccount(a *store.Activity) error {
+func blockIfNoAccount(tx *store.InteractionTxn, a *store.Activity) error {
 	if a.Account.AccountID != "" {
 		return nil
 	}
 	a.State = store.ActivityDead
+	if _, state := tx.Account(); state == store.AccountCleared {
+		return setFailure(a, failure(zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND, "the account that was to be selected last does not exist"))
+	}
 	return setFailure(a, failure(zendeskv1.FailureReason_FAILURE_REASON_NO_DEFAULT_ACCOUNT, "no account was in force and none is marked as default"))
 }
 

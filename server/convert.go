@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -29,7 +30,7 @@ func recordsetToProto(rs store.Recordset, current *zendeskv1.Record) *zendeskv1.
 		Account:    accountUseToProto(rs.Account),
 		Query:      rs.Query,
 		Count:      int32(rs.Count),
-		TotalCount: rs.Total,
+		TotalCount: int32(min(rs.Total, math.MaxInt32)),
 		Position:   int32(rs.Position),
 		Current:    current,
 	}

@@ -43,6 +43,8 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_EXPIRED:    codes.FailedPrecondition,
 	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND:     codes.NotFound,
 	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD:      codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED:        codes.Unauthenticated,
+	zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED:      codes.PermissionDenied,
 	zendeskv1.ErrorReason_ERROR_REASON_INTERNAL:               codes.Internal,
 }
 

@@ -20,6 +20,7 @@ type interactionService struct {
 	now        func() time.Time
 	draining   <-chan struct{} // closed when watches are to end
 	delivering executions
+	audit      auditLog
 }
 
 var interactionStates = map[store.InteractionState]zendeskv1.InteractionState{

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -16,16 +15,13 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 )
 
-// defaultTenant is whose data a caller sees when the service has no authentication.
-const defaultTenant = "default"
-
 // ours tells the methods of this API from those of the standard services beside it.
 func ours(fullMethod string) bool {
 	return strings.HasPrefix(fullMethod, "/scenarioblocks.zendesk.")
 }
 
 // unaryInterceptors is the chain of every unary call, outermost first.
-func unaryInterceptors(log *slog.Logger, timeouts Timeouts) []grpc.UnaryServerInterceptor {
+func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{
 		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
 		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(logTo(log), logOptions...), logged),
@@ -34,19 +30,19 @@ func unaryInterceptors(log *slog.Logger, timeouts Timeouts) []grpc.UnaryServerIn
 		// Recovery stands outside all code of ours that reads a request.
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
 		// Authentication comes before the request is looked at.
-		unaryTenant,
+		access.unary,
 		// The deadline is the innermost: what the others do must not eat into it.
 		timeouts.unary,
 	}
 }
 
 // streamInterceptors is the chain of every stream. Streams have no deadline of ours.
-func streamInterceptors(log *slog.Logger) []grpc.StreamServerInterceptor {
+func streamInterceptors(log *slog.Logger, access access) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
 		streamErrors,
 		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
-		streamTenant,
+		access.stream,
 	}
 }
 
@@ -65,23 +61,6 @@ func logTo(log *slog.Logger) logging.Logger {
 	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
 		log.Log(ctx, slog.Level(level), msg, fields...) //nolint:sloglint // the library's message is a constant
 	})
-}
-
-type tenantKey struct{}
-
-// unaryTenant says whose call it is.
-func unaryTenant(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	return handler(context.WithValue(ctx, tenantKey{}, defaultTenant), req)
-}
-
-func streamTenant(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return handler(srv, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: context.WithValue(stream.Context(), tenantKey{}, defaultTenant)})
-}
-
-// tenantOf returns the tenant of the call that ctx belongs to.
-func tenantOf(ctx context.Context) string {
-	tenant, _ := ctx.Value(tenantKey{}).(string)
-	return tenant
 }
 
 // Timeouts says how long calls may take. A zero field means its default.

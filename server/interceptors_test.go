@@ -42,9 +42,9 @@ func (c *chained) Search(ctx context.Context, _ *zendeskv1.SearchRequest) (*zend
 
 // streamDesc has a stream among the methods of this API.
 var streamDesc = grpc.ServiceDesc{
-	ServiceName: "scenarioblocks.zendesk.v1.Streams",
+	ServiceName: "scenarioblocks.zendesk.v1.InteractionService",
 	HandlerType: (*any)(nil),
-	Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+	Streams: []grpc.StreamDesc{{StreamName: "WatchScreenPops", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
 		return srv.(*chained).handle(stream.Context())
 	}}},
 }
@@ -54,8 +54,8 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 	c := &chained{log: &textBuffer{}}
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(unaryInterceptors(log, timeouts.withDefaults())...),
-		grpc.ChainStreamInterceptor(streamInterceptors(log)...),
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), timeouts.withDefaults())...),
+		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t))...),
 		grpc.WaitForHandlers(true),
 	)
 	zendeskv1.RegisterBlockServiceServer(server, c)
@@ -82,7 +82,7 @@ func (c *chained) unary(ctx context.Context) error {
 }
 
 func (c *chained) stream(ctx context.Context) error {
-	stream, err := c.conn.NewStream(ctx, &streamDesc.Streams[0], "/"+streamDesc.ServiceName+"/Watch")
+	stream, err := c.conn.NewStream(ctx, &streamDesc.Streams[0], "/"+streamDesc.ServiceName+"/WatchScreenPops")
 	if err == nil {
 		err = stream.CloseSend()
 	}
@@ -123,7 +123,7 @@ func (b *textBuffer) finishes(t testing.TB) []map[string]any {
 func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
-		{"Errors", "errors"}, {"recovery.", "recovery"}, {"Tenant", "tenant"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access.", "access"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role
@@ -135,14 +135,14 @@ func roleOf(interceptor any) string {
 func TestInterceptorOrder(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var unary, stream []string
-	for _, interceptor := range unaryInterceptors(log, Timeouts{}) {
+	for _, interceptor := range unaryInterceptors(log, openAccess(t), Timeouts{}) {
 		unary = append(unary, roleOf(interceptor))
 	}
-	for _, interceptor := range streamInterceptors(log) {
+	for _, interceptor := range streamInterceptors(log, openAccess(t)) {
 		stream = append(stream, roleOf(interceptor))
 	}
-	mustEqual(t, "unary", unary, []string{"logging", "errors", "recovery", "tenant", "deadline"})
-	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery", "tenant"})
+	mustEqual(t, "unary", unary, []string{"logging", "errors", "recovery", "access", "deadline"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery", "access"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.

@@ -183,7 +183,7 @@ func TestRecordedAnswers(t *testing.T) {
 			found := s.search(t, "one", "anything")
 			mustExit(t, found, next)
 			set := found.GetRecordset()
-			if int(set.GetCount()) != len(test.records) || set.GetTotalCount() != test.total {
+			if int(set.GetCount()) != len(test.records) || int64(set.GetTotalCount()) != test.total {
 				t.Fatalf("%d records of %d, want %d of %d", set.GetCount(), set.GetTotalCount(), len(test.records), test.total)
 			}
 			vars, record := found.GetVariables(), set.GetCurrent()

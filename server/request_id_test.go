@@ -183,7 +183,7 @@ func TestRequestIDWaitsInVain(t *testing.T) {
 	s := newBlockServer(t)
 	before := s.search(t, "one", callerQuery)
 	mustExit(t, before, next)
-	service := &blockService{store: s.store, zendesk: &zendesk{transport: s.config.Transport}, now: time.Now}
+	service := &blockService{store: s.store, zendesk: newZendesk(s.store, s.config.Transport, "", s.config.Log, time.Now, auditLog{}), now: time.Now}
 	release, err := service.running.start(t.Context(), [4]string{defaultTenant, "one", "Search", "r"})
 	must(t, err)
 	ctx, cancel := context.WithTimeout(tenantContext(t), time.Second)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -139,11 +140,12 @@ func (s *accountService) exchangeToken(ctx context.Context, account store.Accoun
 			return store.ErrNotFound
 		}
 		a.OAuthToken = token
-		a.Check = store.Check{Time: s.now(), OK: true}
+		a.Check = store.Check{Time: s.now(), OK: true, Role: user.Role}
 		return nil
 	})
 	if err == nil {
 		s.changed(tenantOf(ctx))
+		s.audit.note(ctx, "token stored", slog.String("account_id", account.ID), slog.String("grant", grant), slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
 	}
 	return updated, err
 }

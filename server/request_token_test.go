@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
@@ -334,7 +335,7 @@ func newGatedService(t testing.TB) (*accountService, *gatedZendesk) {
 	gate := newGatedZendesk(t, s.zendesk)
 	service := &accountService{
 		changed: func(string) {},
-		store:   s.store, zendesk: &zendesk{transport: s.config.Transport}, allowHosts: s.config.AllowHosts, now: s.clock.now,
+		store:   s.store, zendesk: newZendesk(s.store, s.config.Transport, "", s.config.Log, s.clock.now, auditLog{}), allowHosts: s.config.AllowHosts, now: s.clock.now,
 	}
 	t.Cleanup(service.wait) // before the store is closed
 	createGated(t, service, gate)
@@ -351,7 +352,7 @@ func createGated(t testing.TB, service *accountService, gate *gatedZendesk) {
 
 // tenantContext is the context of a call as the interceptors make it.
 func tenantContext(t testing.TB) context.Context {
-	return context.WithValue(t.Context(), tenantKey{}, defaultTenant)
+	return context.WithValue(t.Context(), callerKey{}, auth.Caller{Tenant: defaultTenant})
 }
 
 func reasonOf(err error) zendeskv1.ErrorReason {

@@ -140,17 +140,20 @@ func (s *blockService) search(ctx context.Context, plan searchPlan, req *zendesk
 	if wanted == 0 {
 		wanted = defaultResults
 	}
-	client, err := s.zendesk.client(plan.account)
-	if err != nil {
-		return failedSearch(err)
-	}
-	answer, err := client.Search(ctx, zendeskapi.SearchQuery{
-		Query: plan.query, SortBy: req.GetSortBy(), SortOrder: req.GetSortOrder(), Max: wanted,
+	var answer zendeskapi.SearchResult
+	err := s.zendesk.do(ctx, tenantOf(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
+		answer, err = client.Search(ctx, zendeskapi.SearchQuery{
+			Query: plan.query, SortBy: req.GetSortBy(), SortOrder: req.GetSortOrder(), Max: wanted,
+		})
+		return err
 	})
 	if err != nil {
 		return failedSearch(err)
 	}
 	result := searchResult{total: answer.TotalCount, code: fmt.Sprint(answer.StatusCode), body: answer.Body}
+	if len(answer.Records) == 0 && answer.TotalCount > 0 {
+		return unreadableSearch(result, fmt.Errorf("it counts %d records and holds none", answer.TotalCount))
+	}
 	for i, raw := range answer.Records {
 		if i == 0 {
 			if result.first, err = recordset.Flatten(raw, req.GetColumns()); err != nil {
@@ -176,7 +179,7 @@ func failedSearch(err error) searchResult {
 
 // unreadableSearch is for records that answered the search and that nobody could read later.
 func unreadableSearch(result searchResult, err error) searchResult {
-	f := failure(zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE, "a record of Zendesk's answer is not readable: "+err.Error())
+	f := failure(zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE, "Zendesk's answer is not readable: "+err.Error())
 	return searchResult{failure: f, code: result.code, body: result.body}
 }
 
@@ -189,7 +192,7 @@ func (s *blockService) finishSearch(ctx context.Context, b *block, req *zendeskv
 	return resp, err
 }
 
-var errTooLarge = errors.New("it is larger than a record can be")
+var errTooLarge = errors.New("a record is larger than can be kept")
 
 // keepSearch publishes in one transaction. Errors: [store.ErrTooLarge] when a record or its columns are.
 func (s *blockService) keepSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {

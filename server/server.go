@@ -20,11 +20,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
@@ -39,11 +41,16 @@ type Config struct {
 	Store        *store.Store          // required; the caller closes it after Serve has returned
 	Transport    *zendeskapi.Transport // required; shared by all accounts
 	Log          *slog.Logger          // required
+	Auth         *auth.Authenticator   // says who callers are; default: everyone is let in, as the default tenant
+	Audit        *slog.Logger          // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // HOST or HOST:PORT that account URLs may name beside *.zendesk.com
 	Timeouts     Timeouts
 	DrainTimeout time.Duration    // how long Serve waits for calls that run when it is told to stop; default 10 s
 	UserAgent    string           // sent to Zendesk
+	TestEvery    time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
 	Clock        func() time.Time // default time.Now
+
+	clockMoved <-chan struct{} // tells that Clock has jumped, as it does in tests; nil: it never does
 }
 
 // Server serves the API.
@@ -53,6 +60,7 @@ type Server struct {
 	accounts *accountService
 	store    *store.Store
 	writer   *writer
+	upkeep   *upkeep
 	log      *slog.Logger
 	drain    time.Duration
 	draining chan struct{} // closed on drain
@@ -69,10 +77,23 @@ func New(c Config) (*Server, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	audit := auditLog{to: c.Audit, log: c.Log}
+	if c.Auth == nil {
+		var err error
+		if c.Auth, err = auth.Open(auth.Config{Log: c.Log}); err != nil {
+			return nil, err
+		}
+	}
+	access := access{c.Auth}
+	var transportSecurity grpc.ServerOption = grpc.EmptyServerOption{}
+	if tls := c.Auth.TLS(); tls != nil {
+		transportSecurity = grpc.Creds(credentials.NewTLS(tls))
+	}
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Timeouts.withDefaults())...),
-			grpc.ChainStreamInterceptor(streamInterceptors(c.Log)...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, c.Timeouts.withDefaults())...),
+			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access)...),
+			transportSecurity,
 			grpc.MaxRecvMsgSize(maxReceiveBytes),
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
@@ -84,13 +105,19 @@ func New(c Config) (*Server, error) {
 		draining: make(chan struct{}),
 	}
 	s.health = &healthService{Server: health.NewServer(), draining: s.draining}
-	zendesk := &zendesk{transport: c.Transport, userAgent: c.UserAgent}
-	s.writer = newWriter(c.Store, zendesk, c.Log, c.Clock)
-	s.accounts = &accountService{store: c.Store, zendesk: zendesk, allowHosts: c.AllowHosts, now: c.Clock, changed: s.writer.queue.release}
+	zendesk := newZendesk(c.Store, c.Transport, c.UserAgent, c.Log, c.Clock, audit)
+	s.writer = newWriter(c.Store, zendesk, c.Log, c.Clock, c.clockMoved)
+	s.accounts = &accountService{store: c.Store, zendesk: zendesk, allowHosts: c.AllowHosts, now: c.Clock, audit: audit}
+	s.upkeep = newUpkeep(s.accounts, c.TestEvery, c.Log)
+	s.accounts.changed = func(tenant string) {
+		s.writer.queue.release(tenant)
+		s.upkeep.look(tenant)
+	}
+	zendesk.renewals.changed = s.accounts.changed
 	zendeskv1.RegisterAccountServiceServer(s.grpc, s.accounts)
 	zendeskv1.RegisterBlockServiceServer(s.grpc, &blockService{store: c.Store, zendesk: zendesk, now: c.Clock})
 	zendeskv1.RegisterInteractionServiceServer(s.grpc, &interactionService{
-		store: c.Store, agents: newAgents(zendesk, c.Clock), writer: s.writer, now: c.Clock, draining: s.draining,
+		store: c.Store, agents: newAgents(zendesk, c.Clock), writer: s.writer, now: c.Clock, draining: s.draining, audit: audit,
 	})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -100,7 +127,7 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls on l, and writes activities in the background, until ctx is done. Then it drains: health says
+// Serve answers calls on l, and writes activities and keeps accounts alive in the background, until ctx is done. Then it drains: health says
 // NOT_SERVING, no new call is taken, watches end, and calls and writes that run may end within the drain timeout and are
 // cancelled after it. It returns nil after a drain. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -115,12 +142,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	background.Go(func() { s.sweep(ctx) })
+	background.Go(func() { s.upkeep.run(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(l) }()
 	select {
 	case err := <-served:
 		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
 		background.Wait()
+		s.waitForTokens()
 		return context.Cause(ctx)
 	case <-ctx.Done():
 	}
@@ -136,8 +165,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.grpc.GracefulStop()
 	err := <-served
 	background.Wait()
-	// Token requests outlive their callers: what Zendesk answers is stored.
-	s.accounts.wait()
+	s.waitForTokens()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -145,6 +173,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil // told to stop before it began
 	}
 	return err
+}
+
+// waitForTokens returns when no token request runs any more. They outlive their callers: what Zendesk answers is stored.
+func (s *Server) waitForTokens() {
+	s.accounts.wait()
+	s.accounts.zendesk.renewals.wait()
 }
 
 const (

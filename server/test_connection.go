@@ -30,14 +30,34 @@ func (s *accountService) TestConnection(ctx context.Context, req *zendeskv1.Test
 	if err != nil {
 		return nil, err
 	}
-	test := &connectionTest{account: account, now: s.now}
-	test.run(ctx, s.zendesk)
-	if err := s.recordTest(ctx, test); err != nil {
+	resp, err := s.test(ctx, account)
+	if err != nil {
 		return nil, accountError(err, account.ID)
 	}
-	resp := test.response()
-	logging.AddFields(ctx, logging.Fields{"outcome", strings.TrimPrefix(resp.GetOutcome().String(), "CHECK_OUTCOME_")})
+	logging.AddFields(ctx, logging.Fields{"outcome", outcomeName(resp)})
 	return resp, nil
+}
+
+func outcomeName(resp *zendeskv1.TestConnectionResponse) string {
+	return strings.TrimPrefix(resp.GetOutcome().String(), "CHECK_OUTCOME_")
+}
+
+// test makes the whole test of an account of the caller's tenant.
+func (s *accountService) test(ctx context.Context, account store.Account) (*zendeskv1.TestConnectionResponse, error) {
+	test := &connectionTest{account: account, now: s.now}
+	test.run(ctx, s.zendesk)
+	return test.response(), s.recordTest(ctx, test)
+}
+
+// useCredential asks Zendesk who the account's credential acts as. An error says that Zendesk did not tell.
+func (s *accountService) useCredential(ctx context.Context, account store.Account) error {
+	test := &connectionTest{account: account, now: s.now}
+	found := test.checkUser(ctx, s.zendesk)
+	test.findings = append(test.findings, found)
+	if _, judged := test.check(s.now()); !judged {
+		return fmt.Errorf("asking who the credential acts as: %s", found.message)
+	}
+	return s.recordTest(ctx, test)
 }
 
 // recordTest keeps what the test learned about the credential in force, if that is still the one that was tested.
@@ -136,14 +156,14 @@ func stopAfter(name string, f finding) *finding {
 }
 
 func (t *connectionTest) checkUser(ctx context.Context, z *zendesk) finding {
-	client, err := z.client(t.account)
-	if err != nil {
-		return userFinding(zendeskapi.User{}, err)
-	}
-	t.client = client
-	start := t.now()
-	user, err := client.Me(ctx)
-	t.latency = t.now().Sub(start)
+	var user zendeskapi.User
+	err := z.ask(ctx, tenantOf(ctx), &t.account, func(client *zendeskapi.Client) (err error) {
+		t.client = client
+		start := t.now()
+		user, err = client.Me(ctx)
+		t.latency = t.now().Sub(start)
+		return err
+	})
 	if err == nil {
 		t.user = &user
 	}
@@ -200,7 +220,7 @@ func userFinding(user zendeskapi.User, err error) finding {
 	switch {
 	case err != nil:
 		return failed(failureOf(err), "give the credential's user the role of an agent, and the token the scope read")
-	case user.Role != "agent" && user.Role != "admin":
+	case !agentRole(user.Role):
 		return failed(failure(zendeskv1.FailureReason_FAILURE_REASON_ACCESS_DENIED,
 			fmt.Sprintf("the credential acts as a user with the role %q", user.Role)), "use the credential of an agent or administrator")
 	}
@@ -315,13 +335,18 @@ func failed(f *zendeskv1.Failure, allowing string) finding {
 
 // check is what the test says about the credential itself; nothing when Zendesk gave no judgement on it.
 func (t *connectionTest) check(now time.Time) (store.Check, bool) {
-	user := t.findings[0]
-	if user.outcome == zendeskv1.CheckOutcome_CHECK_OUTCOME_OK {
-		return store.Check{Time: now, OK: true}, true
+	found, check := t.findings[0], store.Check{Time: now}
+	if t.user != nil {
+		check.Role = t.user.Role
 	}
-	switch reason := user.failure.GetReason(); reason {
+	if found.outcome == zendeskv1.CheckOutcome_CHECK_OUTCOME_OK {
+		check.OK = true
+		return check, true
+	}
+	switch reason := found.failure.GetReason(); reason {
 	case zendeskv1.FailureReason_FAILURE_REASON_CREDENTIALS_REJECTED, zendeskv1.FailureReason_FAILURE_REASON_ACCESS_DENIED:
-		return store.Check{Time: now, Reason: strings.TrimPrefix(reason.String(), "FAILURE_REASON_")}, true
+		check.Reason = strings.TrimPrefix(reason.String(), "FAILURE_REASON_")
+		return check, true
 	}
 	return store.Check{}, false
 }

@@ -20,6 +20,13 @@ func (s *interactionService) WatchScreenPops(req *zendeskv1.WatchScreenPopsReque
 	if err := v.err(); err != nil {
 		return err
 	}
+	if caller := callerOf(stream.Context()); !caller.MayWatch(req.GetAgent().GetEmail()) {
+		return &publicError{
+			reason:   zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED,
+			message:  fmt.Sprintf("%q may not watch this agent", caller.Name),
+			metadata: map[string]string{"caller": caller.Name},
+		}
+	}
 	ctx, tenant, agent := stream.Context(), tenantOf(stream.Context()), strings.ToLower(req.GetAgent().GetEmail())
 	changes, err := s.store.WatchDelivered(ctx, tenant, agent)
 	if err != nil {

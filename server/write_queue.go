@@ -19,8 +19,10 @@ const (
 	ticketWrites = 25
 	ticketWindow = 10 * time.Minute
 
-	// behindTime is how long an activity waits for an earlier one of its ticket that the queue heard of after it.
-	behindTime = 10 * time.Millisecond
+	// An activity waits for an earlier one of its ticket that the queue heard of after it: at first for a moment, then twice
+	// as long each time, since the earlier one may be of another account, which may be held for hours.
+	behindTime    = 10 * time.Millisecond
+	maxBehindTime = 5 * time.Second
 )
 
 // writeQueue decides which activity is written next. Activities of one ticket go one after the other, in their order. An
@@ -28,7 +30,7 @@ const (
 // one write probes it, and only when that gets through the others follow. It is a view of what the store says is pending.
 type writeQueue struct {
 	mu       sync.Mutex
-	known    map[string]bool // ids of all activities in it
+	known    map[string]*waitingActivity // by id, all activities in it; not nil: it was added again
 	accounts map[accountKey]*accountQueue
 	running  int
 	changed  chan struct{}                  // holds a token when there is something to look at
@@ -50,18 +52,23 @@ type accountQueue struct {
 	heldBy   zendeskv1.FailureReason // unspecified: not held
 	until    time.Time
 	failures int // in a row
+	releases int
 }
 
 type ticketQueue struct {
 	ticketKey
+	releases  int               // of the account, when the ticket was taken
 	waiting   []waitingActivity // never empty while nobody writes
 	notBefore time.Time
 	failures  int // in a row, of the first one
+	behinds   int // in a row
 }
 
 type waitingActivity struct {
-	id    string
-	place uint64
+	ticketKey
+	id        string
+	place     uint64
+	notBefore time.Time
 }
 
 // ticketHeap orders tickets by when they may be written to.
@@ -90,7 +97,7 @@ func (h *ticketHeap) Pop() any {
 
 func newWriteQueue(now func() time.Time) *writeQueue {
 	return &writeQueue{
-		known:    make(map[string]bool),
+		known:    make(map[string]*waitingActivity),
 		accounts: make(map[accountKey]*accountQueue),
 		changed:  make(chan struct{}, 1),
 		recent:   newCache[ticketKey, []time.Time](ticketWindow, now),
@@ -105,39 +112,47 @@ func (q *writeQueue) signal() {
 	}
 }
 
-// add puts a pending activity in; one that is in already, or not pending, is left out.
+// add puts a pending activity in. One that is in already is looked at once more when it has left: it may have become
+// pending again between the two. One that is not pending is left out.
 func (q *writeQueue) add(tenant string, a *store.Activity) {
 	if a.State != store.ActivityPending {
 		return
 	}
+	ticket := a.TicketID
+	if ticket == "" {
+		ticket = a.ID
+	}
+	waiting := waitingActivity{ticketKey{accountKey{tenant, a.Account.Incarnation}, ticket}, a.ID, a.Place, a.NextAttempt}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.known[a.ID] {
+	if _, known := q.known[a.ID]; known {
+		q.known[a.ID] = &waiting
 		return
 	}
-	q.known[a.ID] = true
-	key := accountKey{tenant, a.Account.Incarnation}
-	account := q.accounts[key]
+	q.insert(waiting)
+	q.signal()
+}
+
+// insert puts an activity in that is not in. The lock is held.
+func (q *writeQueue) insert(w waitingActivity) {
+	q.known[w.id] = nil
+	account := q.accounts[w.account]
 	if account == nil {
 		account = &accountQueue{tickets: make(map[string]*ticketQueue)}
-		q.accounts[key] = account
+		q.accounts[w.account] = account
 	}
-	name := a.TicketID
-	if name == "" {
-		name = a.ID
-	}
-	ticket := account.tickets[name]
+	ticket := account.tickets[w.ticket]
 	if ticket == nil {
-		ticket = &ticketQueue{ticketKey: ticketKey{key, name}, waiting: []waitingActivity{{a.ID, a.Place}}}
-		ticket.notBefore = q.allowed(ticket.ticketKey, a.NextAttempt)
-		account.tickets[name] = ticket
+		ticket = &ticketQueue{ticketKey: w.ticketKey, waiting: []waitingActivity{w}, notBefore: q.allowed(w.ticketKey, w.notBefore)}
+		account.tickets[w.ticket] = ticket
 		heap.Push(&account.idle, ticket)
-	} else {
-		at, _ := slices.BinarySearchFunc(ticket.waiting, a.Place, func(w waitingActivity, place uint64) int { return cmp.Compare(w.place, place) })
-		ticket.waiting = slices.Insert(ticket.waiting, at, waitingActivity{a.ID, a.Place})
-		heap.Init(&account.idle) // the first one may be another
+		return
 	}
-	q.signal()
+	at, _ := slices.BinarySearchFunc(ticket.waiting, w.place, func(w waitingActivity, place uint64) int { return cmp.Compare(w.place, place) })
+	ticket.waiting = slices.Insert(ticket.waiting, at, w)
+	if at == 0 {
+		heap.Init(&account.idle) // tickets are ordered by their first one
+	}
 }
 
 // allowed returns when a ticket may be written to, as it has been written to lately; not before at.
@@ -150,8 +165,8 @@ func (q *writeQueue) allowed(key ticketKey, at time.Time) time.Time {
 	return at
 }
 
-// next takes the tickets whose first activity is to be written now. The caller calls one of written, delay and holdAccount
-// for each. wait is how long until there may be more; 0: until something changes.
+// next takes the tickets whose first activity is to be written now. The caller calls one of done, behind, delay and
+// holdAccount for each. wait is how long until there may be more; 0: until something changes.
 func (q *writeQueue) next(now time.Time) (tickets []*ticketQueue, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,7 +189,9 @@ func (q *writeQueue) next(now time.Time) (tickets []*ticketQueue, wait time.Dura
 				sooner(first.notBefore)
 				break
 			}
-			tickets = append(tickets, heap.Pop(&account.idle).(*ticketQueue))
+			ticket := heap.Pop(&account.idle).(*ticketQueue)
+			ticket.releases = account.releases
+			tickets = append(tickets, ticket)
 			account.running++
 			q.running++
 		}
@@ -194,6 +211,7 @@ func (q *writeQueue) first(ticket *ticketQueue) string {
 func (q *writeQueue) done(ticket *ticketQueue, id string, now time.Time, reached bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	again := q.known[id]
 	delete(q.known, id)
 	// Not always the first one any more: an earlier one may have come meanwhile.
 	ticket.waiting = slices.DeleteFunc(ticket.waiting, func(w waitingActivity) bool { return w.id == id })
@@ -204,8 +222,11 @@ func (q *writeQueue) done(ticket *ticketQueue, id string, now time.Time, reached
 		writes = slices.DeleteFunc(slices.Clone(writes), func(at time.Time) bool { return now.Sub(at) >= ticketWindow })
 		q.recent.put(ticket.ticketKey, append(writes, now))
 	}
-	ticket.failures, ticket.notBefore = 0, q.allowed(ticket.ticketKey, now)
+	ticket.failures, ticket.behinds, ticket.notBefore = 0, 0, q.allowed(ticket.ticketKey, now)
 	q.giveBack(ticket)
+	if again != nil {
+		q.insert(*again)
+	}
 }
 
 // behind gives a ticket back whose first activity has to wait for one that was completed before it.
@@ -213,7 +234,8 @@ func (q *writeQueue) behind(ticket *ticketQueue, tenant string, earlier *store.A
 	q.add(tenant, earlier)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ticket.notBefore = now.Add(behindTime)
+	ticket.notBefore = now.Add(min(behindTime<<min(ticket.behinds, 20), maxBehindTime))
+	ticket.behinds++
 	q.giveBack(ticket)
 }
 
@@ -227,11 +249,17 @@ func (q *writeQueue) delay(ticket *ticketQueue, now time.Time, backoff func(fail
 	return ticket.notBefore
 }
 
-// holdAccount gives a ticket back and holds its whole account.
+// holdAccount gives a ticket back and holds its whole account, unless that was released meanwhile: what failed may have used
+// the old credential.
 func (q *writeQueue) holdAccount(ticket *ticketQueue, now time.Time, reason zendeskv1.FailureReason, backoff func(failures int) time.Duration) (until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	account := q.accounts[ticket.account]
+	if ticket.releases != account.releases {
+		ticket.notBefore = now
+		q.giveBack(ticket)
+		return now
+	}
 	// What was under way together fails together: that is one failure.
 	if account.heldBy == 0 || !now.Before(account.until) {
 		account.failures++
@@ -264,11 +292,12 @@ func (q *writeQueue) release(tenant string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for key, account := range q.accounts {
-		if key.tenant != tenant || account.heldBy == 0 {
+		if key.tenant != tenant {
 			continue
 		}
 		account.until, account.failures = time.Time{}, 0
-		// Tickets that were tried meanwhile wait for the hold, and for nothing else.
+		account.releases++
+		// Tickets that were tried meanwhile, or before a restart, wait for the hold and for nothing else.
 		for _, ticket := range account.idle {
 			if ticket.failures == 0 {
 				ticket.notBefore = q.allowed(ticket.ticketKey, time.Time{})

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -20,9 +22,12 @@ import (
 )
 
 const (
-	writeTime      = 20 * time.Second // of one try, all its requests together
-	fieldsLife     = 5 * time.Minute  // of ticket field definitions
-	fieldsFreshFor = time.Minute      // definitions are not read again for unknown keys when they are younger
+	writeTime = 20 * time.Second // of one try, all its requests together
+	// longestBackoff is the number of failures in a row from which on tries are no further apart: 16 to 32 seconds. A try
+	// that fails costs Zendesk a request, and all that the account has to write waits for it.
+	longestBackoff = 6
+	fieldsLife     = 5 * time.Minute // of ticket field definitions
+	fieldsFreshFor = time.Minute     // definitions are not read again for unknown keys when they are younger
 	// markLeeway is how far Zendesk's clock and ours may be apart when a mark is looked for.
 	markLeeway = time.Hour
 	// idempotencyError is Zendesk's code for a key that was used with other contents.
@@ -42,6 +47,7 @@ type writer struct {
 	now     func() time.Time
 	queue   *writeQueue
 	fields  *cache[string, fieldDefinitions] // by account incarnation
+	moved   <-chan struct{}                  // tells that now has jumped; nil: it never does
 	running sync.WaitGroup
 }
 
@@ -50,8 +56,8 @@ type fieldDefinitions struct {
 	read   time.Time
 }
 
-func newWriter(s *store.Store, z *zendesk, log *slog.Logger, now func() time.Time) *writer {
-	return &writer{store: s, zendesk: z, log: log, now: now, queue: newWriteQueue(now), fields: newCache[string, fieldDefinitions](fieldsLife, now)}
+func newWriter(s *store.Store, z *zendesk, log *slog.Logger, now func() time.Time, moved <-chan struct{}) *writer {
+	return &writer{store: s, zendesk: z, log: log, now: now, moved: moved, queue: newWriteQueue(now), fields: newCache[string, fieldDefinitions](fieldsLife, now)}
 }
 
 // add puts an activity in the queue, if it is pending.
@@ -92,6 +98,7 @@ func (w *writer) run(ctx, cut context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.queue.changed:
+		case <-w.moved:
 		case <-timer.C:
 		}
 	}
@@ -128,12 +135,14 @@ func (w *writer) writeFirst(ctx context.Context, ticket *ticketQueue) {
 		switch {
 		case f != nil:
 			log.Error("activity cannot be written", "reason", reasonName(f), "http_status", f.GetHttpStatus(), "zendesk_request_id", f.GetZendeskRequestId())
-		case try.activity.State == store.ActivityWritten:
+		case try.reached:
 			log.Info("activity written", "ticket_id", try.activity.TicketID, "audit_id", try.activity.AuditID, "attempts", try.activity.Attempts)
 		}
 		return
 	}
-	backoff := func(failures int) time.Duration { return backoffTime(failures, f.GetRetryAfter().AsDuration()) }
+	backoff := func(failures int) time.Duration {
+		return backoffTime(min(failures, longestBackoff), f.GetRetryAfter().AsDuration())
+	}
 	var until time.Time
 	if v == verdictHold {
 		until = w.queue.holdAccount(ticket, now, f.GetReason(), backoff)
@@ -171,11 +180,12 @@ type attempt struct {
 	id       string
 	activity store.Activity
 	earlier  store.Activity // that has to be written first
-	client   *zendeskapi.Client
 	account  store.Account
 	mark     string
+	began    bool // by this try, not by one before
 	reached  bool // Zendesk took the account's request
-	refused  bool // what was begun has surely not taken effect
+	refused  bool // all that was begun has surely not taken effect
+	plain    bool // Zendesk refused the fields, and they stand in the comment only
 }
 
 // guarded is write, and a panic of it delays the ticket instead of ending the process.
@@ -214,9 +224,6 @@ func (t *attempt) write(ctx context.Context) (*zendeskv1.Failure, verdict, error
 		return nil, verdictDelay, err
 	}
 	t.mark = activity.Mark(t.writer.store.InstanceID(), t.tenant, t.activity.InteractionID)
-	if t.client, err = t.writer.zendesk.client(t.account); err != nil {
-		return t.failed(ctx, err)
-	}
 	if t.activity.Begun {
 		if found, err := t.find(ctx); err != nil || found {
 			return t.found(ctx, found, err)
@@ -224,12 +231,17 @@ func (t *attempt) write(ctx context.Context) (*zendeskv1.Failure, verdict, error
 	}
 	composed, err := t.compose(ctx)
 	if err != nil {
-		return t.failed(ctx, err)
+		return held(err)
 	}
 	if t.activity.TicketID == "" {
 		return t.create(ctx, composed)
 	}
 	return t.append(ctx, composed)
+}
+
+// ask makes a request as the activity's account.
+func (t *attempt) ask(ctx context.Context, request func(*zendeskapi.Client) error) error {
+	return t.writer.zendesk.do(ctx, t.tenant, &t.account, request)
 }
 
 // isBehind says whether an activity that was completed earlier for the same ticket is still to be written. The queue is told
@@ -258,7 +270,11 @@ func (t *attempt) compose(ctx context.Context) (activity.Update, error) {
 	known, ok := t.writer.fields.get(t.account.Incarnation)
 	for {
 		if !ok {
-			fields, err := t.client.TicketFields(ctx)
+			var fields []zendeskapi.TicketField
+			err := t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+				fields, err = client.TicketFields(ctx)
+				return err
+			})
 			if err != nil {
 				return activity.Update{}, err
 			}
@@ -275,7 +291,11 @@ func (t *attempt) compose(ctx context.Context) (activity.Update, error) {
 
 // append adds the activity to its ticket.
 func (t *attempt) append(ctx context.Context, composed activity.Update) (*zendeskv1.Failure, verdict, error) {
-	ticket, err := t.client.Ticket(ctx, t.activity.TicketID)
+	var ticket zendeskapi.Ticket
+	err := t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+		ticket, err = client.Ticket(ctx, t.activity.TicketID)
+		return err
+	})
 	if err != nil {
 		return t.failed(ctx, err)
 	}
@@ -285,13 +305,24 @@ func (t *attempt) append(ctx context.Context, composed activity.Update) (*zendes
 	if err := t.begin(ctx); err != nil {
 		return nil, verdictDelay, err
 	}
-	change, err := t.client.UpdateTicket(ctx, t.activity.TicketID, zendeskapi.TicketUpdate{
-		Comment: composed.Comment, CustomFields: composed.CustomFields, Metadata: map[string]string{markKey: t.mark}, Stamp: ticket.Stamp,
+	var change zendeskapi.TicketChange
+	err = t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+		change, err = client.UpdateTicket(ctx, t.activity.TicketID, zendeskapi.TicketUpdate{
+			Comment: composed.Comment, CustomFields: composed.CustomFields, Metadata: map[string]string{markKey: t.mark}, Stamp: ticket.Stamp,
+		})
+		return err
 	})
 	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && slices.ContainsFunc(api.Fields, func(f zendeskapi.FieldError) bool { return f.Field == "status" }) {
 		// It was closed just now.
-		t.refused = !api.Unknown()
+		t.refusedBy(api)
 		return t.closed(ctx, composed)
+	}
+	if fieldsRefused(err, composed) {
+		plain, err := t.withoutFields()
+		if err != nil {
+			return nil, verdictDelay, err
+		}
+		return t.append(ctx, plain)
 	}
 	if err != nil {
 		return t.failed(ctx, err)
@@ -301,6 +332,7 @@ func (t *attempt) append(ctx context.Context, composed activity.Update) (*zendes
 
 // closed deals with a ticket that takes no more: a follow-up to it is made, if tickets may be.
 func (t *attempt) closed(ctx context.Context, composed activity.Update) (*zendeskv1.Failure, verdict, error) {
+	t.reached = true
 	if !t.activity.Create {
 		return t.dead(ctx, failure(zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST, "the ticket is closed, and no ticket was to be created"))
 	}
@@ -325,16 +357,53 @@ func (t *attempt) create(ctx context.Context, composed activity.Update) (*zendes
 		ExternalID: t.mark, Metadata: map[string]string{markKey: t.mark}, FollowUpOf: t.activity.FollowUpOf, RequesterID: t.activity.RequesterID,
 	}
 	if requester := details.GetRequester(); requester.GetEmail() != "" {
-		ticket.Requester = &zendeskapi.Requester{Name: requester.GetName(), Email: requester.GetEmail()}
+		// Zendesk makes no user without a name.
+		ticket.Requester = &zendeskapi.Requester{Name: cmp.Or(requester.GetName(), requester.GetEmail()), Email: requester.GetEmail()}
 	}
 	if err := t.begin(ctx); err != nil {
 		return nil, verdictDelay, err
 	}
-	change, err := t.client.CreateTicket(ctx, ticket, t.mark)
+	key := t.mark
+	if t.plain {
+		key += ":plain" // a key goes with one body
+	}
+	var change zendeskapi.TicketChange
+	err := t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+		change, err = client.CreateTicket(ctx, ticket, key)
+		return err
+	})
+	if fieldsRefused(err, composed) {
+		plain, err := t.withoutFields()
+		if err != nil {
+			return nil, verdictDelay, err
+		}
+		return t.create(ctx, plain)
+	}
 	if err != nil {
 		return t.failed(ctx, err)
 	}
 	return t.written(ctx, change.Ticket.ID, change.AuditID, composed.Rejected, change.Warnings)
+}
+
+// fieldsRefused says whether Zendesk may have refused a write for the values of its custom fields.
+func fieldsRefused(err error, composed activity.Update) bool {
+	api, ok := errors.AsType[*zendeskapi.Error](err)
+	return ok && api.StatusCode == http.StatusUnprocessableEntity && api.Code != idempotencyError && len(composed.CustomFields) > 0
+}
+
+// withoutFields composes an update whose attached data stand in the comment only: a value that Zendesk takes exception to
+// must not keep the history out of the ticket.
+func (t *attempt) withoutFields() (activity.Update, error) {
+	details := new(zendeskv1.ActivityDetails)
+	if err := proto.Unmarshal(t.activity.Details, details); err != nil {
+		return activity.Update{}, fmt.Errorf("reading the details of an activity: %w", err)
+	}
+	t.plain = true
+	composed := activity.Compose(detailsOf(details), t.activity.AttachedData, nil)
+	for i := range composed.Rejected {
+		composed.Rejected[i].Reason = "Zendesk refused the ticket's fields as they were"
+	}
+	return composed, nil
 }
 
 // begin makes it known that a write is about to be sent.
@@ -342,17 +411,26 @@ func (t *attempt) begin(ctx context.Context) error {
 	if t.activity.Begun {
 		return nil
 	}
+	t.began = true
 	return t.update(ctx, func(a *store.Activity) error {
 		a.Begun = true
 		return nil
 	})
 }
 
+// refusedBy notes whether a write that was answered by an error has surely not taken effect. That says nothing of those
+// that tries before this one have begun, nor does an error of a read.
+func (t *attempt) refusedBy(err *zendeskapi.Error) { t.refused = t.began && !err.Unknown() }
+
 // find looks for the mark of a write that was begun. It sets the activity's ticket and audit when it is there.
 func (t *attempt) find(ctx context.Context) (bool, error) {
 	tickets := []string{t.activity.TicketID}
 	if t.activity.TicketID == "" {
-		made, err := t.client.TicketsByExternalID(ctx, t.mark)
+		var made []zendeskapi.Ticket
+		err := t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+			made, err = client.TicketsByExternalID(ctx, t.mark)
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
@@ -362,7 +440,11 @@ func (t *attempt) find(ctx context.Context) (bool, error) {
 		}
 	}
 	for _, ticket := range tickets {
-		audits, err := t.client.TicketAudits(ctx, ticket, t.activity.CreateTime.Add(-markLeeway))
+		var audits []zendeskapi.Audit
+		err := t.ask(ctx, func(client *zendeskapi.Client) (err error) {
+			audits, err = client.TicketAudits(ctx, ticket, t.activity.CreateTime.Add(-markLeeway))
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
@@ -383,7 +465,7 @@ func (t *attempt) found(ctx context.Context, found bool, err error) (*zendeskv1.
 	}
 	composed, err := t.compose(ctx)
 	if err != nil {
-		return t.failed(ctx, err)
+		return held(err)
 	}
 	return t.written(ctx, t.activity.TicketID, t.activity.AuditID, composed.Rejected, nil)
 }
@@ -423,10 +505,19 @@ func (t *attempt) dead(ctx context.Context, f *zendeskv1.Failure) (*zendeskv1.Fa
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeOutcomeTime)
 	defer cancel()
 	err := t.update(ctx, func(a *store.Activity) error {
-		a.State, a.Begun, a.Attempts, a.NextAttempt = store.ActivityDead, false, a.Attempts+1, time.Time{}
+		a.State, a.Attempts, a.NextAttempt = store.ActivityDead, a.Attempts+1, time.Time{}
+		a.Begun = a.Begun && !t.refused // else a retry looks for the mark first
 		return setFailure(a, f)
 	})
 	return f, verdictDone, err
+}
+
+// held ends a try by an error of the client that says nothing of the ticket, whatever it says.
+func held(err error) (*zendeskv1.Failure, verdict, error) {
+	if _, ok := errors.AsType[*zendeskapi.Error](err); !ok {
+		return nil, verdictDelay, err
+	}
+	return failureOf(err), verdictHold, nil
 }
 
 // failed decides what an error of the client means: for the activity, for its ticket, or for its account.
@@ -435,7 +526,7 @@ func (t *attempt) failed(ctx context.Context, err error) (*zendeskv1.Failure, ve
 	if !ok {
 		return nil, verdictDelay, err
 	}
-	t.refused = !api.Unknown()
+	t.refusedBy(api)
 	f := failureOf(err)
 	switch api.Kind {
 	case zendeskapi.Conflict:

@@ -433,8 +433,8 @@ func TestSecretsNowhere(t *testing.T) {
 	s.stop(t)
 
 	places := filesIn(t, s.dir)
-	if len(places) != 2 {
-		t.Errorf("there are not two files but %d", len(places))
+	if len(places) != 3 {
+		t.Errorf("there are not three files, the data, its key and the audit, but %d", len(places))
 	}
 	for i, p := range s.processes {
 		places[fmt.Sprintf("standard output of process %d", i)] = p.stdout.String()

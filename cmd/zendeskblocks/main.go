@@ -2,6 +2,9 @@
 // environment variables, signals and the life of the process.
 //
 //	zendeskblocks serve      serve the API
+//	zendeskblocks tokens     manage the bearer tokens of callers
+//	zendeskblocks keys       manage the keys that encrypt the data file
+//	zendeskblocks compact    give up free pages of the data file
 //	zendeskblocks sandbox    serve a fake Zendesk to try things on
 //	zendeskblocks demo       play a scenario from beginning to end
 //	zendeskblocks version    print the version

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -370,6 +372,163 @@ func (z *sandboxProcess) do(t testing.TB, method, path string, body, answer any)
 	if answer != nil {
 		must(t, json.Unmarshal(read, answer))
 	}
+}
+
+// until waits until a condition holds that is looked at again and again. What is waited for happens in other processes.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !holds() {
+		select {
+		case <-again.C:
+		case <-late:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// activities lists the activities in a state; unspecified: all.
+func (s *service) activities(t testing.TB, state zendeskv1.ActivityState) []*zendeskv1.Activity {
+	t.Helper()
+	var all []*zendeskv1.Activity
+	for request := (&zendeskv1.ListActivitiesRequest{State: state, PageSize: 200}); ; {
+		page, err := persist(t.Context(), s.interactions.ListActivities, request)
+		must(t, err)
+		all = append(all, page.GetActivities()...)
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			return all
+		}
+	}
+}
+
+// awaitWritten waits until no activity is pending any more.
+func (s *service) awaitWritten(t testing.TB) {
+	t.Helper()
+	until(t, "no activity is pending", func() bool {
+		return len(s.activities(t, zendeskv1.ActivityState_ACTIVITY_STATE_PENDING)) == 0
+	})
+}
+
+// pops lists the pages that the fake Zendesk showed to agents, oldest first.
+func (z *sandboxProcess) pops(t testing.TB) []zendesktest.Pop {
+	t.Helper()
+	var pops []zendesktest.Pop
+	z.do(t, http.MethodGet, "/_sandbox/pops", nil, &pops)
+	return pops
+}
+
+// zendeskTicket is what the fake Zendesk says of a ticket.
+type zendeskTicket struct {
+	ID         int64     `json:"id"`
+	Status     string    `json:"status"`
+	ExternalID string    `json:"external_id"`
+	UpdatedAt  time.Time `json:"updated_at"`
+}
+
+// zendeskAudit is what it says of a change of a ticket.
+type zendeskAudit struct {
+	ID       int64 `json:"id"`
+	Metadata struct {
+		Custom map[string]string `json:"custom"`
+	} `json:"metadata"`
+}
+
+func (z *sandboxProcess) tickets(t testing.TB) []zendeskTicket {
+	t.Helper()
+	return listOf[zendeskTicket](t, z, "/api/v2/tickets.json", "tickets")
+}
+
+// takingTickets returns the ids of so many tickets that take updates.
+func (z *sandboxProcess) takingTickets(t testing.TB, count int) []string {
+	t.Helper()
+	var ids []string
+	for _, ticket := range z.tickets(t) {
+		if len(ids) < count && ticket.Status != "closed" {
+			ids = append(ids, strconv.FormatInt(ticket.ID, 10))
+		}
+	}
+	if len(ids) < count {
+		t.Fatalf("the sandbox has %d tickets that take updates, want %d", len(ids), count)
+	}
+	return ids
+}
+
+// written is what activities left in the fake Zendesk.
+type written struct {
+	audits  map[string][]string // by ticket, interactions by the marks of its audits, oldest first
+	created map[string]string   // by ticket, those that were created: the interaction by the mark in the external id
+	ids     map[string]string   // by interaction, the audit with its mark: the last one, if there are more
+}
+
+// mark is how an activity is known in Zendesk. Its group is the interaction.
+var mark = regexp.MustCompile(`^zendeskblocks:[^:]+:default:([^:]+)$`)
+
+// written reads what activities left in the fake Zendesk since a time.
+func (z *sandboxProcess) written(t testing.TB, since time.Time) written {
+	t.Helper()
+	w := written{audits: map[string][]string{}, created: map[string]string{}, ids: map[string]string{}}
+	interaction := func(text string) string {
+		match := mark.FindStringSubmatch(text)
+		if match == nil {
+			t.Fatalf("%q is no mark", text)
+		}
+		return match[1]
+	}
+	for _, ticket := range z.tickets(t) {
+		if ticket.UpdatedAt.Before(since.Truncate(time.Second)) {
+			continue
+		}
+		id := strconv.FormatInt(ticket.ID, 10)
+		if strings.HasPrefix(ticket.ExternalID, "zendeskblocks:") {
+			w.created[id] = interaction(ticket.ExternalID)
+		}
+		audits := listOf[zendeskAudit](t, z, "/api/v2/tickets/"+id+"/audits.json", "audits")
+		slices.SortFunc(audits, func(a, b zendeskAudit) int { return cmp.Compare(a.ID, b.ID) })
+		for _, audit := range audits {
+			if text, marked := audit.Metadata.Custom["zendeskblocks"]; marked {
+				name := interaction(text)
+				w.audits[id] = append(w.audits[id], name)
+				w.ids[name] = strconv.FormatInt(audit.ID, 10)
+			}
+		}
+	}
+	return w
+}
+
+// listOf reads all pages of a list of the fake Zendesk, as its administrator.
+func listOf[T any](t testing.TB, z *sandboxProcess, path, key string) []T {
+	t.Helper()
+	var all []T
+	for next := z.origin + path + "?page%5Bsize%5D=100"; next != ""; {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, next, nil)
+		must(t, err)
+		req.SetBasicAuth(zendesktest.Admin.Email+"/token", zendesktest.Admin.APIToken)
+		resp, err := http.DefaultClient.Do(req)
+		must(t, err)
+		body, err := io.ReadAll(resp.Body)
+		must(t, errors.Join(err, resp.Body.Close()))
+		var page map[string]json.RawMessage
+		must(t, json.Unmarshal(body, &page))
+		var records []T
+		if page[key] == nil {
+			t.Fatalf("the sandbox answered GET %s with %s: %s", next, resp.Status, body)
+		}
+		must(t, json.Unmarshal(page[key], &records))
+		all = append(all, records...)
+		var more struct {
+			Meta struct {
+				HasMore bool `json:"has_more"`
+			} `json:"meta"`
+			Links struct{ Next string } `json:"links"`
+		}
+		must(t, json.Unmarshal(body, &more))
+		if next = ""; more.Meta.HasMore {
+			next = more.Links.Next
+		}
+	}
+	return all
 }
 
 func must(t testing.TB, err error) {

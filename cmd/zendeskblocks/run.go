@@ -19,6 +19,9 @@ type commandLine struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the API."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a fake Zendesk with seeded people and tickets, to try things on."`
 	Demo    demoCommand    `cmd:"" help:"Play a scenario from beginning to end, on a fake Zendesk, and show each step."`
+	Tokens  tokensCommand  `cmd:"" help:"Manage the bearer tokens of callers."`
+	Keys    keysCommand    `cmd:"" help:"Rotate the keys that encrypt the data file."`
+	Compact compactCommand `cmd:"" help:"Rewrite a data file without its free pages."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

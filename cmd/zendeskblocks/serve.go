@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server"
@@ -29,6 +33,8 @@ type serveCommand struct {
 	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take." default:"15s"`
 	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline." default:"3s"`
 	DrainTimeout   time.Duration `help:"How long running calls may take to end when the process is told to stop." default:"10s"`
+	AuditLog       string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
+	accessFlags    `embed:""`
 	logFlags       `embed:""`
 }
 
@@ -84,12 +90,24 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (e
 			err = errors.Join(err, closeErr)
 		}
 	}()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP) // from the start: unheeded, it would end the process
+	defer signal.Stop(reload)
 	log := c.logger(p.stderr)
+	access, err := c.open(log)
+	if err != nil {
+		return err
+	}
+	defer access.Close()
+	if err := access.CheckListen(l.Addr(), c.Insecure); err != nil {
+		return err
+	}
 	st, err := store.Open(ctx, store.Config{Path: c.Data, KeyFile: c.KeyFile, Keyset: p.getenv(keysetVariable), Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	defer keepKeys(ctx, st, reload, log)()
 
 	allowed := slices.Clone(c.AllowHost)
 	var sandbox *zendesktest.Zendesk
@@ -104,13 +122,18 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (e
 			return err
 		}
 	}
+	audit, closeAudit, err := openAudit(cmp.Or(c.AuditLog, c.Data+".audit"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed})
 	if err != nil {
 		return err
 	}
 	defer transport.Close()
 	srv, err := server.New(server.Config{
-		Store: st, Transport: transport, Log: log, AllowHosts: allowed,
+		Store: st, Transport: transport, Log: log, Auth: access, Audit: audit, AllowHosts: allowed,
 		Timeouts:     server.Timeouts{Block: c.BlockTimeout, BlockCap: c.BlockCap, Zendesk: c.ZendeskTimeout, Other: c.Timeout},
 		DrainTimeout: c.DrainTimeout,
 		UserAgent:    "zendeskblocks/" + version(),

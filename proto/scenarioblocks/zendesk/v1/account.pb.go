@@ -33,10 +33,14 @@ const (
 	// The OAuth token expires at the given time, and nothing is stored to renew it with, or it has not been renewed
 	// although its end is near.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_TOKEN_EXPIRING AccountWarningCode = 2
-	// There is no credential, or the one in force was refused, or has expired, at the given time.
+	// There is no credential, or, at the given time, the one in force was refused, or has expired, or Zendesk refused to
+	// renew it.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_NEEDS_AUTHORIZATION AccountWarningCode = 3
 	// Zendesk granted fewer scopes than were asked for.
 	AccountWarningCode_ACCOUNT_WARNING_CODE_SCOPES_MISSING AccountWarningCode = 4
+	// At the given time the user that the credential acts as was neither an agent nor an administrator: the person who
+	// authorized it has another role now.
+	AccountWarningCode_ACCOUNT_WARNING_CODE_NOT_AN_AGENT AccountWarningCode = 5
 )
 
 // Enum value maps for AccountWarningCode.
@@ -47,6 +51,7 @@ var (
 		2: "ACCOUNT_WARNING_CODE_TOKEN_EXPIRING",
 		3: "ACCOUNT_WARNING_CODE_NEEDS_AUTHORIZATION",
 		4: "ACCOUNT_WARNING_CODE_SCOPES_MISSING",
+		5: "ACCOUNT_WARNING_CODE_NOT_AN_AGENT",
 	}
 	AccountWarningCode_value = map[string]int32{
 		"ACCOUNT_WARNING_CODE_UNSPECIFIED":          0,
@@ -54,6 +59,7 @@ var (
 		"ACCOUNT_WARNING_CODE_TOKEN_EXPIRING":       2,
 		"ACCOUNT_WARNING_CODE_NEEDS_AUTHORIZATION":  3,
 		"ACCOUNT_WARNING_CODE_SCOPES_MISSING":       4,
+		"ACCOUNT_WARNING_CODE_NOT_AN_AGENT":         5,
 	}
 )
 
@@ -151,7 +157,7 @@ const (
 	CredentialState_CREDENTIAL_STATE_OK CredentialState = 1
 	// It works, and stops within a tenth of its life, or within a day if that is shorter, unless someone acts.
 	CredentialState_CREDENTIAL_STATE_EXPIRING CredentialState = 2
-	// There is none, it has expired, or Zendesk refused it.
+	// There is none, it has expired, or Zendesk refused it or its renewal.
 	CredentialState_CREDENTIAL_STATE_NEEDS_AUTHORIZATION CredentialState = 3
 	// Zendesk has not been asked with it yet.
 	CredentialState_CREDENTIAL_STATE_UNTESTED CredentialState = 4
@@ -433,7 +439,8 @@ type OAuthToken struct {
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Output only. When the token stops working; unset when it is not known to.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Output only. Whether the service holds what is needed to get a successor without a person.
+	// Output only. Whether the service holds what is needed to get a successor without a person. It then gets one when
+	// about 80 % of the token's life are over, and when Zendesk refuses the token before.
 	Renewable     bool `protobuf:"varint,5,opt,name=renewable,proto3" json:"renewable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -606,13 +613,14 @@ const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\x0eAccountWarning\x12A\n" +
 	"\x04code\x18\x01 \x01(\x0e2-.scenarioblocks.zendesk.v1.AccountWarningCodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\xe9\x01\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\x90\x02\n" +
 	"\x12AccountWarningCode\x12$\n" +
 	" ACCOUNT_WARNING_CODE_UNSPECIFIED\x10\x00\x12-\n" +
 	")ACCOUNT_WARNING_CODE_API_TOKEN_RETIREMENT\x10\x01\x12'\n" +
 	"#ACCOUNT_WARNING_CODE_TOKEN_EXPIRING\x10\x02\x12,\n" +
 	"(ACCOUNT_WARNING_CODE_NEEDS_AUTHORIZATION\x10\x03\x12'\n" +
-	"#ACCOUNT_WARNING_CODE_SCOPES_MISSING\x10\x04*\x82\x01\n" +
+	"#ACCOUNT_WARNING_CODE_SCOPES_MISSING\x10\x04\x12%\n" +
+	"!ACCOUNT_WARNING_CODE_NOT_AN_AGENT\x10\x05*\x82\x01\n" +
 	"\rAuthorization\x12\x1d\n" +
 	"\x19AUTHORIZATION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12AUTHORIZATION_NONE\x10\x01\x12\x1b\n" +

@@ -450,19 +450,19 @@ func (x *RejectedField) GetReason() string {
 // What the runtime knows of a finished interaction. All of it is optional.
 type ActivityDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How it came, such as `call`, `chat`; at most 100 characters.
+	// How it came, such as `call`, `chat`; at most 256 characters.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Which way, such as `inbound`, `outbound`; at most 100 characters.
+	// Which way, such as `inbound`, `outbound`; at most 256 characters.
 	Direction string `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"`
-	// Who it came from, such as a telephone number; at most 320 characters.
+	// Who it came from, such as a telephone number; at most 256 characters.
 	FromAddress string `protobuf:"bytes,3,opt,name=from_address,json=fromAddress,proto3" json:"from_address,omitempty"`
-	// Who it went to; at most 320 characters.
+	// Who it went to; at most 256 characters.
 	ToAddress string `protobuf:"bytes,4,opt,name=to_address,json=toAddress,proto3" json:"to_address,omitempty"`
 	// The agent who handled it.
 	Agent *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
-	// The service, queue or project; at most 255 characters.
+	// The service, queue or project; at most 256 characters.
 	Service string `protobuf:"bytes,6,opt,name=service,proto3" json:"service,omitempty"`
-	// What came of it; at most 255 characters.
+	// What came of it; at most 256 characters.
 	Disposition string `protobuf:"bytes,7,opt,name=disposition,proto3" json:"disposition,omitempty"`
 	// What the agent noted, line breaks kept; at most 64 KiB. What a Zendesk comment cannot hold is cut, visibly.
 	Notes string `protobuf:"bytes,8,opt,name=notes,proto3" json:"notes,omitempty"`
@@ -604,9 +604,9 @@ func (x *ActivityDetails) GetRequester() *Requester {
 // A person who asks for something.
 type Requester struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person's name; at most 255 characters.
+	// The person's name; at most 256 characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The person's e-mail address; without one the requester is not used.
+	// The person's e-mail address, at most 254 characters; without one the requester is not used.
 	Email         string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -64,6 +64,10 @@ const (
 	ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD ErrorReason = 18
 	// INTERNAL. The service is broken; its log says how.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 14
+	// UNAUTHENTICATED. The call needs a valid credential: a bearer token, a JWT, or a client certificate.
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 19
+	// PERMISSION_DENIED. The caller has none of the roles that may make this call.
+	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 20
 )
 
 // Enum value maps for ErrorReason.
@@ -88,6 +92,8 @@ var (
 		17: "ERROR_REASON_ACTIVITY_NOT_FOUND",
 		18: "ERROR_REASON_ACTIVITY_NOT_DEAD",
 		14: "ERROR_REASON_INTERNAL",
+		19: "ERROR_REASON_UNAUTHENTICATED",
+		20: "ERROR_REASON_PERMISSION_DENIED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -109,6 +115,8 @@ var (
 		"ERROR_REASON_ACTIVITY_NOT_FOUND":     17,
 		"ERROR_REASON_ACTIVITY_NOT_DEAD":      18,
 		"ERROR_REASON_INTERNAL":               14,
+		"ERROR_REASON_UNAUTHENTICATED":        19,
+		"ERROR_REASON_PERMISSION_DENIED":      20,
 	}
 )
 
@@ -143,7 +151,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xaa\x05\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xf0\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -164,7 +172,9 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	" ERROR_REASON_INTERACTION_EXPIRED\x10\x10\x12#\n" +
 	"\x1fERROR_REASON_ACTIVITY_NOT_FOUND\x10\x11\x12\"\n" +
 	"\x1eERROR_REASON_ACTIVITY_NOT_DEAD\x10\x12\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x0eBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x15ERROR_REASON_INTERNAL\x10\x0e\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x13\x12\"\n" +
+	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x14BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_error_proto_rawDescOnce sync.Once

@@ -454,7 +454,7 @@ type Recordset struct {
 	// How many records are kept.
 	Count int32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
 	// How many records Zendesk says there are.
-	TotalCount int64 `protobuf:"varint,5,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
+	TotalCount int32 `protobuf:"varint,5,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
 	// The current record's place, from 1; 0 when there is none.
 	Position int32 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"`
 	// The current record; unset when there is none.
@@ -521,7 +521,7 @@ func (x *Recordset) GetCount() int32 {
 	return 0
 }
 
-func (x *Recordset) GetTotalCount() int64 {
+func (x *Recordset) GetTotalCount() int32 {
 	if x != nil {
 		return x.TotalCount
 	}
@@ -735,7 +735,7 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12\x14\n" +
 	"\x05query\x18\x03 \x01(\tR\x05query\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x05R\x05count\x12\x1f\n" +
-	"\vtotal_count\x18\x05 \x01(\x03R\n" +
+	"\vtotal_count\x18\x05 \x01(\x05R\n" +
 	"totalCount\x12\x1a\n" +
 	"\bposition\x18\x06 \x01(\x05R\bposition\x12;\n" +
 	"\acurrent\x18\a \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\acurrent\"e\n" +

@@ -281,7 +281,7 @@ type Delivery struct {
 	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
 	// How.
 	Outcome DeliveryOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.DeliveryOutcome" json:"outcome,omitempty"`
-	// Why it is FAILED, or only a LINK.
+	// Why it is FAILED, or only a LINK; unset for a LINK when Zendesk has no endpoint or licence to show it.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// When.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
@@ -541,7 +541,7 @@ func (x *CompleteInteractionRequest) GetIfNoTicket() IfNoTicket {
 // Response of InteractionService.CompleteInteraction.
 type CompleteInteractionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The activity: PENDING, or SKIPPED.
+	// The activity: PENDING, or SKIPPED, or DEAD when there is no account to write it with.
 	Activity      *Activity `protobuf:"bytes,1,opt,name=activity,proto3" json:"activity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -57,10 +57,11 @@ type InteractionServiceClient interface {
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
 	// Lists the tenant's activities, oldest first.
 	ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error)
-	// Makes a DEAD activity PENDING again, for another ticket if one is named. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`;
-	// FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
+	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
+	// `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
 	RetryActivity(ctx context.Context, in *RetryActivityRequest, opts ...grpc.CallOption) (*RetryActivityResponse, error)
-	// Makes all DEAD activities PENDING again that match.
+	// Makes all DEAD activities PENDING again that match and have an account to be written with.
 	RetryActivities(ctx context.Context, in *RetryActivitiesRequest, opts ...grpc.CallOption) (*RetryActivitiesResponse, error)
 	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
 	// `ACTIVITY_NOT_DEAD`.
@@ -201,10 +202,11 @@ type InteractionServiceServer interface {
 	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
 	// Lists the tenant's activities, oldest first.
 	ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error)
-	// Makes a DEAD activity PENDING again, for another ticket if one is named. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`;
-	// FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
+	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
+	// `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
 	RetryActivity(context.Context, *RetryActivityRequest) (*RetryActivityResponse, error)
-	// Makes all DEAD activities PENDING again that match.
+	// Makes all DEAD activities PENDING again that match and have an account to be written with.
 	RetryActivities(context.Context, *RetryActivitiesRequest) (*RetryActivitiesResponse, error)
 	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
 	// `ACTIVITY_NOT_DEAD`.

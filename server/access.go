@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
+)
+
+// methodRoles says who may call what: a caller needs one of the roles. A method that is not here is nobody's. README.md has
+// the same table.
+var methodRoles = map[string][]auth.Role{
+	zendeskv1.AccountService_CreateAccount_FullMethodName:  {auth.Admin},
+	zendeskv1.AccountService_GetAccount_FullMethodName:     {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_ListAccounts_FullMethodName:   {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_UpdateAccount_FullMethodName:  {auth.Admin},
+	zendeskv1.AccountService_DeleteAccount_FullMethodName:  {auth.Admin},
+	zendeskv1.AccountService_RequestToken_FullMethodName:   {auth.Admin},
+	zendeskv1.AccountService_TestConnection_FullMethodName: {auth.Admin, auth.Ops},
+
+	zendeskv1.BlockService_SelectAccount_FullMethodName: {auth.Runtime},
+	zendeskv1.BlockService_Search_FullMethodName:        {auth.Runtime},
+	zendeskv1.BlockService_GetNextRecord_FullMethodName: {auth.Runtime},
+	zendeskv1.BlockService_ScreenPop_FullMethodName:     {auth.Runtime},
+	zendeskv1.BlockService_AttachedData_FullMethodName:  {auth.Runtime},
+
+	zendeskv1.InteractionService_GetInteraction_FullMethodName:      {auth.Runtime, auth.Ops},
+	zendeskv1.InteractionService_DeliverInteraction_FullMethodName:  {auth.Runtime},
+	zendeskv1.InteractionService_WatchScreenPops_FullMethodName:     {auth.Desktop, auth.Ops},
+	zendeskv1.InteractionService_CompleteInteraction_FullMethodName: {auth.Runtime},
+	zendeskv1.InteractionService_GetActivity_FullMethodName:         {auth.Runtime, auth.Ops},
+	zendeskv1.InteractionService_ListActivities_FullMethodName:      {auth.Ops},
+	zendeskv1.InteractionService_RetryActivity_FullMethodName:       {auth.Ops},
+	zendeskv1.InteractionService_RetryActivities_FullMethodName:     {auth.Ops},
+	zendeskv1.InteractionService_DiscardActivity_FullMethodName:     {auth.Ops},
+}
+
+// healthPrefix begins the methods that need no credential; reflection does need one, of any role.
+const (
+	healthPrefix     = "/grpc.health.v1.Health/"
+	reflectionPrefix = "/grpc.reflection."
+)
+
+type callerKey struct{}
+
+// callerOf returns who made the call that ctx belongs to.
+func callerOf(ctx context.Context) auth.Caller {
+	caller, _ := ctx.Value(callerKey{}).(auth.Caller)
+	return caller
+}
+
+// tenantOf returns the tenant of the call that ctx belongs to.
+func tenantOf(ctx context.Context) string { return callerOf(ctx).Tenant }
+
+// access finds out who calls, and whether they may.
+type access struct{ authenticator *auth.Authenticator }
+
+// admit returns the context of a call that may be made.
+func (a access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+	if strings.HasPrefix(fullMethod, healthPrefix) {
+		return ctx, nil
+	}
+	caller, err := a.caller(ctx)
+	if err != nil {
+		return nil, &publicError{
+			reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
+			message: "the call needs a valid credential: " + err.Error(),
+		}
+	}
+	logging.AddFields(ctx, logging.Fields{"tenant", caller.Tenant, "caller", caller.Name})
+	if !strings.HasPrefix(fullMethod, reflectionPrefix) && !caller.May(methodRoles[fullMethod]...) {
+		return nil, &publicError{
+			reason:   zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED,
+			message:  fmt.Sprintf("%q does not have a role that may call %s", caller.Name, fullMethod),
+			metadata: map[string]string{"caller": caller.Name, "method": fullMethod},
+		}
+	}
+	return context.WithValue(ctx, callerKey{}, caller), nil
+}
+
+// caller finds out who makes the call that ctx belongs to, by what is known now.
+func (a access) caller(ctx context.Context) (auth.Caller, error) {
+	return a.authenticator.Authenticate(metadata.ValueFromIncomingContext(ctx, "authorization"), clientChains(ctx))
+}
+
+// clientChains are the verified chains of the client's certificate, if it showed one.
+func clientChains(ctx context.Context) [][]*x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return nil
+	}
+	return info.State.VerifiedChains
+}
+
+// unary leaves the deadline of the call alone, also when the credential ends before it: the call was allowed when it was
+// made, and who is told that it was not would believe that nothing was done.
+func (a access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, err := a.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+// stream ends a stream with the credential that it was opened by.
+func (a access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, err := a.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	if expires := callerOf(ctx).Expires; !expires.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, expires, errCredentialEnded)
+		defer cancel()
+	}
+	err = handler(srv, &admittedStream{ServerStream: stream, ctx: ctx, access: a})
+	if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
+		return errCredentialEnded
+	}
+	return err
+}
+
+var errCredentialEnded = &publicError{
+	reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
+	message: "the credential of the call has expired, or is not what it was any more",
+}
+
+// admittedStream lets no message pass once its caller is not who it was: a credential may be revoked, or be given other
+// roles, long after it opened a stream.
+type admittedStream struct {
+	grpc.ServerStream
+	ctx    context.Context
+	access access
+}
+
+// Context implements grpc.ServerStream.
+func (s *admittedStream) Context() context.Context { return s.ctx }
+
+// SendMsg implements grpc.ServerStream.
+func (s *admittedStream) SendMsg(m any) error {
+	if err := s.readmit(); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *admittedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return s.readmit()
+}
+
+func (s *admittedStream) readmit() error {
+	admitted, ok := s.ctx.Value(callerKey{}).(auth.Caller)
+	if !ok {
+		return nil // health needs no credential
+	}
+	if caller, err := s.access.caller(s.ctx); err != nil || !reflect.DeepEqual(caller, admitted) {
+		return errCredentialEnded
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+// list lists all activities, page by page.
+func (s *activityServer) list(t testing.TB, change ...func(*zendeskv1.ListActivitiesRequest)) []*zendeskv1.Activity {
+	t.Helper()
+	req := &zendeskv1.ListActivitiesRequest{PageSize: 3}
+	for _, f := range change {
+		f(req)
+	}
+	var all []*zendeskv1.Activity
+	for {
+		resp, err := s.interactions.ListActivities(t.Context(), req)
+		must(t, err)
+		if len(resp.GetActivities()) > int(req.GetPageSize()) {
+			t.Fatalf("page has %d activities", len(resp.GetActivities()))
+		}
+		all = append(all, resp.GetActivities()...)
+		if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {
+			return all
+		}
+	}
+}
+
+func (s *activityServer) retry(t testing.TB, id, ticket string) *zendeskv1.Activity {
+	t.Helper()
+	resp, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: id, TicketId: ticket})
+	must(t, err)
+	mustEqual(t, "state after a retry", resp.GetActivity().GetState(), pending)
+	return resp.GetActivity()
+}
+
+// refuse makes the activity of an interaction DEAD.
+func (s *activityServer) refuse(t testing.TB, interaction string, status int, account string) *zendeskv1.Activity {
+	t.Helper()
+	s.zendesk.AddFault(zendesktest.Fault{Method: http.MethodPut, PathPrefix: ticketsPath, Status: status, Times: 1})
+	a := s.complete(t, interaction, openTickets[0], func(r *zendeskv1.CompleteInteractionRequest) { r.AccountId = account })
+	return s.awaitState(t, a.GetActivityId(), dead)
+}
+
+func TestListActivities(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.createAccount(t, "second", zendesktest.Agent)
+	var want []string
+	for i := range 4 {
+		want = append(want, s.complete(t, fmt.Sprintf("skipped-%d", i), "").GetActivityId())
+	}
+	for i := range 4 {
+		want = append(want, s.refuse(t, fmt.Sprintf("dead-%d", i), []int{404, 422}[i%2], []string{"main", "second"}[i/2]).GetActivityId())
+	}
+	want = append(want, s.awaitState(t, s.complete(t, "written", openTickets[0]).GetActivityId(), written).GetActivityId())
+	for name, tt := range map[string]struct {
+		change func(*zendeskv1.ListActivitiesRequest)
+		want   []string
+	}{
+		"all":             {func(*zendeskv1.ListActivitiesRequest) {}, want},
+		"one page":        {func(r *zendeskv1.ListActivitiesRequest) { r.PageSize = 200 }, want},
+		"singly":          {func(r *zendeskv1.ListActivitiesRequest) { r.PageSize = 1 }, want},
+		"by state":        {func(r *zendeskv1.ListActivitiesRequest) { r.State = noTicket }, want[:4]},
+		"written":         {func(r *zendeskv1.ListActivitiesRequest) { r.State = written }, want[8:]},
+		"pending":         {func(r *zendeskv1.ListActivitiesRequest) { r.State = pending }, nil},
+		"by account":      {func(r *zendeskv1.ListActivitiesRequest) { r.AccountId = "second" }, want[6:8]},
+		"unknown account": {func(r *zendeskv1.ListActivitiesRequest) { r.AccountId = "third" }, nil},
+		"by reason": {func(r *zendeskv1.ListActivitiesRequest) {
+			r.FailureReason = zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND
+		}, []string{want[4], want[6]}},
+		"by all": {func(r *zendeskv1.ListActivitiesRequest) {
+			r.State, r.AccountId, r.FailureReason = dead, "second", zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST
+		}, want[7:8]},
+	} {
+		var got []string
+		for _, a := range s.list(t, tt.change) {
+			got = append(got, a.GetActivityId())
+		}
+		mustEqual(t, "activities, "+name, got, tt.want)
+	}
+}
+
+func TestPagesOfActivitiesFitAMessage(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	const large = 12
+	for i := range large { // 5 MB of notes and data in all
+		id := fmt.Sprintf("call-%d", i)
+		for k := range 6 {
+			s.attach(t, id, map[string]string{fmt.Sprint(k): strings.Repeat("x", 64<<10-200)})
+		}
+		s.complete(t, id, "", func(r *zendeskv1.CompleteInteractionRequest) {
+			r.Details = &zendeskv1.ActivityDetails{Notes: strings.Repeat("n", 64<<10)}
+		})
+	}
+	mustEqual(t, "activities", len(s.list(t, func(r *zendeskv1.ListActivitiesRequest) { r.PageSize = 200 })), large)
+}
+
+func TestRetryActivity(t *testing.T) {
+	t.Parallel()
+	t.Run("on the same ticket", func(t *testing.T) {
+		t.Parallel()
+		s := newActivityServer(t)
+		a := s.refuse(t, "call-1", 422, "main")
+		again := s.retry(t, a.GetActivityId(), "")
+		mustEqual(t, "ticket", again.GetTicketId(), openTickets[0])
+		a = s.awaitState(t, a.GetActivityId(), written)
+		mustEqual(t, "attempts", a.GetAttempts(), int32(2))
+		mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"call-1"})
+	})
+	t.Run("on another ticket", func(t *testing.T) {
+		t.Parallel()
+		s := newActivityServer(t)
+		a := s.awaitState(t, s.complete(t, "call-1", fmt.Sprint(zendesktest.ClosedTicket)).GetActivityId(), dead)
+		again := s.retry(t, a.GetActivityId(), openTickets[1])
+		mustEqual(t, "ticket", again.GetTicketId(), openTickets[1])
+		mustEqual(t, "rule", again.GetTicketRule(), zendeskv1.TicketRule_TICKET_RULE_REQUESTED)
+		a = s.awaitState(t, a.GetActivityId(), written)
+		mustEqual(t, "ticket", a.GetTicketId(), openTickets[1])
+		mustEqual(t, "interactions", s.interactionsOf(t, openTickets[1]), []string{"call-1"})
+	})
+	t.Run("that may have been written", func(t *testing.T) {
+		t.Parallel()
+		s := newActivityServer(t)
+		audits := ticketsPath + "/" + openTickets[0] + "/audits"
+		s.zendesk.AddFault(zendesktest.Fault{Method: http.MethodPut, PathPrefix: ticketsPath, Drop: zendesktest.DropAfter, Times: 1})
+		s.zendesk.AddFault(zendesktest.Fault{Method: http.MethodGet, PathPrefix: audits, Status: 404, Times: 1})
+		a := s.complete(t, "call-1", openTickets[0])
+		s.await(t, a.GetActivityId(), func(a *zendeskv1.Activity) bool { return a.GetAttempts() == 1 })
+		s.advance(t, longEnough)
+		s.awaitState(t, a.GetActivityId(), dead)
+		s.retry(t, a.GetActivityId(), "")
+		s.awaitState(t, a.GetActivityId(), written)
+		mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"call-1"})
+	})
+	t.Run("in vain", func(t *testing.T) {
+		t.Parallel()
+		s := newActivityServer(t)
+		s.zendesk.AddFault(zendesktest.Fault{Method: http.MethodPut, Status: 422})
+		id := s.awaitState(t, s.complete(t, "call-1", openTickets[0]).GetActivityId(), dead).GetActivityId()
+		// Retried the moment it is DEAD, the queue may not have let go of it yet.
+		for tries := int32(2); tries < 20; tries++ {
+			s.retry(t, id, "")
+			s.await(t, id, func(a *zendeskv1.Activity) bool { return a.GetState() == dead && a.GetAttempts() == tries })
+		}
+	})
+	t.Run("by a default account where there was none", func(t *testing.T) {
+		t.Parallel()
+		s := newActivityServer(t)
+		s.deleteAccount(t, "main")
+		a := s.complete(t, "call-1", openTickets[0])
+		mustEqual(t, "state", a.GetState(), dead)
+		mustEqual(t, "reason", a.GetFailure().GetReason(), zendeskv1.FailureReason_FAILURE_REASON_NO_DEFAULT_ACCOUNT)
+		_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: a.GetActivityId()})
+		mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND)
+		resp, err := s.interactions.RetryActivities(t.Context(), &zendeskv1.RetryActivitiesRequest{})
+		must(t, err)
+		mustEqual(t, "retried without an account", resp.GetCount(), int32(0))
+		s.createAccount(t, "main", zendesktest.Admin)
+		s.retry(t, a.GetActivityId(), "")
+		a = s.awaitState(t, a.GetActivityId(), written)
+		mustEqual(t, "account", a.GetAccount().GetAccountId(), "main")
+	})
+}
+
+func TestOnlyDeadActivitiesAreDecidedOn(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	decided := s.refuse(t, "discarded", 422, "main").GetActivityId()
+	resp, err := s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: decided})
+	must(t, err)
+	mustEqual(t, "state", resp.GetActivity().GetState(), discarded)
+	mustEqual(t, "stored state", s.activity(t, decided).GetState(), discarded)
+	ids := map[string]string{
+		"discarded": decided,
+		"skipped":   s.complete(t, "skipped", "").GetActivityId(),
+		"written":   s.awaitState(t, s.complete(t, "written", openTickets[0]).GetActivityId(), written).GetActivityId(),
+	}
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath, Status: 429, RetryAfter: "3600"})
+	ids["pending"] = s.awaitTries(t, s.complete(t, "pending", openTickets[0]).GetActivityId(), 1).GetActivityId()
+	for name, id := range ids {
+		_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: id, TicketId: openTickets[1]})
+		info := mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD)
+		mustEqual(t, "activity, "+name, info.GetMetadata()["activity_id"], id)
+		_, err = s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: id})
+		mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD)
+		mustEqual(t, "ticket, "+name, s.activity(t, id).GetTicketId() == openTickets[1], false)
+	}
+}
+
+func TestRetryActivities(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.createAccount(t, "second", zendesktest.Agent)
+	notFound := s.refuse(t, "call-0", 404, "main").GetActivityId()
+	invalid := s.refuse(t, "call-1", 422, "main").GetActivityId()
+	other := s.refuse(t, "call-2", 422, "second").GetActivityId()
+	retry := func(account string, reason zendeskv1.FailureReason, want int32) {
+		t.Helper()
+		resp, err := s.interactions.RetryActivities(t.Context(), &zendeskv1.RetryActivitiesRequest{AccountId: account, FailureReason: reason})
+		must(t, err)
+		mustEqual(t, "retried", resp.GetCount(), want)
+	}
+	retry("third", 0, 0)
+	retry("second", zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND, 0)
+	retry("", zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND, 1)
+	s.awaitState(t, notFound, written)
+	retry("second", 0, 1)
+	s.awaitState(t, other, written)
+	mustEqual(t, "state of the last", s.activity(t, invalid).GetState(), dead)
+	retry("", 0, 1)
+	s.awaitState(t, invalid, written)
+	retry("", 0, 0)
+	mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"call-0", "call-2", "call-1"})
+}
+
+func TestActivitiesBadInput(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	ctx := t.Context()
+	long := strings.Repeat("a", maxIDLength+1)
+	_, err := s.interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{})
+	mustViolate(t, err, "activity_id")
+	_, err = s.interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{ActivityId: long})
+	mustViolate(t, err, "activity_id")
+	_, err = s.interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{ActivityId: "none"})
+	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND)
+	_, err = s.interactions.RetryActivity(ctx, &zendeskv1.RetryActivityRequest{TicketId: "abc"})
+	mustViolate(t, err, "activity_id", "ticket_id")
+	_, err = s.interactions.RetryActivity(ctx, &zendeskv1.RetryActivityRequest{ActivityId: "none"})
+	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND)
+	_, err = s.interactions.DiscardActivity(ctx, &zendeskv1.DiscardActivityRequest{})
+	mustViolate(t, err, "activity_id")
+	_, err = s.interactions.DiscardActivity(ctx, &zendeskv1.DiscardActivityRequest{ActivityId: "none"})
+	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND)
+	_, err = s.interactions.RetryActivities(ctx, &zendeskv1.RetryActivitiesRequest{FailureReason: 999})
+	mustViolate(t, err, "failure_reason")
+	_, err = s.interactions.ListActivities(ctx, &zendeskv1.ListActivitiesRequest{PageSize: -1, PageToken: "?", State: 99, FailureReason: 999})
+	mustViolate(t, err, "page_size", "page_token", "state", "failure_reason")
+}

@@ -1,0 +1,315 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+const (
+	displayed = zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED
+	link      = zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_LINK
+	notShown  = zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_FAILED
+
+	displayPath = "/api/v2/channels/voice/agents"
+	agentsPath  = "/api/v2/users/search"
+)
+
+// deliver delivers an interaction to a person, known by e-mail address.
+func (s *testServer) deliver(t testing.TB, interaction string, to zendesktest.Person) *zendeskv1.DeliverInteractionResponse {
+	t.Helper()
+	resp, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+		InteractionId: interaction, Agent: &zendeskv1.Agent{Email: to.Email},
+	})
+	must(t, err)
+	return resp
+}
+
+func outcomes(resp *zendeskv1.DeliverInteractionResponse) []zendeskv1.DeliveryOutcome {
+	var list []zendeskv1.DeliveryOutcome
+	for _, d := range resp.GetDeliveries() {
+		list = append(list, d.GetOutcome())
+	}
+	return list
+}
+
+// shown returns what was shown in browsers, as "agent kind id".
+func (s *testServer) shown() []string {
+	var list []string
+	for _, p := range s.zendesk.Pops() {
+		list = append(list, fmt.Sprintf("%d %s %d", p.AgentID, p.Type, p.ID))
+	}
+	return list
+}
+
+func (s *testServer) askedFor(pathPrefix string) int {
+	n := 0
+	for _, r := range s.zendesk.Requests() {
+		if strings.HasPrefix(r.Path, pathPrefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestDeliverShowsEachPopOnce(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.pop(t, &zendeskv1.ScreenPopRequest{InteractionId: "call-1", Target: &zendeskv1.ScreenPopRequest_OrganizationId{OrganizationId: fmt.Sprint(zendesktest.CallerOrganization)}})
+	s.pop(t, toSearch("call-1"))
+	s.pop(t, &zendeskv1.ScreenPopRequest{InteractionId: "call-1", Target: &zendeskv1.ScreenPopRequest_NewTicket{NewTicket: &zendeskv1.NewTicket{}}})
+	first := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(first), []zendeskv1.DeliveryOutcome{displayed, link, link, link})
+	pops := s.interaction(t, "call-1").GetScreenPops()
+	for i, d := range first.GetDeliveries() {
+		mustEqual(t, "screen pop", d.GetScreenPop(), pops[i])
+		mustEqual(t, "agent", d.GetAgent(), &zendeskv1.Agent{Email: zendesktest.Agent.Email})
+		if d.GetFailure() != nil || d.GetTime() == nil || d.GetScreenPop().GetUrl() == "" {
+			t.Errorf("delivery is %v", d)
+		}
+	}
+	want := []string{fmt.Sprintf("%d ticket %s", zendesktest.Agent.ID, openTickets[0])}
+	mustEqual(t, "shown", s.shown(), want)
+	mustEqual(t, "repeat", s.deliver(t, "call-1", zendesktest.Person{Email: strings.ToUpper(zendesktest.Agent.Email)}), first)
+	mustEqual(t, "shown after a repeat", s.shown(), want)
+
+	// A pop that is noted later is shown by the next delivery, and only that.
+	s.pop(t, toUser("call-1", zendesktest.Caller.ID))
+	second := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(second), []zendeskv1.DeliveryOutcome{displayed, link, link, link, displayed})
+	mustEqual(t, "the first four", second.GetDeliveries()[:4], first.GetDeliveries())
+	want = append(want, fmt.Sprintf("%d user %d", zendesktest.Agent.ID, zendesktest.Caller.ID))
+	mustEqual(t, "shown", s.shown(), want)
+	mustEqual(t, "look-ups of the agent", s.askedFor(agentsPath), 1)
+
+	s.restart(t)
+	mustEqual(t, "repeat after a restart", s.deliver(t, "call-1", zendesktest.Agent), second)
+	mustEqual(t, "shown after a restart", s.shown(), want)
+}
+
+func TestDeliverUnknownInteraction(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	mustEqual(t, "deliveries", len(s.deliver(t, "call-1", zendesktest.Agent).GetDeliveries()), 0)
+	if s.interaction(t, "call-1") != nil {
+		t.Error("a delivery makes an interaction")
+	}
+}
+
+func TestDeliverToSeveralAgents(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	var want []string
+	for _, to := range []zendesktest.Person{zendesktest.Agent, zendesktest.OtherAgent, zendesktest.Agent, zendesktest.OtherAgent} {
+		for range 2 {
+			mustEqual(t, "outcomes", outcomes(s.deliver(t, "call-1", to)), []zendeskv1.DeliveryOutcome{displayed})
+		}
+		want = append(want, fmt.Sprintf("%d ticket %s", to.ID, openTickets[0]))
+		mustEqual(t, "shown", s.shown(), want)
+	}
+}
+
+func TestDeliverTriesAgainWhatFailed(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.pop(t, toSearch("call-1"))
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: displayPath, Status: 500, Times: 1})
+	first := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(first), []zendeskv1.DeliveryOutcome{notShown, link})
+	if f := first.GetDeliveries()[0].GetFailure(); f.GetReason() != zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE || f.GetHttpStatus() != 500 {
+		t.Errorf("failure is %v", f)
+	}
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: displayPath, Status: 401, Times: 1})
+	second := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "reason", second.GetDeliveries()[0].GetFailure().GetReason(), zendeskv1.FailureReason_FAILURE_REASON_CREDENTIALS_REJECTED)
+	third := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(third), []zendeskv1.DeliveryOutcome{displayed, link})
+	mustEqual(t, "link", third.GetDeliveries()[1], first.GetDeliveries()[1])
+	mustEqual(t, "shown", len(s.shown()), 1)
+}
+
+func TestDeliverToWhomZendeskCannotShow(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	for name, tt := range map[string]struct {
+		agent  *zendeskv1.Agent
+		ticket string
+		reason zendeskv1.FailureReason
+	}{
+		"unknown":          {&zendeskv1.Agent{Email: "nobody@example.com"}, openTickets[0], zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND},
+		"unknown id":       {&zendeskv1.Agent{Email: "somebody@example.com", ZendeskUserId: "4711"}, openTickets[0], zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND},
+		"a customer":       {&zendeskv1.Agent{Email: zendesktest.EndUser.Email}, openTickets[0], zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND},
+		"unlicensed":       {&zendeskv1.Agent{Email: zendesktest.UnlicensedAgent.Email}, openTickets[0], 0},
+		"unknown ticket":   {&zendeskv1.Agent{Email: zendesktest.OtherAgent.Email}, "4711", zendeskv1.FailureReason_FAILURE_REASON_NOT_FOUND},
+		"unlicensed by id": {&zendeskv1.Agent{Email: "tom@example.com", ZendeskUserId: fmt.Sprint(zendesktest.UnlicensedAgent.ID)}, openTickets[0], 0},
+	} {
+		id := strings.ReplaceAll(name, " ", "-")
+		s.pop(t, toTicket(id, tt.ticket))
+		resp, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{InteractionId: id, Agent: tt.agent})
+		must(t, err)
+		mustEqual(t, "outcomes, "+name, outcomes(resp), []zendeskv1.DeliveryOutcome{link})
+		mustEqual(t, "reason, "+name, resp.GetDeliveries()[0].GetFailure().GetReason(), tt.reason)
+	}
+	mustEqual(t, "shown", len(s.shown()), 0)
+	// That an agent cannot be shown anything is remembered for a while.
+	for i, want := range []int{0, 1} {
+		asked := s.askedFor(displayPath)
+		s.clock.advance(time.Duration(i) * linkOnlyLife)
+		id := fmt.Sprintf("unlicensed-%d", i)
+		s.pop(t, toTicket(id, openTickets[0]))
+		mustEqual(t, "outcomes", outcomes(s.deliver(t, id, zendesktest.UnlicensedAgent)), []zendeskv1.DeliveryOutcome{link})
+		mustEqual(t, "requests", s.askedFor(displayPath)-asked, want)
+	}
+	// The others are not held back by it.
+	s.pop(t, toTicket("licensed", openTickets[0]))
+	mustEqual(t, "outcomes", outcomes(s.deliver(t, "licensed", zendesktest.Agent)), []zendeskv1.DeliveryOutcome{displayed})
+	s.pop(t, toTicket("known-ticket", openTickets[0]))
+	mustEqual(t, "outcomes", outcomes(s.deliver(t, "known-ticket", zendesktest.OtherAgent)), []zendeskv1.DeliveryOutcome{displayed})
+}
+
+func TestDeliverByTheAgentsID(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	resp, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+		InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: "Sam@Elsewhere.example", ZendeskUserId: fmt.Sprint(zendesktest.Agent.ID)},
+	})
+	must(t, err)
+	mustEqual(t, "outcomes", outcomes(resp), []zendeskv1.DeliveryOutcome{displayed})
+	mustEqual(t, "agent", resp.GetDeliveries()[0].GetAgent().GetEmail(), "sam@elsewhere.example")
+	mustEqual(t, "look-ups", s.askedFor(agentsPath), 0)
+}
+
+func TestDeliverWithoutTheEndpoint(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t, func(_ *Config, z *zendesktest.Config) { z.NoScreenPop = true })
+	for i, want := range []int{1, 1, 2} {
+		if i == 2 {
+			s.clock.advance(linkOnlyLife)
+		}
+		id := fmt.Sprintf("call-%d", i)
+		s.pop(t, toTicket(id, openTickets[0]))
+		to := []zendesktest.Person{zendesktest.Agent, zendesktest.OtherAgent, zendesktest.Agent}[i]
+		mustEqual(t, "outcomes", outcomes(s.deliver(t, id, to)), []zendeskv1.DeliveryOutcome{link})
+		mustEqual(t, "requests", s.askedFor(displayPath), want)
+	}
+}
+
+func TestDeliverConcurrently(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	const pops = 6
+	for i := range pops {
+		s.pop(t, toUser("call-1", zendesktest.PhoneFormats[i].ID))
+	}
+	var wg sync.WaitGroup
+	replies := make([]*zendeskv1.DeliverInteractionResponse, 8)
+	for i := range replies {
+		wg.Go(func() {
+			resp, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+				InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email},
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			replies[i] = resp
+		})
+	}
+	wg.Wait()
+	for _, resp := range replies {
+		mustEqual(t, "reply", resp, replies[0])
+	}
+	mustEqual(t, "shown", len(s.shown()), pops)
+}
+
+func TestDeliverWhenZendeskHangs(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"looking up the agent": agentsPath, "showing": displayPath} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newBlockServer(t)
+			for i := range 2*parallelPops + 1 {
+				s.pop(t, toUser("call-1", zendesktest.PhoneFormats[i].ID))
+			}
+			s.zendesk.AddFault(zendesktest.Fault{PathPrefix: path, Delay: time.Hour})
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			resp, err := s.interactions.DeliverInteraction(ctx, &zendeskv1.DeliverInteractionRequest{
+				InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email},
+			})
+			must(t, err)
+			mustEqual(t, "deliveries", len(resp.GetDeliveries()), 2*parallelPops+1)
+			for _, d := range resp.GetDeliveries() {
+				if d.GetOutcome() != notShown || d.GetFailure().GetReason() != zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT {
+					t.Errorf("delivery is %v", d)
+				}
+			}
+		})
+	}
+}
+
+func TestDeliverWithoutTheAccount(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.createAccount(t, "second", zendesktest.Agent)
+	s.selectAccount(t, "call-1", "second")
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.deleteAccount(t, "second")
+	s.createAccount(t, "second", zendesktest.Agent) // another one
+	resp := s.deliver(t, "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(resp), []zendeskv1.DeliveryOutcome{link})
+	mustEqual(t, "reason", resp.GetDeliveries()[0].GetFailure().GetReason(), zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND)
+	mustEqual(t, "requests", s.askedFor(displayPath), 0)
+}
+
+func TestDeliverAfterCompletion(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	first := s.deliver(t, "call-1", zendesktest.Agent)
+	s.complete(t, "call-1", "")
+	mustEqual(t, "repeat", s.deliver(t, "call-1", zendesktest.Agent), first)
+	mustEqual(t, "deliveries to another", len(s.deliver(t, "call-1", zendesktest.OtherAgent).GetDeliveries()), 0)
+	mustEqual(t, "repeat after that", s.deliver(t, "call-1", zendesktest.Agent), first)
+	s.pop(t, toTicket("call-2", openTickets[0]))
+	s.complete(t, "call-2", "")
+	mustEqual(t, "deliveries", len(s.deliver(t, "call-2", zendesktest.Agent).GetDeliveries()), 0)
+	mustEqual(t, "shown", len(s.shown()), 1)
+}
+
+func TestDeliverBadInput(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	for name, tt := range map[string]struct {
+		req  *zendeskv1.DeliverInteractionRequest
+		want []string
+	}{
+		"empty":     {&zendeskv1.DeliverInteractionRequest{}, []string{"interaction_id", "agent.email"}},
+		"no e-mail": {&zendeskv1.DeliverInteractionRequest{InteractionId: "call-1", Agent: &zendeskv1.Agent{ZendeskUserId: "1"}}, []string{"agent.email"}},
+		"bad e-mail": {&zendeskv1.DeliverInteractionRequest{
+			InteractionId: "a b", Agent: &zendeskv1.Agent{Email: "nobody", ZendeskUserId: "-1"},
+		}, []string{"interaction_id", "agent.email", "agent.zendesk_user_id"}},
+		"long id": {&zendeskv1.DeliverInteractionRequest{
+			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: "a@b.example", ZendeskUserId: strings.Repeat("1", 20)},
+		}, []string{"agent.zendesk_user_id"}},
+		"long e-mail": {&zendeskv1.DeliverInteractionRequest{
+			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: strings.Repeat("a", maxEmail) + "@b.example"},
+		}, []string{"agent.email"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.interactions.DeliverInteraction(t.Context(), tt.req)
+			mustViolate(t, err, tt.want...)
+		})
+	}
+	mustEqual(t, "requests", s.askedFor(http.MethodGet), 0)
+}

@@ -1,0 +1,286 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+)
+
+const (
+	// refusalRest is how long Zendesk is not asked again after it has refused to renew a token: people may have mended the
+	// OAuth client meanwhile.
+	refusalRest = time.Hour
+
+	// freshFor is how long a token that should live is not renewed although Zendesk refuses it: its successor would fare no
+	// better.
+	freshFor = time.Minute
+)
+
+var (
+	// errNotRenewed says that an account has no other credential than the one that was refused, and gets none now.
+	errNotRenewed = errors.New("the credential is not renewed")
+	// errStillRenewing says that who waited for a renewal has no more time. The renewal goes on.
+	errStillRenewing = errors.New("the credential is still being renewed")
+	// errTooManyRenewals says that a renewal was not begun.
+	errTooManyRenewals = &zendeskapi.Error{
+		Op: "request_token", Kind: zendeskapi.Unavailable, RetryAfter: time.Second, Err: errors.New("too many renewals wait for Zendesk already"),
+	}
+)
+
+// renewals get successors of access tokens: one at a time for each account, whoever wants it. A renewal does not end with
+// those who wait for it, since Zendesk kills the old pair of tokens while it answers: the new one is stored before anything
+// else is done.
+type renewals struct {
+	zendesk   *zendesk
+	audit     auditLog
+	changed   func(tenant string) // told when an account has a new token
+	exchanges tokenExchanges
+	failures  *cache[accountKey, failedRenewal]
+
+	mu      sync.Mutex
+	running map[accountKey]*renewal
+}
+
+// renewal is one that runs, or has ended.
+type renewal struct {
+	ended   chan struct{} // closed at the end; then the others are set
+	account store.Account // with a credential that was not refused; unless err is set
+	err     error
+}
+
+// failedRenewal is one that Zendesk has not decided on. The next waits a while.
+type failedRenewal struct {
+	of       store.Account
+	err      error
+	until    time.Time
+	failures int // in a row
+}
+
+func newRenewals(z *zendesk, audit auditLog) *renewals {
+	return &renewals{
+		zendesk: z, audit: audit, changed: func(string) {},
+		failures: newCache[accountKey, failedRenewal](refusalRest, z.now),
+		running:  make(map[accountKey]*renewal),
+	}
+}
+
+// wait returns when the renewals that run have ended, which takes them little more than tokenExchangeTimeout. No new one
+// may come: the server has stopped.
+func (r *renewals) wait() { r.exchanges.group.Wait() }
+
+// renew returns the account with another credential than the refused one: the one that it has by now, or a successor.
+// Errors: [errNotRenewed]; [errStillRenewing] when ctx is done before; a [*zendeskapi.Error] when Zendesk did not decide.
+func (r *renewals) renew(ctx context.Context, tenant string, refused store.Account) (store.Account, error) {
+	for {
+		running := r.join(ctx, accountKey{tenant, refused.Incarnation}, refused)
+		if running == nil {
+			return store.Account{}, errTooManyRenewals
+		}
+		select {
+		case <-running.ended:
+		case <-ctx.Done():
+			return store.Account{}, errStillRenewing
+		}
+		// One that was begun for an older credential may have found that the account has this one.
+		if running.err != nil || !sameCredential(running.account, refused) {
+			return running.account, running.err
+		}
+	}
+}
+
+// join returns the account's renewal that runs, or begins one; nil when too many run.
+func (r *renewals) join(ctx context.Context, key accountKey, refused store.Account) *renewal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if running := r.running[key]; running != nil {
+		return running
+	}
+	begun := &renewal{ended: make(chan struct{})}
+	ctx = context.WithoutCancel(ctx)
+	started := r.exchanges.start(func() {
+		defer func() {
+			// No interceptor stands around this goroutine.
+			if p := recover(); p != nil {
+				begun.err = recovered(ctx, p)
+				r.zendesk.log.Error("renewing a token panicked", "tenant", key.tenant, "account_id", refused.ID, "error", begun.err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.running, key)
+			close(begun.ended)
+		}()
+		begun.account, begun.err = r.replace(ctx, key, refused)
+	})
+	if !started {
+		return nil
+	}
+	r.running[key] = begun
+	return begun
+}
+
+// replace finds or gets what replaces a refused credential. Whoever has replaced it meanwhile has won.
+func (r *renewals) replace(ctx context.Context, key accountKey, refused store.Account) (store.Account, error) {
+	account, err := r.current(ctx, key, refused)
+	if err != nil || !sameCredential(account, refused) {
+		return account, err
+	}
+	if !mayRenew(account, r.zendesk.now()) {
+		return store.Account{}, errNotRenewed
+	}
+	failed, _ := r.failures.get(key)
+	if !sameCredential(failed.of, account) {
+		failed = failedRenewal{of: account}
+	}
+	if r.zendesk.now().Before(failed.until) {
+		return store.Account{}, failed.err
+	}
+	log := r.zendesk.log.With("tenant", key.tenant, "account_id", account.ID, "grant", account.OAuthToken.Renewal.Grant)
+	token, err := r.request(ctx, account)
+	if err == nil {
+		renewed, err := r.keep(ctx, key, account, token)
+		if err == nil {
+			r.failures.drop(key)
+			log.Info("token renewed", "expire_time", renewed.OAuthToken.ExpireTime)
+			r.changed(key.tenant)
+		}
+		return r.unlessChanged(ctx, key, account, renewed, err, log)
+	}
+	api, _ := errors.AsType[*zendeskapi.Error](err)
+	if api == nil {
+		return store.Account{}, err
+	}
+	log = log.With("error", err, "zendesk_error", api.Code)
+	if api.Kind == zendeskapi.CredentialsRejected || api.Kind == zendeskapi.InvalidRequest {
+		err := r.keepRefusal(ctx, key, account, cmp.Or(api.Code, string(api.Kind)))
+		if err == nil {
+			log.Error("token renewal is refused: the account needs RequestToken", "expire_time", account.OAuthToken.ExpireTime)
+			err = errNotRenewed
+		}
+		return r.unlessChanged(ctx, key, account, store.Account{}, err, log)
+	}
+	failed.err, failed.failures = err, failed.failures+1
+	failed.until = r.zendesk.now().Add(backoffTime(failed.failures, api.RetryAfter))
+	r.failures.put(key, failed)
+	log.Warn("token renewal failed", "until", failed.until, "expire_time", account.OAuthToken.ExpireTime)
+	return store.Account{}, err
+}
+
+// current reads the account again; [errNotRenewed] when it is gone.
+func (r *renewals) current(ctx context.Context, key accountKey, account store.Account) (store.Account, error) {
+	account, err := r.zendesk.store.AccountOf(ctx, key.tenant, store.AccountUse{AccountID: account.ID, Incarnation: account.Incarnation})
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Account{}, errNotRenewed
+	}
+	return account, err
+}
+
+// unlessChanged ends a renewal whose outcome was stored, unless someone has replaced the credential meanwhile: then that
+// one counts.
+func (r *renewals) unlessChanged(ctx context.Context, key accountKey, before, renewed store.Account, err error, log *slog.Logger) (store.Account, error) {
+	switch {
+	case errors.Is(err, errCredentialChanged), errors.Is(err, store.ErrNotFound):
+		return r.current(ctx, key, before)
+	case err != nil && !errors.Is(err, errNotRenewed):
+		log.Error("outcome of a token renewal could not be stored", "cause", err)
+	}
+	return renewed, err
+}
+
+// mayRenew tells whether Zendesk is to be asked for a successor of the credential in force.
+func mayRenew(a store.Account, now time.Time) bool {
+	t := a.OAuthToken
+	if t == nil || !renewalHeld(t, now) || now.Before(t.Renewal.RefuseTime.Add(refusalRest)) && !t.Renewal.RefuseTime.IsZero() {
+		return false
+	}
+	fresh := min(freshFor, t.ExpireTime.Sub(t.IssueTime)/2)
+	return !now.Before(t.IssueTime.Add(fresh))
+}
+
+// request asks Zendesk for a successor. A connection that was cut is tried again at once: of a pair that was rotated in
+// vain, that tells the end.
+func (r *renewals) request(ctx context.Context, account store.Account) (*store.OAuthToken, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenExchangeTimeout)
+	defer cancel()
+	client, err := r.zendesk.client(account)
+	if err != nil {
+		return nil, err
+	}
+	old := account.OAuthToken
+	request := zendeskapi.TokenRequest{
+		ClientID:     old.ClientID,
+		ClientSecret: zendeskapi.NewSecret(old.Renewal.ClientSecret.Reveal()),
+		Scopes:       old.RequestedScopes,
+		Grant:        zendeskapi.ClientCredentialsGrant(),
+	}
+	if old.Renewal.Grant == refreshToken {
+		// More than the old token had would be refused.
+		request.Scopes, request.Grant = nil, zendeskapi.RefreshTokenGrant(zendeskapi.NewSecret(old.Renewal.RefreshToken.Reveal()))
+	}
+	issued := r.zendesk.now()
+	granted, err := client.RequestToken(ctx, request)
+	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && api.Kind == zendeskapi.Unavailable && api.StatusCode == 0 {
+		granted, err = client.RequestToken(ctx, request)
+	}
+	if err != nil {
+		return nil, err
+	}
+	token := grantedToken(granted, old.Renewal.Grant, request, issued)
+	token.RequestedScopes = old.RequestedScopes
+	if len(token.Scopes) == 0 {
+		token.Scopes = old.Scopes
+	}
+	if token.Renewal == nil {
+		token.Renewal = old.Renewal // RFC 6749, 6: without a new refresh token the old one stays
+	}
+	return token, nil
+}
+
+// keep stores a successor. Errors: [errCredentialChanged], [store.ErrNotFound].
+func (r *renewals) keep(ctx context.Context, key accountKey, account store.Account, token *store.OAuthToken) (store.Account, error) {
+	renewed, err := r.update(ctx, key, account, func(a *store.Account) {
+		a.OAuthToken = token
+		if a.Check.Reason == rejectedReason || a.Check.OK {
+			a.Check = store.Check{Time: r.zendesk.now(), OK: true, Role: a.Check.Role}
+		}
+	})
+	if err == nil {
+		ctx := context.WithValue(ctx, callerKey{}, auth.Caller{Tenant: key.tenant, Name: "zendeskblocks", Credential: "none"})
+		r.audit.note(ctx, "token renewed", slog.String("account_id", account.ID), slog.String("grant", account.OAuthToken.Renewal.Grant),
+			slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
+	}
+	return renewed, err
+}
+
+// keepRefusal stores that Zendesk refuses to renew the token. Errors: [errCredentialChanged], [store.ErrNotFound].
+func (r *renewals) keepRefusal(ctx context.Context, key accountKey, account store.Account, why string) error {
+	_, err := r.update(ctx, key, account, func(a *store.Account) {
+		token, held := *a.OAuthToken, *a.OAuthToken.Renewal
+		held.RefuseTime, held.Refusal = r.zendesk.now(), why
+		token.Renewal = &held
+		a.OAuthToken = &token
+	})
+	return err
+}
+
+// update changes the account if its credential is still the one that was to be renewed.
+func (r *renewals) update(ctx context.Context, key accountKey, account store.Account, change func(*store.Account)) (store.Account, error) {
+	updated, err := r.zendesk.store.UpdateAccount(ctx, key.tenant, account.ID, "", func(a *store.Account) error {
+		if a.Incarnation != account.Incarnation || !sameCredential(*a, account) {
+			return errCredentialChanged
+		}
+		change(a)
+		return nil
+	})
+	if err != nil {
+		return store.Account{}, fmt.Errorf("renewing the token of account %q: %w", account.ID, err)
+	}
+	return updated, nil
+}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+type watcher = zendeskv1.InteractionService_WatchScreenPopsClient
+
+// watch watches the screen pops of a person, and returns when the service has begun to.
+func watch(t testing.TB, client zendeskv1.InteractionServiceClient, person zendesktest.Person) watcher {
+	t.Helper()
+	stream, err := client.WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: person.Email}})
+	must(t, err)
+	_, err = stream.Header()
+	must(t, err)
+	return stream
+}
+
+// popAndDeliver pops a search, which is a link, for an interaction, and delivers it.
+func (s *testServer) popAndDeliver(t testing.TB, interaction string, to zendesktest.Person) *zendeskv1.Delivery {
+	t.Helper()
+	s.pop(t, toSearch(interaction))
+	return s.deliver(t, interaction, to).GetDeliveries()[0]
+}
+
+// mustSee receives the deliveries of interactions, in that order.
+func mustSee(t testing.TB, stream watcher, interactions ...string) {
+	t.Helper()
+	for _, id := range interactions {
+		resp, err := stream.Recv()
+		must(t, err)
+		if resp.GetInteractionId() != id {
+			t.Fatalf("watcher sees %v, want interaction %q", resp, id)
+		}
+	}
+}
+
+func TestWatchSeesWhatIsDelivered(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.popAndDeliver(t, "long-ago", zendesktest.Agent)
+	s.clock.advance(store.RecentDeliveries + time.Second)
+	recent := s.popAndDeliver(t, "recent", zendesktest.Agent)
+	s.popAndDeliver(t, "another-agent", zendesktest.OtherAgent)
+
+	one, two := watch(t, s.interactions, zendesktest.Agent), watch(t, s.interactions, zendesktest.Person{Email: strings.ToUpper(zendesktest.Agent.Email)})
+	resp, err := one.Recv()
+	must(t, err)
+	mustEqual(t, "replay", resp, &zendeskv1.WatchScreenPopsResponse{InteractionId: "recent", Delivery: recent})
+	mustSee(t, two, "recent")
+
+	s.popAndDeliver(t, "another-agent-again", zendesktest.OtherAgent)
+	s.popAndDeliver(t, "new", zendesktest.Agent)
+	s.deliver(t, "new", zendesktest.Agent) // a repeat is no delivery
+	s.pop(t, toTicket("new", openTickets[0]))
+	s.deliver(t, "new", zendesktest.Agent)
+	for _, stream := range []watcher{one, two} {
+		mustSee(t, stream, "new")
+		resp, err := stream.Recv()
+		must(t, err)
+		if d := resp.GetDelivery(); d.GetOutcome() != displayed || d.GetScreenPop().GetRecordId() != openTickets[0] || d.GetTime() == nil {
+			t.Errorf("watcher sees %v, want the ticket that was popped last", resp)
+		}
+	}
+	// One that connects again is told all of the last 30 s again, and one of the other agent its own.
+	mustSee(t, watch(t, s.interactions, zendesktest.Agent), "recent", "new", "new")
+	mustSee(t, watch(t, s.interactions, zendesktest.OtherAgent), "another-agent", "another-agent-again")
+
+	s.restart(t)
+	mustSee(t, watch(t, s.interactions, zendesktest.Agent), "recent", "new", "new")
+}
+
+func TestWatchTellsOfATransferAndBack(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	stream := watch(t, s.interactions, zendesktest.Agent)
+	s.popAndDeliver(t, "call-1", zendesktest.Agent)
+	s.deliver(t, "call-1", zendesktest.OtherAgent)
+	s.deliver(t, "call-1", zendesktest.Agent)
+	s.popAndDeliver(t, "last", zendesktest.Agent)
+	mustSee(t, stream, "call-1", "call-1", "last")
+}
+
+func TestSlowWatcherHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	slow, other := watch(t, s.interactions, zendesktest.Agent), watch(t, s.interactions, zendesktest.Agent)
+	// Much more than the buffers of a connection hold, of which the slow one reads nothing.
+	const interactions, pops = 25, 10
+	for i := range interactions {
+		id := fmt.Sprintf("call-%d", i)
+		for p := range pops {
+			s.pop(t, &zendeskv1.ScreenPopRequest{InteractionId: id, Target: &zendeskv1.ScreenPopRequest_SearchString{
+				SearchString: fmt.Sprintf("%d %s", p, strings.Repeat("x", 3<<10)),
+			}})
+		}
+		s.deliver(t, id, zendesktest.Agent)
+		for range pops {
+			mustSee(t, other, id)
+		}
+	}
+	s.clock.advance(store.RecentDeliveries + time.Second)
+	s.popAndDeliver(t, "last", zendesktest.Agent)
+	mustSee(t, other, "last")
+	// It is sent what was in the buffers, then what is not too old: nothing waited for it.
+	seen := 0
+	for {
+		resp, err := slow.Recv()
+		must(t, err)
+		if resp.GetInteractionId() == "last" {
+			break
+		}
+		seen++
+	}
+	if seen == 0 || seen >= interactions*pops {
+		t.Errorf("the slow watcher saw %d of %d old deliveries, want only those in the buffers", seen, interactions*pops)
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t, func(c *Config, _ *zendesktest.Config) { c.DrainTimeout = time.Hour }) // what does not end by itself hangs the test
+	conn, stop := s.listen(t)
+	client := zendeskv1.NewInteractionServiceClient(conn)
+	streams := []watcher{watch(t, client, zendesktest.Agent), watch(t, client, zendesktest.OtherAgent)}
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for _, stream := range streams {
+		_, err := stream.Recv()
+		mustReason(t, err, codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN)
+	}
+	must(t, <-stopped)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := s.interactions.WatchScreenPops(ctx, &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}})
+	must(t, err)
+	_, err = stream.Header()
+	must(t, err)
+	cancel()
+	if _, err := stream.Recv(); err == nil {
+		t.Error("a cancelled watch goes on")
+	}
+}
+
+func TestWatchBadInput(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	stream, err := s.interactions.WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{ZendeskUserId: "x"}})
+	must(t, err)
+	_, err = stream.Recv()
+	mustViolate(t, err, "agent.email", "agent.zendesk_user_id")
+}

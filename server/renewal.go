@@ -22,6 +22,10 @@ const (
 	// freshFor is how long a token that should live is not renewed although Zendesk refuses it: its successor would fare no
 	// better.
 	freshFor = time.Minute
+
+	// Pauses between the tries to store a new token, each twice as long as the one before.
+	firstStorePause = 50 * time.Millisecond
+	lastStorePause  = 2 * time.Second
 )
 
 var (
@@ -186,18 +190,23 @@ func (r *renewals) current(ctx context.Context, key accountKey, account store.Ac
 // one counts.
 func (r *renewals) unlessChanged(ctx context.Context, key accountKey, before, renewed store.Account, err error, log *slog.Logger) (store.Account, error) {
 	switch {
-	case errors.Is(err, errCredentialChanged), errors.Is(err, store.ErrNotFound):
+	case replaced(err):
 		return r.current(ctx, key, before)
 	case err != nil && !errors.Is(err, errNotRenewed):
-		log.Error("outcome of a token renewal could not be stored", "cause", err)
+		log.Error("outcome of a token renewal could not be stored", "store_error", err)
 	}
 	return renewed, err
+}
+
+// replaced tells the errors that say that the credential which was renewed is not the account's any more.
+func replaced(err error) bool {
+	return errors.Is(err, errCredentialChanged) || errors.Is(err, store.ErrNotFound)
 }
 
 // mayRenew tells whether Zendesk is to be asked for a successor of the credential in force.
 func mayRenew(a store.Account, now time.Time) bool {
 	t := a.OAuthToken
-	if t == nil || !renewalHeld(t, now) || now.Before(t.Renewal.RefuseTime.Add(refusalRest)) && !t.Renewal.RefuseTime.IsZero() {
+	if t == nil || !renewalHeld(t, now) || renewalRefused(t) && now.Before(t.Renewal.RefuseTime.Add(refusalRest)) {
 		return false
 	}
 	fresh := min(freshFor, t.ExpireTime.Sub(t.IssueTime)/2)
@@ -243,14 +252,22 @@ func (r *renewals) request(ctx context.Context, account store.Account) (*store.O
 	return token, nil
 }
 
-// keep stores a successor. Errors: [errCredentialChanged], [store.ErrNotFound].
+// keep stores a successor; when the store fails, several times: the old pair may be dead. Errors: [errCredentialChanged],
+// [store.ErrNotFound].
 func (r *renewals) keep(ctx context.Context, key accountKey, account store.Account, token *store.OAuthToken) (store.Account, error) {
-	renewed, err := r.update(ctx, key, account, func(a *store.Account) {
-		a.OAuthToken = token
-		if a.Check.Reason == rejectedReason || a.Check.OK {
-			a.Check = store.Check{Time: r.zendesk.now(), OK: true, Role: a.Check.Role}
-		}
-	})
+	put := func() (store.Account, error) {
+		return r.update(ctx, key, account, func(a *store.Account) {
+			a.OAuthToken = token
+			if a.Check.Reason == rejectedReason || a.Check.OK {
+				a.Check = store.Check{Time: r.zendesk.now(), OK: true, Role: a.Check.Role}
+			}
+		})
+	}
+	renewed, err := put()
+	for pause := firstStorePause; err != nil && !replaced(err) && pause <= lastStorePause; pause *= 2 {
+		time.Sleep(pause)
+		renewed, err = put()
+	}
 	if err == nil {
 		ctx := context.WithValue(ctx, callerKey{}, auth.Caller{Tenant: key.tenant, Name: "zendeskblocks", Credential: "none"})
 		r.audit.note(ctx, "token renewed", slog.String("account_id", account.ID), slog.String("grant", account.OAuthToken.Renewal.Grant),

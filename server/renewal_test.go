@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
@@ -270,10 +273,10 @@ func newKeeping(t testing.TB, testEvery time.Duration) *keeping {
 	}))
 	t.Cleanup(proxy.Close)
 	k.origin = proxy.URL
-	var err error
-	k.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(k.dir, "data.db"), Now: k.clock.now})
+	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(k.dir, "data.db"), Now: k.clock.now})
 	must(t, err)
-	t.Cleanup(func() { must(t, k.store.Close()) })
+	t.Cleanup(func() { must(t, st.Close()) })
+	k.store = st
 	k.service = k.process(t)
 	k.upkeep = newUpkeep(k.service, testEvery, k.service.zendesk.log)
 	return k
@@ -406,6 +409,51 @@ func TestRenewalByAnotherProcess(t *testing.T) {
 	must(t, err)
 	if now := k.account(t); !sameCredential(got, now) || sameCredential(got, old) || renewalRefused(now.OAuthToken) {
 		t.Errorf("the account is %v", now)
+	}
+}
+
+// failingEngine fails to commit so often.
+type failingEngine struct {
+	kv.Engine
+	left atomic.Int32
+}
+
+// Update implements kv.Engine.
+func (e *failingEngine) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if e.left.Add(-1) >= 0 {
+		return errors.New("no space left on device")
+	}
+	return e.Engine.Update(ctx, fn)
+}
+
+// What Zendesk rotated is not lost when the store fails for a moment.
+func TestRenewalStoresAgain(t *testing.T) {
+	k := newKeeping(t, 0)
+	path := filepath.Join(t.TempDir(), "data.db")
+	made, err := store.Open(t.Context(), store.Config{Path: path})
+	must(t, err)
+	must(t, made.Close())
+	keyset, err := os.ReadFile(path + ".key")
+	must(t, err)
+	bolt, err := boltkv.Open(path)
+	must(t, err)
+	engine := &failingEngine{Engine: bolt}
+	st, err := store.New(t.Context(), engine, store.Config{Keyset: string(keyset), Now: k.clock.now})
+	must(t, err)
+	t.Cleanup(func() { must(t, st.Close()) })
+	k.store = st
+	k.service = k.process(t)
+	old := k.authorized(t, refreshToken)
+	k.clock.advance(time.Hour)
+	k.before = func(r *http.Request) {
+		if r.URL.Path == tokenPath {
+			engine.left.Store(2)
+		}
+	}
+	renewed, err := k.service.zendesk.renewals.renew(t.Context(), defaultTenant, old)
+	must(t, err)
+	if sameCredential(renewed, old) || !sameCredential(renewed, k.account(t)) {
+		t.Errorf("the account is %v", k.account(t))
 	}
 }
 

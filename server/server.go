@@ -127,9 +127,9 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls on l, and writes activities and keeps accounts alive in the background, until ctx is done. Then it drains: health says
-// NOT_SERVING, no new call is taken, watches end, and calls and writes that run may end within the drain timeout and are
-// cancelled after it. It returns nil after a drain. It closes l.
+// Serve answers calls on l until ctx is done, and in the background writes activities, keeps accounts alive and lets
+// interactions expire. Then it drains: health says NOT_SERVING, no new call is taken, watches end, and calls and writes that
+// run may end within the drain timeout and are cancelled after it. It returns nil after a drain. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -152,7 +152,7 @@ func (z *zendesk) note(ctx context.Context, tenant string, account store.Account
 // says nothing against what users/me told: that the user is no agent, or that the token has too few scopes.
 func isNews(a store.Account, check store.Check) bool {
 	if check.OK {
-		return a.Check.Time.IsZero() || refused(a) && a.Check.Reason == rejectedReason || expired(a, check.Time)
+		return a.Check.Time.IsZero() || refused(a) && a.Check.Reason == rejectedReason || a.Check.OK && expired(a, check.Time)
 	}
 	return !refused(a)
 }

@@ -407,3 +407,27 @@ func (m *accountsModel) check(rt *rapid.T) {
 		rt.Fatalf("accounts (-want +got):\n%s", diff)
 	}
 }
+
+// All tenants are found, whatever is stored of them, and nothing that belongs to none.
+func TestListTenants(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		if tenants, err := s.Tenants(t.Context()); err != nil || len(tenants) != 0 {
+			t.Errorf("tenants of an empty store: %q, %v", tenants, err)
+		}
+		populate(t, s)
+		for _, name := range []string{"acme-2", "0", "zz", "acme2"} {
+			for _, id := range []string{"one", "two"} {
+				if _, err := s.CreateAccount(t.Context(), name, Account{ID: id, Name: id}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		tenants, err := s.Tenants(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"0", "acme", "acme-2", "acme2", "zz"}, tenants); diff != "" {
+			t.Errorf("tenants differ (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -33,6 +33,7 @@ type serveCommand struct {
 	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take." default:"15s"`
 	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline." default:"3s"`
 	DrainTimeout   time.Duration `help:"How long running calls may take to end when the process is told to stop." default:"10s"`
+	TestEvery      time.Duration `help:"How often, about, the connection of each account is tested; 0: only when asked." default:"0s"`
 	AuditLog       string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
 	accessFlags    `embed:""`
 	logFlags       `embed:""`
@@ -60,6 +61,9 @@ func (c *serveCommand) Validate() error {
 	}
 	if c.Sandbox && !loopback(c.SandboxListen) {
 		problems = append(problems, fmt.Errorf("--sandbox-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
+	}
+	if c.TestEvery != 0 && c.TestEvery < time.Minute {
+		problems = append(problems, errors.New("--test-every must be at least 1m, or 0"))
 	}
 	return errors.Join(problems...)
 }
@@ -136,10 +140,14 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (e
 		Store: st, Transport: transport, Log: log, Auth: access, Audit: audit, AllowHosts: allowed,
 		Timeouts:     server.Timeouts{Block: c.BlockTimeout, BlockCap: c.BlockCap, Zendesk: c.ZendeskTimeout, Other: c.Timeout},
 		DrainTimeout: c.DrainTimeout,
+		TestEvery:    c.TestEvery,
 		UserAgent:    "zendeskblocks/" + version(),
 	})
 	if err != nil {
 		return err
+	}
+	if c.Insecure {
+		log.Warn("whoever reaches the address may call, if no authentication is configured", "address", l.Addr().String())
 	}
 	log.Info("serving", "address", l.Addr().String(), "data", c.Data, "version", version())
 	if sandbox != nil {

@@ -98,7 +98,8 @@ func blockFields(req blockRequest, resp blockResponse) logging.Fields {
 }
 
 // transact runs decide in one transaction of the block's interaction and keeps its answer for the request_id. When the
-// transaction finds a kept answer, that is returned and decide does not run.
+// transaction finds a kept answer, that is returned and decide does not run; failed words the answer when the interaction
+// has ended.
 func transact[R blockResponse](ctx context.Context, s *blockService, b *block, failed func(*zendeskv1.Failure) R, decide func(*store.InteractionTxn) (R, error)) (R, error) {
 	var resp R
 	err := s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {

@@ -11,6 +11,7 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/variables"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
 // Limits of requests. The proto comments state the same figures.
@@ -19,7 +20,7 @@ const (
 	maxTextBytes      = 4 << 10
 	maxVariables      = 1000
 	maxVariablesBytes = 512 << 10
-	maxSearchResults  = 1000
+	maxSearchResults  = zendeskapi.MaxSearchResults
 	defaultResults    = 25
 	maxColumns        = 200
 	maxColumnBytes    = 256

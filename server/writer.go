@@ -179,7 +179,8 @@ type attempt struct {
 	tenant   string
 	id       string
 	activity store.Activity
-	earlier  store.Activity // that has to be written first
+	details  activity.Details // of the activity
+	earlier  store.Activity   // that has to be written first
 	account  store.Account
 	mark     string
 	began    bool // by this try, not by one before
@@ -213,6 +214,11 @@ func (t *attempt) write(ctx context.Context) (*zendeskv1.Failure, verdict, error
 	if t.activity.State != store.ActivityPending {
 		return nil, verdictDone, nil
 	}
+	details := new(zendeskv1.ActivityDetails)
+	if err := proto.Unmarshal(t.activity.Details, details); err != nil {
+		return nil, verdictDelay, fmt.Errorf("reading the details of an activity: %w", err)
+	}
+	t.details = detailsOf(details)
 	if waits, err := t.isBehind(ctx); err != nil || waits {
 		return nil, verdictBehind, err
 	}
@@ -260,12 +266,8 @@ func (t *attempt) isBehind(ctx context.Context) (bool, error) {
 
 // compose makes the comment and the field values, with definitions that are fresh if the keys ask for it.
 func (t *attempt) compose(ctx context.Context) (activity.Update, error) {
-	details := new(zendeskv1.ActivityDetails)
-	if err := proto.Unmarshal(t.activity.Details, details); err != nil {
-		return activity.Update{}, fmt.Errorf("reading the details of an activity: %w", err)
-	}
 	if len(t.activity.AttachedData) == 0 {
-		return activity.Compose(detailsOf(details), nil, nil), nil
+		return activity.Compose(t.details, nil, nil), nil
 	}
 	known, ok := t.writer.fields.get(t.account.Incarnation)
 	for {
@@ -281,7 +283,7 @@ func (t *attempt) compose(ctx context.Context) (activity.Update, error) {
 			known = fieldDefinitions{fields: fields, read: t.writer.now()}
 			t.writer.fields.put(t.account.Incarnation, known)
 		}
-		composed := activity.Compose(detailsOf(details), t.activity.AttachedData, known.fields)
+		composed := activity.Compose(t.details, t.activity.AttachedData, known.fields)
 		if !composed.FieldsMayBeStale || t.writer.now().Sub(known.read) < fieldsFreshFor {
 			return composed, nil
 		}
@@ -318,11 +320,7 @@ func (t *attempt) append(ctx context.Context, composed activity.Update) (*zendes
 		return t.closed(ctx, composed)
 	}
 	if fieldsRefused(err, composed) {
-		plain, err := t.withoutFields()
-		if err != nil {
-			return nil, verdictDelay, err
-		}
-		return t.append(ctx, plain)
+		return t.append(ctx, t.withoutFields())
 	}
 	if err != nil {
 		return t.failed(ctx, err)
@@ -348,17 +346,13 @@ func (t *attempt) closed(ctx context.Context, composed activity.Update) (*zendes
 
 // create makes a ticket for the activity.
 func (t *attempt) create(ctx context.Context, composed activity.Update) (*zendeskv1.Failure, verdict, error) {
-	details := new(zendeskv1.ActivityDetails)
-	if err := proto.Unmarshal(t.activity.Details, details); err != nil {
-		return nil, verdictDelay, fmt.Errorf("reading the details of an activity: %w", err)
-	}
 	ticket := zendeskapi.TicketCreate{
-		Subject: activity.Subject(detailsOf(details)), Comment: composed.Comment, CustomFields: composed.CustomFields,
+		Subject: activity.Subject(t.details), Comment: composed.Comment, CustomFields: composed.CustomFields,
 		ExternalID: t.mark, Metadata: map[string]string{markKey: t.mark}, FollowUpOf: t.activity.FollowUpOf, RequesterID: t.activity.RequesterID,
 	}
-	if requester := details.GetRequester(); requester.GetEmail() != "" {
+	if email := t.details.RequesterEmail; email != "" {
 		// Zendesk makes no user without a name.
-		ticket.Requester = &zendeskapi.Requester{Name: cmp.Or(requester.GetName(), requester.GetEmail()), Email: requester.GetEmail()}
+		ticket.Requester = &zendeskapi.Requester{Name: cmp.Or(t.details.RequesterName, email), Email: email}
 	}
 	if err := t.begin(ctx); err != nil {
 		return nil, verdictDelay, err
@@ -373,11 +367,7 @@ func (t *attempt) create(ctx context.Context, composed activity.Update) (*zendes
 		return err
 	})
 	if fieldsRefused(err, composed) {
-		plain, err := t.withoutFields()
-		if err != nil {
-			return nil, verdictDelay, err
-		}
-		return t.create(ctx, plain)
+		return t.create(ctx, t.withoutFields())
 	}
 	if err != nil {
 		return t.failed(ctx, err)
@@ -393,17 +383,13 @@ func fieldsRefused(err error, composed activity.Update) bool {
 
 // withoutFields composes an update whose attached data stand in the comment only: a value that Zendesk takes exception to
 // must not keep the history out of the ticket.
-func (t *attempt) withoutFields() (activity.Update, error) {
-	details := new(zendeskv1.ActivityDetails)
-	if err := proto.Unmarshal(t.activity.Details, details); err != nil {
-		return activity.Update{}, fmt.Errorf("reading the details of an activity: %w", err)
-	}
+func (t *attempt) withoutFields() activity.Update {
 	t.plain = true
-	composed := activity.Compose(detailsOf(details), t.activity.AttachedData, nil)
+	composed := activity.Compose(t.details, t.activity.AttachedData, nil)
 	for i := range composed.Rejected {
 		composed.Rejected[i].Reason = "Zendesk refused the ticket's fields as they were"
 	}
-	return composed, nil
+	return composed
 }
 
 // begin makes it known that a write is about to be sent.

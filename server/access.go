@@ -16,6 +16,7 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
 // methodRoles says who may call what: a caller needs one of the roles. A method that is not here is nobody's. README.md has
@@ -36,6 +37,7 @@ var methodRoles = map[string][]auth.Role{
 	zendeskv1.BlockService_AttachedData_FullMethodName:  {auth.Runtime},
 
 	zendeskv1.InteractionService_GetInteraction_FullMethodName:      {auth.Runtime, auth.Ops},
+	zendeskv1.InteractionService_ListRecords_FullMethodName:         {auth.Runtime, auth.Ops},
 	zendeskv1.InteractionService_DeliverInteraction_FullMethodName:  {auth.Runtime},
 	zendeskv1.InteractionService_WatchScreenPops_FullMethodName:     {auth.Desktop, auth.Ops},
 	zendeskv1.InteractionService_CompleteInteraction_FullMethodName: {auth.Runtime},
@@ -52,17 +54,6 @@ const (
 	reflectionPrefix = "/grpc.reflection."
 )
 
-type callerKey struct{}
-
-// callerOf returns who made the call that ctx belongs to.
-func callerOf(ctx context.Context) auth.Caller {
-	caller, _ := ctx.Value(callerKey{}).(auth.Caller)
-	return caller
-}
-
-// tenantOf returns the tenant of the call that ctx belongs to.
-func tenantOf(ctx context.Context) string { return callerOf(ctx).Tenant }
-
 // access finds out who calls, and whether they may.
 type access struct{ authenticator *auth.Authenticator }
 
@@ -73,20 +64,20 @@ func (a access) admit(ctx context.Context, fullMethod string) (context.Context, 
 	}
 	caller, err := a.caller(ctx)
 	if err != nil {
-		return nil, &publicError{
-			reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
-			message: "the call needs a valid credential: " + err.Error(),
+		return nil, &rpc.Error{
+			Reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
+			Message: "the call needs a valid credential: " + err.Error(),
 		}
 	}
 	logging.AddFields(ctx, logging.Fields{"tenant", caller.Tenant, "caller", caller.Name})
 	if !strings.HasPrefix(fullMethod, reflectionPrefix) && !caller.May(methodRoles[fullMethod]...) {
-		return nil, &publicError{
-			reason:   zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED,
-			message:  fmt.Sprintf("%q does not have a role that may call %s", caller.Name, fullMethod),
-			metadata: map[string]string{"caller": caller.Name, "method": fullMethod},
+		return nil, &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED,
+			Message:  fmt.Sprintf("%q does not have a role that may call %s", caller.Name, fullMethod),
+			Metadata: map[string]string{"caller": caller.Name, "method": fullMethod},
 		}
 	}
-	return context.WithValue(ctx, callerKey{}, caller), nil
+	return rpc.WithCaller(ctx, caller), nil
 }
 
 // caller finds out who makes the call that ctx belongs to, by what is known now.
@@ -123,9 +114,9 @@ func (a access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	if err != nil {
 		return err
 	}
-	if expires := callerOf(ctx).Expires; !expires.IsZero() {
+	if caller, _ := rpc.Caller(ctx); !caller.Expires.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, expires, errCredentialEnded)
+		ctx, cancel = context.WithDeadlineCause(ctx, caller.Expires, errCredentialEnded)
 		defer cancel()
 	}
 	err = handler(srv, &admittedStream{ServerStream: stream, ctx: ctx, access: a})
@@ -135,9 +126,9 @@ func (a access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	return err
 }
 
-var errCredentialEnded = &publicError{
-	reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
-	message: "the credential of the call has expired, or is not what it was any more",
+var errCredentialEnded = &rpc.Error{
+	Reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
+	Message: "the credential of the call has expired, or is not what it was any more",
 }
 
 // admittedStream lets no message pass once its caller is not who it was: a credential may be revoked, or be given other
@@ -168,7 +159,7 @@ func (s *admittedStream) RecvMsg(m any) error {
 }
 
 func (s *admittedStream) readmit() error {
-	admitted, ok := s.ctx.Value(callerKey{}).(auth.Caller)
+	admitted, ok := rpc.Caller(s.ctx)
 	if !ok {
 		return nil // health needs no credential
 	}

@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +39,7 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -158,15 +160,15 @@ var allowed = map[auth.Role][]string{
 	auth.Runtime: {
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData",
 		"InteractionService/DeliverInteraction", "InteractionService/CompleteInteraction",
-		"InteractionService/GetInteraction", "InteractionService/GetActivity",
+		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity",
 	},
 	// Watch screen pops.
 	auth.Desktop: {"InteractionService/WatchScreenPops"},
 	// Read everything but secrets; retry and discard.
 	auth.Ops: {
 		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection",
-		"InteractionService/GetInteraction", "InteractionService/WatchScreenPops", "InteractionService/GetActivity", "InteractionService/ListActivities",
-		"InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
+		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity",
+		"InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
 	},
 }
 
@@ -215,13 +217,35 @@ func TestEveryMethodHasARule(t *testing.T) {
 	var served []string
 	for _, m := range methodsOf(srv) {
 		switch {
-		case ours(m.name):
+		case rpc.Ours(m.name):
 			served = append(served, m.name)
 		case !strings.HasPrefix(m.name, healthPrefix) && !strings.HasPrefix(m.name, reflectionPrefix):
 			t.Errorf("%s is served, and nobody has said to whom", m.name)
 		}
 	}
 	mustEqual(t, "methods that are served", served, inProtos)
+}
+
+// The README's table of roles is that of the code.
+func TestRolesOfTheReadme(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	must(t, err)
+	want := map[string][]string{}
+	for name, roles := range methodRoles {
+		for _, role := range roles {
+			want[string(role)] = append(want[string(role)], path.Base(name))
+		}
+	}
+	got := map[string][]string{}
+	for _, row := range tableOf(t, string(text), string(auth.Admin)) {
+		got[row[0]] = strings.Split(row[1], ", ")
+	}
+	for _, methods := range []map[string][]string{want, got} {
+		for _, names := range methods {
+			slices.Sort(names)
+		}
+	}
+	mustEqual(t, "roles", got, want)
 }
 
 // call makes a call with an empty request, and returns its error. Of a stream it takes the first message only.
@@ -269,7 +293,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 					t.Errorf("%s with %s: %v", m.name, credential, err)
 				}
 			case want != 0:
-				t.Run(m.name+" with "+credential, func(t *testing.T) { mustReason(t, err, errorCodes[want], want) })
+				t.Run(m.name+" with "+credential, func(t *testing.T) { mustReason(t, err, codeOf(want), want) })
 			case code == codes.Unauthenticated || code == codes.PermissionDenied || code == codes.Internal || code == codes.Unimplemented:
 				t.Errorf("%s with %s: %v", m.name, credential, err)
 			}
@@ -392,10 +416,10 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 			func(_ any, stream grpc.ServerStream) error {
 				must(t, stream.SendMsg(nil))
 				<-stream.Context().Done()
-				mustReason(t, errorToStatus(t.Context(), stream.SendMsg(nil)), codes.Unauthenticated, unauthenticated)
+				mustReason(t, onTheWire(t.Context(), stream.SendMsg(nil)), codes.Unauthenticated, unauthenticated)
 				return stream.Context().Err()
 			})
-		mustReason(t, errorToStatus(t.Context(), err), codes.Unauthenticated, unauthenticated)
+		mustReason(t, onTheWire(t.Context(), err), codes.Unauthenticated, unauthenticated)
 		if open := time.Since(opened); open != time.Hour {
 			t.Errorf("the stream was open for %v", open)
 		}

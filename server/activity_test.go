@@ -226,7 +226,7 @@ func TestActivitiesBadInput(t *testing.T) {
 	t.Parallel()
 	s := newActivityServer(t)
 	ctx := t.Context()
-	long := strings.Repeat("a", maxIDLength+1)
+	long := strings.Repeat("a", 129)
 	_, err := s.interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{})
 	mustViolate(t, err, "activity_id")
 	_, err = s.interactions.GetActivity(ctx, &zendeskv1.GetActivityRequest{ActivityId: long})

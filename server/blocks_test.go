@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -22,6 +23,30 @@ const (
 	searchPath  = "/api/v2/search"
 	callerQuery = "type:user phone:*5135557611" // finds zendesktest.Caller alone
 )
+
+// Limits as the proto comments state them.
+const (
+	maxTextBytes      = 4 << 10
+	maxVariablesBytes = 512 << 10
+	maxRecordsets     = 32
+	maxScreenPops     = 50
+)
+
+// blockRequest is what the requests of all blocks have.
+type blockRequest interface {
+	proto.Message
+	GetInteractionId() string
+	GetVariables() map[string]string
+	GetRequestId() string
+}
+
+// blockResponse is what the responses of all blocks have.
+type blockResponse interface {
+	proto.Message
+	GetExit() zendeskv1.Exit
+	GetAccount() *zendeskv1.AccountUse
+	GetFailure() *zendeskv1.Failure
+}
 
 // newBlockServer starts a service with one account, "main", for the fake Zendesk.
 func newBlockServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {

@@ -183,7 +183,7 @@ func TestCompleteChoosesTheAccount(t *testing.T) {
 		selection zendeskv1.AccountSelection
 		reason    zendeskv1.FailureReason // not 0: DEAD
 	}{
-		"named":           {account: "second", ticket: openTickets[0], want: "second", selection: selected},
+		"named":           {account: "second", ticket: openTickets[0], want: "second", selection: zendeskv1.AccountSelection_ACCOUNT_SELECTION_NAMED},
 		"default":         {ticket: openTickets[0], want: "main", selection: byDefault},
 		"default, create": {want: "main", selection: byDefault},
 		"in force": {

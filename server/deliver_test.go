@@ -18,6 +18,9 @@ const (
 	link      = zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_LINK
 	notShown  = zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_FAILED
 
+	parallelPops = 4                // pages of one delivery that are shown at a time
+	linkOnlyLife = 10 * time.Minute // how long it is remembered that an agent can be shown nothing
+
 	displayPath = "/api/v2/channels/voice/agents"
 	agentsPath  = "/api/v2/users/search"
 )
@@ -303,7 +306,7 @@ func TestDeliverBadInput(t *testing.T) {
 			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: "a@b.example", ZendeskUserId: strings.Repeat("1", 20)},
 		}, []string{"agent.zendesk_user_id"}},
 		"long e-mail": {&zendeskv1.DeliverInteractionRequest{
-			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: strings.Repeat("a", maxEmail) + "@b.example"},
+			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: strings.Repeat("a", 320) + "@b.example"},
 		}, []string{"agent.email"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,12 +13,8 @@ import (
 	"google.golang.org/grpc"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
-
-// ours tells the methods of this API from those of the standard services beside it.
-func ours(fullMethod string) bool {
-	return strings.HasPrefix(fullMethod, "/scenarioblocks.zendesk.")
-}
 
 // unaryInterceptors is the chain of every unary call, outermost first.
 func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grpc.UnaryServerInterceptor {
@@ -26,9 +22,9 @@ func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grp
 		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
 		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(logTo(log), logOptions...), logged),
 		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
-		unaryErrors,
+		rpc.UnaryErrors,
 		// Recovery stands outside all code of ours that reads a request.
-		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		// Authentication comes before the request is looked at.
 		access.unary,
 		// The deadline is the innermost: what the others do must not eat into it.
@@ -40,8 +36,8 @@ func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grp
 func streamInterceptors(log *slog.Logger, access access) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
-		streamErrors,
-		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		rpc.StreamErrors,
+		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
 	}
 }
@@ -111,8 +107,8 @@ func (t Timeouts) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 		defer cancel()
 	}
 	resp, err := handler(ctx, req)
-	if err != nil && !foreign(info.FullMethod, err) {
-		return nil, ended(ctx, err) // outside of here a deadline of ours is not known
+	if err != nil && !rpc.Foreign(info.FullMethod, err) {
+		return nil, rpc.Ended(ctx, err) // outside of here a deadline of ours is not known
 	}
 	return resp, err
 }

@@ -16,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
@@ -178,11 +178,11 @@ func TestErrorsOfHandlers(t *testing.T) {
 		text   string
 	}{
 		{
-			"public", &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH, message: "changed", cause: errors.New("secret cause")},
+			"public", &rpc.Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH, Message: "changed", Cause: errors.New("secret cause")},
 			codes.Aborted, zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH, "changed",
 		},
 		{
-			"public, wrapped", fmt.Errorf("wrapper: %w", &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND, message: "gone"}),
+			"public, wrapped", fmt.Errorf("wrapper: %w", &rpc.Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND, Message: "gone"}),
 			codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND, "gone",
 		},
 		{"unexpected", errors.New("secret cause"), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
@@ -209,22 +209,6 @@ func TestErrorsOfHandlers(t *testing.T) {
 	}
 }
 
-// The standard services beside ours word their errors themselves, but no panic.
-func TestErrorsOfStandardServices(t *testing.T) {
-	info := &grpc.UnaryServerInfo{FullMethod: "/grpc.health.v1.Health/Check"}
-	own := status.Error(codes.NotFound, "unknown service")
-	for _, test := range []struct {
-		err  error
-		want codes.Code
-	}{{own, codes.NotFound}, {recovered(t.Context(), "canary"), codes.Internal}} {
-		_, err := unaryErrors(t.Context(), nil, info, func(context.Context, any) (any, error) { return nil, test.err })
-		_, detailed := detailOf[*errdetails.ErrorInfo](err)
-		if s := status.Convert(err); s.Code() != test.want || detailed != (test.err != own) || strings.Contains(s.Message(), "canary") {
-			t.Errorf("%v is told as %v", test.err, s.Proto())
-		}
-	}
-}
-
 // A deadline of this service is told as the caller's own is.
 func TestDeadlinePassed(t *testing.T) {
 	c := newChained(t, Timeouts{Block: time.Millisecond})
@@ -235,33 +219,6 @@ func TestDeadlinePassed(t *testing.T) {
 	mustReason(t, c.unary(t.Context()), codes.DeadlineExceeded, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
 	if line := c.log.finishes(t)[0]; line["grpc.code"] != "DeadlineExceeded" || line["grpc.request.deadline"] != nil {
 		t.Errorf("logged %v, want no deadline: the caller had set none", line)
-	}
-}
-
-func TestEnded(t *testing.T) {
-	cause := errors.New("cause")
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	expired, cancel := context.WithTimeout(t.Context(), -1)
-	defer cancel()
-	public := &publicError{reason: zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD}
-	for _, test := range []struct {
-		name string
-		ctx  context.Context
-		err  error
-		want zendeskv1.ErrorReason
-		code codes.Code
-	}{
-		{"cancelled", cancelled, cause, zendeskv1.ErrorReason_ERROR_REASON_CANCELLED, codes.Canceled},
-		{"expired", expired, cause, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, codes.DeadlineExceeded},
-		{"going on", t.Context(), cause, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, codes.Internal},
-		{"public stays", expired, public, zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD, codes.InvalidArgument},
-	} {
-		err := errorToStatus(test.ctx, test.err)
-		mustReason(t, err, test.code, test.want)
-		if test.err == cause && !strings.Contains(err.Error(), "cause") {
-			t.Errorf("%s: the log is told %q", test.name, err)
-		}
 	}
 }
 
@@ -307,55 +264,6 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// Blocks leave a part of their time for what comes after Zendesk.
-func TestAnswerInTime(t *testing.T) {
-	for _, test := range []struct{ left, want time.Duration }{
-		{100 * time.Millisecond, 80 * time.Millisecond},
-		{time.Second, 900 * time.Millisecond},
-		{8 * time.Second, 7750 * time.Millisecond},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), test.left)
-			defer cancel()
-			ctx, cancel = answerInTime(ctx)
-			defer cancel()
-			if deadline, _ := ctx.Deadline(); time.Until(deadline) != test.want {
-				t.Errorf("of %v Zendesk has %v, want %v", test.left, time.Until(deadline), test.want)
-			}
-		})
-	}
-}
-
-// Every reason has a code and reaches the caller in an ErrorInfo, with the details it comes with.
-func TestErrorReasons(t *testing.T) {
-	for number := range zendeskv1.ErrorReason_name {
-		reason := zendeskv1.ErrorReason(number)
-		if reason == zendeskv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
-			continue
-		}
-		code, ok := errorCodes[reason]
-		if !ok {
-			t.Errorf("%v has no code", reason)
-			continue
-		}
-		err := errorToStatus(t.Context(), &publicError{
-			reason: reason, message: "m", metadata: map[string]string{"k": "v"}, retryAfter: time.Minute,
-			violations: violations{{Field: "f"}}, cause: errors.New("secret cause"),
-		})
-		info := mustReason(t, err, code, reason)
-		mustEqual(t, "metadata", info.GetMetadata(), map[string]string{"k": "v"})
-		if retry, _ := detailOf[*errdetails.RetryInfo](err); retry.GetRetryDelay().AsDuration() != time.Minute {
-			t.Errorf("%v: retry info is %v", reason, retry)
-		}
-		if strings.Contains(fmt.Sprint(status.Convert(err).Proto()), "secret") {
-			t.Errorf("%v tells its cause", reason)
-		}
-	}
-	if len(errorCodes) != len(zendeskv1.ErrorReason_name)-1 {
-		t.Errorf("the error table has %d reasons, the API %d", len(errorCodes), len(zendeskv1.ErrorReason_name)-1)
-	}
-}
-
 // What blocks did stands in the log; what they did it with does not.
 func TestLogOfBlocks(t *testing.T) {
 	s := newBlockServer(t)
@@ -379,7 +287,7 @@ func TestLogOfBlocks(t *testing.T) {
 	_, err := s.blocks.AttachedData(t.Context(), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: map[string]string{canary: "$(" + canary}})
 	mustViolate(t, err, `data["`+canary+`"]`)
 	_, err = s.blocks.Search(t.Context(), &zendeskv1.SearchRequest{
-		InteractionId: "one", SearchString: "$(" + canary, RecordsetName: canary + "!", SortBy: canary, SortOrder: canary, Variables: vars,
+		InteractionId: "one", SearchString: "$(" + canary, RecordsetName: canary + "!", SortBy: 99, SortOrder: -1, Variables: vars,
 	})
 	mustViolate(t, err, "search_string", "recordset_name", "sort_by", "sort_order")
 	s.stop()

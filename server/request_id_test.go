@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -136,7 +135,7 @@ func TestRequestIDOfFailures(t *testing.T) {
 	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
 	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
 	bad := proto.Clone(req).(*zendeskv1.SearchRequest)
-	bad.SortBy = "name"
+	bad.SortBy = 99
 	_, err := s.call(t.Context(), bad)
 	mustViolate(t, err, "sort_by")
 	mustExit(t, s.mustCall(t, req), next)
@@ -176,85 +175,4 @@ func TestRequestIDConcurrently(t *testing.T) {
 	if got := len(s.searches()); got != 1 {
 		t.Errorf("Zendesk was asked %d times by one execution", got)
 	}
-}
-
-// The first holds the request_id beyond the second's deadline.
-func TestRequestIDWaitsInVain(t *testing.T) {
-	s := newBlockServer(t)
-	before := s.search(t, "one", callerQuery)
-	mustExit(t, before, next)
-	service := &blockService{store: s.store, zendesk: newZendesk(s.store, s.config.Transport, "", s.config.Log, time.Now, auditLog{}), now: time.Now}
-	release, err := service.running.start(t.Context(), [4]string{defaultTenant, "one", "Search", "r"})
-	must(t, err)
-	ctx, cancel := context.WithTimeout(tenantContext(t), time.Second)
-	defer cancel()
-	req := &zendeskv1.SearchRequest{InteractionId: "one", RequestId: "r", SearchString: callerQuery, RecordsetName: "RS"}
-	resp, err := service.Search(ctx, req)
-	must(t, err)
-	mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT)
-	mustBlank(t, resp.GetVariables(), nil)
-	mustEqual(t, "names of variables", sortedKeys(resp.GetVariables()), sortedKeys(before.GetVariables()))
-	mustFail(t, s.nextOf(t, "one"), zendeskv1.FailureReason_FAILURE_REASON_RECORDSET_NOT_FOUND)
-	if got := len(s.searches()); got != 1 {
-		t.Errorf("Zendesk was asked %d times, want 1", got)
-	}
-	// Other ids, other RPCs and other interactions do not wait.
-	mustExit(t, s.search(t, "one", callerQuery, func(r *zendeskv1.SearchRequest) { r.RequestId = "q" }), next)
-	release()
-	ctx, cancel = context.WithTimeout(tenantContext(t), 3*time.Second)
-	defer cancel()
-	resp, err = service.Search(ctx, req)
-	must(t, err)
-	mustExit(t, resp, next)
-}
-
-func TestExecutions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var e executions
-		key := [4]string{"t", "i", "Search", "r"}
-		release, err := e.start(t.Context(), key)
-		must(t, err)
-		other, err := e.start(t.Context(), [4]string{"t", "i", "Search", "other"})
-		must(t, err)
-		other()
-
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := e.start(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("waiting in vain: %v", err)
-		}
-		var running, done int
-		var mu sync.Mutex
-		for range 5 {
-			go func() {
-				release, err := e.start(t.Context(), key)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				running++
-				if running > 1 {
-					t.Error("two run at a time")
-				}
-				mu.Unlock()
-				time.Sleep(time.Second) // of the test's own clock
-				mu.Lock()
-				running--
-				done++
-				mu.Unlock()
-				release()
-			}()
-		}
-		synctest.Wait()
-		if running != 0 {
-			t.Error("one runs beside the first")
-		}
-		release()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if done != 5 || len(e.running) != 0 {
-			t.Errorf("%d of 5 have run, and %d ids are left", done, len(e.running))
-		}
-	})
 }

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,48 +14,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
-	"github.com/scenarioblocks/zendeskblocks/server/auth"
-	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
-
-func TestRequestTokenViolations(t *testing.T) {
-	code := func(c *zendeskv1.AuthorizationCodeGrant) *zendeskv1.RequestTokenRequest {
-		return &zendeskv1.RequestTokenRequest{
-			AccountId: "acme", ClientId: "client", ClientSecret: "secret",
-			Grant: &zendeskv1.RequestTokenRequest_AuthorizationCode{AuthorizationCode: c},
-		}
-	}
-	for _, test := range []struct {
-		name string
-		req  *zendeskv1.RequestTokenRequest
-		want []string
-	}{
-		{"nothing given", &zendeskv1.RequestTokenRequest{}, []string{"account_id", "client_id", "client_secret"}},
-		{"everything wrong", &zendeskv1.RequestTokenRequest{
-			AccountId: "A", ClientId: "a b", ClientSecret: strings.Repeat("s", 1025), Scopes: []string{"read", "read write", ""},
-			Grant: &zendeskv1.RequestTokenRequest_Password{Password: &zendeskv1.PasswordGrant{Username: "joe"}},
-		}, []string{"account_id", "client_id", "client_secret", "scopes[1]", "scopes[2]", "password.username", "password.password"}},
-		{"too many scopes", &zendeskv1.RequestTokenRequest{AccountId: "acme", ClientId: "c", ClientSecret: "s", Scopes: make([]string, 51)}, []string{"scopes"}},
-		{"client id too long", &zendeskv1.RequestTokenRequest{AccountId: "acme", ClientId: strings.Repeat("c", 256), ClientSecret: "s"}, []string{"client_id"}},
-		{"password too long", &zendeskv1.RequestTokenRequest{
-			AccountId: "acme", ClientId: "c", ClientSecret: "s",
-			Grant: &zendeskv1.RequestTokenRequest_Password{Password: &zendeskv1.PasswordGrant{Username: "joe@acme.com", Password: strings.Repeat("é", 1025)}},
-		}, []string{"password.password"}},
-		{"empty code", code(&zendeskv1.AuthorizationCodeGrant{}), []string{"authorization_code.code", "authorization_code.redirect_uri"}},
-		{"relative redirect URI", code(&zendeskv1.AuthorizationCodeGrant{Code: "c", RedirectUri: "/callback"}), []string{"authorization_code.redirect_uri"}},
-		{"short verifier", code(&zendeskv1.AuthorizationCodeGrant{Code: "c", RedirectUri: "https://x.example/", CodeVerifier: "short"}), []string{"authorization_code.code_verifier"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			_, _, err := newTokenRequest(test.req)
-			mustViolate(t, errorToStatus(t.Context(), err), test.want...)
-		})
-	}
-}
 
 // sandboxToken asks the fake Zendesk's own client for a token.
 func sandboxToken(grant any) *zendeskv1.RequestTokenRequest {
@@ -205,7 +166,7 @@ func TestRequestTokenFailures(t *testing.T) {
 				req = sandboxToken(nil)
 			}
 			_, err := s.accounts.RequestToken(t.Context(), req)
-			info := mustReason(t, err, errorCodes[test.want], test.want)
+			info := mustReason(t, err, codeOf(test.want), test.want)
 			metadata := info.GetMetadata()
 			if metadata["zendesk_error"] != test.code || metadata["http_status"] != test.status || metadata["account_id"] != "acme" {
 				t.Errorf("metadata is %v, want error %q and status %q", metadata, test.code, test.status)
@@ -229,62 +190,6 @@ func TestRequestTokenFailures(t *testing.T) {
 	}
 }
 
-func TestTokenHint(t *testing.T) {
-	hints := map[string]string{}
-	for _, test := range []struct{ code, grant string }{
-		{"invalid_client", clientCredentials},
-		{"invalid_scope", clientCredentials},
-		{"invalid_grant", authorizationCode},
-		{"invalid_grant", passwordGrant},
-		{"unsupported_grant_type", passwordGrant},
-		{"unsupported_grant_type", clientCredentials},
-		{"something_new", clientCredentials},
-		{"", clientCredentials},
-		{"not sent", clientCredentials},
-	} {
-		refusal := &zendeskapi.Error{Code: test.code, Kind: zendeskapi.InvalidRequest, StatusCode: http.StatusBadRequest}
-		switch test.code {
-		case "":
-			refusal.Kind, refusal.StatusCode = zendeskapi.NotFound, http.StatusNotFound
-		case "not sent":
-			refusal.Code, refusal.StatusCode = "", 0
-		}
-		hint := tokenHint(refusal, test.grant)
-		if other, ok := hints[hint]; ok || hint == "" {
-			t.Errorf("%v has the hint of %s: %q", test, other, hint)
-		}
-		hints[hint] = fmt.Sprint(test)
-	}
-}
-
-// What is kept for renewal follows from the grant and the answer. There is no place for a password.
-func TestGrantedToken(t *testing.T) {
-	refresh := zendeskapi.NewSecret("r3fresh")
-	for _, test := range []struct {
-		name    string
-		grant   string
-		granted zendeskapi.Token
-		renewal string
-	}{
-		{name: "client credentials", grant: clientCredentials, renewal: clientCredentials},
-		{name: "code", grant: authorizationCode, granted: zendeskapi.Token{RefreshToken: refresh}, renewal: refreshToken},
-		{name: "code without refresh token", grant: authorizationCode},
-		{name: "password", grant: passwordGrant, granted: zendeskapi.Token{RefreshToken: refresh}, renewal: refreshToken},
-		{name: "password without refresh token", grant: passwordGrant},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			token := grantedToken(test.granted, test.grant, zendeskapi.TokenRequest{ClientID: "client", ClientSecret: zendeskapi.NewSecret("s3cret")}, time.Now())
-			got, secret := "", ""
-			if token.Renewal != nil {
-				got, secret = token.Renewal.Grant, token.Renewal.ClientSecret.Reveal()
-			}
-			if got != test.renewal || (secret == "s3cret") != (got != "") || token.ClientID != "client" {
-				t.Errorf("renewal is by %q with secret %q, want by %q", got, secret, test.renewal)
-			}
-		})
-	}
-}
-
 // A token in force, and the default mark, are there after a restart.
 func TestRequestTokenSurvivesRestart(t *testing.T) {
 	s := newTestServer(t)
@@ -302,151 +207,6 @@ func TestRequestTokenSurvivesRestart(t *testing.T) {
 	if tested.GetOutcome() != zendeskv1.CheckOutcome_CHECK_OUTCOME_OK {
 		t.Errorf("test says %v", tested)
 	}
-}
-
-// gatedZendesk stands before the fake Zendesk: it holds token requests up until released is closed.
-type gatedZendesk struct {
-	origin   string
-	arrived  chan struct{}
-	released chan struct{}
-}
-
-func newGatedZendesk(t testing.TB, z http.Handler) *gatedZendesk {
-	g := &gatedZendesk{arrived: make(chan struct{}, maxTokenExchanges), released: make(chan struct{})}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/oauth/tokens" {
-			g.arrived <- struct{}{}
-			select {
-			case <-g.released:
-			case <-r.Context().Done():
-			}
-		}
-		z.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	g.origin = server.URL
-	return g
-}
-
-// newGatedService is an accountService with the account `acme` at a gated Zendesk, without gRPC around it.
-func newGatedService(t testing.TB) (*accountService, *gatedZendesk) {
-	t.Helper()
-	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) { c.AllowHosts = []string{"127.0.0.1"} })
-	gate := newGatedZendesk(t, s.zendesk)
-	service := &accountService{
-		changed: func(string) {},
-		store:   s.store, zendesk: newZendesk(s.store, s.config.Transport, "", s.config.Log, s.clock.now, auditLog{}), allowHosts: s.config.AllowHosts, now: s.clock.now,
-	}
-	t.Cleanup(service.wait) // before the store is closed
-	createGated(t, service, gate)
-	return service, gate
-}
-
-func createGated(t testing.TB, service *accountService, gate *gatedZendesk) {
-	t.Helper()
-	_, err := service.CreateAccount(tenantContext(t), &zendeskv1.CreateAccountRequest{
-		AccountId: "acme", Account: &zendeskv1.Account{Name: "Acme", Url: gate.origin},
-	})
-	must(t, err)
-}
-
-// tenantContext is the context of a call as the interceptors make it.
-func tenantContext(t testing.TB) context.Context {
-	return context.WithValue(t.Context(), callerKey{}, auth.Caller{Tenant: defaultTenant})
-}
-
-func reasonOf(err error) zendeskv1.ErrorReason {
-	public, ok := errors.AsType[*publicError](err)
-	if !ok {
-		return zendeskv1.ErrorReason_ERROR_REASON_UNSPECIFIED
-	}
-	return public.reason
-}
-
-func TestRequestTokenOutlivesItsCaller(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		give func(context.Context, *gatedZendesk) (context.Context, context.CancelFunc)
-		code codes.Code
-		want zendeskv1.ErrorReason
-	}{
-		{"caller goes away", func(ctx context.Context, gate *gatedZendesk) (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancel(ctx)
-			go func() {
-				<-gate.arrived
-				cancel()
-			}()
-			return ctx, cancel
-		}, codes.Canceled, zendeskv1.ErrorReason_ERROR_REASON_CANCELLED},
-		{"deadline passes", func(ctx context.Context, _ *gatedZendesk) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, 200*time.Millisecond)
-		}, codes.DeadlineExceeded, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			service, gate := newGatedService(t)
-			ctx, cancel := test.give(tenantContext(t), gate)
-			defer cancel()
-			_, err := service.RequestToken(ctx, sandboxToken(nil))
-			mustReason(t, errorToStatus(ctx, err), test.code, test.want)
-			close(gate.released)
-			service.wait()
-			account, err := service.store.Account(t.Context(), defaultTenant, "acme")
-			must(t, err)
-			if account.OAuthToken == nil || !account.Check.OK {
-				t.Error("the token that Zendesk granted is not in force")
-			}
-		})
-	}
-}
-
-func TestRequestTokenForAnAccountCreatedAgain(t *testing.T) {
-	service, gate := newGatedService(t)
-	done := make(chan error, 1)
-	go func() {
-		_, err := service.RequestToken(tenantContext(t), sandboxToken(nil))
-		done <- err
-	}()
-	<-gate.arrived
-	must(t, service.store.DeleteAccount(t.Context(), defaultTenant, "acme", ""))
-	createGated(t, service, gate)
-	close(gate.released)
-	if err := <-done; reasonOf(err) != zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND {
-		t.Errorf("error is %v", err)
-	}
-	account, err := service.store.Account(t.Context(), defaultTenant, "acme")
-	must(t, err)
-	if account.OAuthToken != nil {
-		t.Error("the new account has the token of the old one")
-	}
-}
-
-func TestRequestTokenBounded(t *testing.T) {
-	service, gate := newGatedService(t)
-	ctx, cancel := context.WithCancel(tenantContext(t))
-	done := make(chan error, maxTokenExchanges)
-	for range maxTokenExchanges {
-		go func() {
-			_, err := service.RequestToken(ctx, sandboxToken(nil))
-			done <- err
-		}()
-	}
-	for range maxTokenExchanges {
-		<-gate.arrived
-	}
-	cancel()
-	for range maxTokenExchanges {
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("error of a caller who went away is %v", err)
-		}
-	}
-	_, err := service.RequestToken(tenantContext(t), sandboxToken(nil))
-	if reasonOf(err) != zendeskv1.ErrorReason_ERROR_REASON_ZENDESK_UNAVAILABLE {
-		t.Errorf("error of one too many is %v", err)
-	}
-	close(gate.released)
-	service.wait()
-	_, err = service.RequestToken(tenantContext(t), sandboxToken(nil))
-	must(t, err)
 }
 
 // Every credential holds the canary, and Zendesk echoes what it is sent. No one else may ever see it.

@@ -56,7 +56,7 @@ func TestSearch(t *testing.T) {
 
 	// The values of the current record are there for the next block.
 	resp = s.search(t, "one", "type:ticket requester:$(RS.id)", func(r *zendeskv1.SearchRequest) {
-		r.RecordsetName, r.SortBy, r.SortOrder = "Tickets", "created_at", "asc"
+		r.RecordsetName, r.SortBy, r.SortOrder = "Tickets", zendeskv1.SortBy_SORT_BY_CREATED_AT, zendeskv1.SortOrder_SORT_ORDER_ASC
 	})
 	mustExit(t, resp, next)
 	if got := resp.GetRecordset(); got.GetQuery() != "type:ticket requester:"+caller || got.GetCount() != 3 ||
@@ -69,7 +69,7 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	resp = s.search(t, "one", "type:ticket requester:$(RS.id)", func(r *zendeskv1.SearchRequest) {
-		r.RecordsetName, r.SortBy, r.SortOrder = "Tickets", "created_at", "desc"
+		r.RecordsetName, r.SortBy, r.SortOrder = "Tickets", zendeskv1.SortBy_SORT_BY_CREATED_AT, zendeskv1.SortOrder_SORT_ORDER_DESC
 	})
 	if got := resp.GetRecordset().GetCurrent().GetId(); got != strconv.FormatInt(zendesktest.CallerTickets[2], 10) {
 		t.Errorf("the newest ticket is %s", got)
@@ -338,7 +338,9 @@ func TestSearchPages(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test.maxResults), func(t *testing.T) {
 			asked, interaction := len(s.searches()), fmt.Sprint("pages", test.maxResults)
-			resp := s.search(t, interaction, "type:ticket", func(r *zendeskv1.SearchRequest) { r.MaxResults, r.SortBy = test.maxResults, "created_at" })
+			resp := s.search(t, interaction, "type:ticket", func(r *zendeskv1.SearchRequest) {
+				r.MaxResults, r.SortBy = test.maxResults, zendeskv1.SortBy_SORT_BY_CREATED_AT
+			})
 			mustExit(t, resp, next)
 			rs := resp.GetRecordset()
 			if rs.GetCount() != test.count || rs.GetTotalCount() <= 1000 || resp.GetVariables()["RS.__count__"] != fmt.Sprint(test.count) {
@@ -604,14 +606,20 @@ func TestSearchOfHugeRecords(t *testing.T) {
 
 func TestSearchSort(t *testing.T) {
 	s := newBlockServer(t)
-	for _, by := range sortFields {
-		for _, order := range sortOrders {
-			mustExit(t, s.search(t, "one", "type:ticket", func(r *zendeskv1.SearchRequest) { r.SortBy, r.SortOrder = by, order }), next)
+	// Zendesk's words are those of the enums in lower case; for what is not set it is told nothing.
+	word := func(name, prefix string) string {
+		return strings.TrimPrefix(strings.ToLower(strings.TrimPrefix(name, prefix)), "unspecified")
+	}
+	for by, byName := range zendeskv1.SortBy_name {
+		for order, orderName := range zendeskv1.SortOrder_name {
+			mustExit(t, s.search(t, "one", "type:ticket", func(r *zendeskv1.SearchRequest) {
+				r.SortBy, r.SortOrder = zendeskv1.SortBy(by), zendeskv1.SortOrder(order)
+			}), next)
 			requests := s.zendesk.Requests()
 			query, err := url.ParseQuery(requests[len(requests)-1].Query)
 			must(t, err)
-			if query.Get("sort_by") != by || query.Get("sort_order") != order {
-				t.Errorf("asked for %v, want %q, %q", query, by, order)
+			if query.Get("sort_by") != word(byName, "SORT_BY_") || query.Get("sort_order") != word(orderName, "SORT_ORDER_") {
+				t.Errorf("asked for %v, want %s, %s", query, byName, orderName)
 			}
 		}
 	}
@@ -635,7 +643,7 @@ func TestSearchViolations(t *testing.T) {
 	}{
 		{"nothing given", &zendeskv1.SearchRequest{}, []string{"interaction_id", "search_string", "recordset_name"}},
 		{"everything wrong", &zendeskv1.SearchRequest{
-			InteractionId: "a b", RequestId: "ü", SearchString: "$(x", RecordsetName: "1st", MaxResults: 1001, SortBy: "name", SortOrder: "DESC",
+			InteractionId: "a b", RequestId: "ü", SearchString: "$(x", RecordsetName: "1st", MaxResults: 1001, SortBy: 99, SortOrder: -1,
 			Columns: []string{"id", "", strings.Repeat("c", 257)}, Variables: map[string]string{"": "x"},
 		}, []string{
 			"interaction_id", "request_id", "search_string", "recordset_name", "max_results", "sort_by", "sort_order", "columns[1]", "columns[2]", "variables",

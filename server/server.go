@@ -1,9 +1,8 @@
-// Package server is the gRPC face of the service: it validates requests, decides what each block does, and words the
-// replies. It hides gRPC itself, the error table, tenancy, deadlines and the life cycle from the rest.
+// Package server puts the services behind one gRPC server, and runs them. It hides the order of the interceptors, who may call
+// what, and the life cycle: what works in the background, and how all of it ends on drain.
 //
-// Blocks answer before their deadline: what Zendesk refuses, or does not say in time, is an exit of the block, not an
-// error. What a reply confirms is durable. Errors cross to gRPC in one place, errors.go; what nobody expected is
-// INTERNAL to the caller and in full in the log.
+// The services are in packages of their own: accounts, blocks and interactions. Below them are credentials, which asks
+// Zendesk as an account, and writer, which writes the history of finished interactions.
 //
 //	srv, err := server.New(server.Config{Store: st, Transport: transport, Log: log})
 //	...
@@ -20,13 +19,19 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
+	grpccredentials "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/accounts"
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/blocks"
+	"github.com/scenarioblocks/zendeskblocks/server/credentials"
+	"github.com/scenarioblocks/zendeskblocks/server/interactions"
+	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
@@ -55,15 +60,14 @@ type Config struct {
 
 // Server serves the API.
 type Server struct {
-	grpc     *grpc.Server
-	health   *healthService
-	accounts *accountService
-	store    *store.Store
-	writer   *writer
-	upkeep   *upkeep
-	log      *slog.Logger
-	drain    time.Duration
-	draining chan struct{} // closed on drain
+	grpc        *grpc.Server
+	health      *healthService
+	store       *store.Store
+	credentials *credentials.Keeper
+	writer      *writer.Writer
+	log         *slog.Logger
+	drain       time.Duration
+	draining    chan struct{} // closed on drain
 }
 
 // New makes a server. It starts nothing.
@@ -77,7 +81,6 @@ func New(c Config) (*Server, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	audit := auditLog{to: c.Audit, log: c.Log}
 	if c.Auth == nil {
 		var err error
 		if c.Auth, err = auth.Open(auth.Config{Log: c.Log}); err != nil {
@@ -87,8 +90,12 @@ func New(c Config) (*Server, error) {
 	access := access{c.Auth}
 	var transportSecurity grpc.ServerOption = grpc.EmptyServerOption{}
 	if tls := c.Auth.TLS(); tls != nil {
-		transportSecurity = grpc.Creds(credentials.NewTLS(tls))
+		transportSecurity = grpc.Creds(grpccredentials.NewTLS(tls))
 	}
+	noted := audit.New(c.Audit, c.Log)
+	keeper := credentials.New(credentials.Config{
+		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, Audit: noted, Log: c.Log, Now: c.Clock,
+	})
 	s := &Server{
 		grpc: grpc.NewServer(
 			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, c.Timeouts.withDefaults())...),
@@ -99,26 +106,21 @@ func New(c Config) (*Server, error) {
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
 			grpc.WaitForHandlers(true),
 		),
-		store:    c.Store,
-		log:      c.Log,
-		drain:    c.DrainTimeout,
-		draining: make(chan struct{}),
+		store:       c.Store,
+		credentials: keeper,
+		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
+		log:         c.Log,
+		drain:       c.DrainTimeout,
+		draining:    make(chan struct{}),
 	}
 	s.health = &healthService{Server: health.NewServer(), draining: s.draining}
-	zendesk := newZendesk(c.Store, c.Transport, c.UserAgent, c.Log, c.Clock, audit)
-	s.writer = newWriter(c.Store, zendesk, c.Log, c.Clock, c.clockMoved)
-	s.accounts = &accountService{store: c.Store, zendesk: zendesk, allowHosts: c.AllowHosts, now: c.Clock, audit: audit}
-	s.upkeep = newUpkeep(s.accounts, c.TestEvery, c.Log)
-	s.accounts.changed = func(tenant string) {
-		s.writer.queue.release(tenant)
-		s.upkeep.look(tenant)
-	}
-	zendesk.renewals.changed = s.accounts.changed
-	zendeskv1.RegisterAccountServiceServer(s.grpc, s.accounts)
-	zendeskv1.RegisterBlockServiceServer(s.grpc, &blockService{store: c.Store, zendesk: zendesk, now: c.Clock})
-	zendeskv1.RegisterInteractionServiceServer(s.grpc, &interactionService{
-		store: c.Store, agents: newAgents(zendesk, c.Clock), writer: s.writer, now: c.Clock, draining: s.draining, audit: audit,
-	})
+	zendeskv1.RegisterAccountServiceServer(s.grpc, accounts.New(accounts.Config{
+		Store: c.Store, Credentials: keeper, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
+	}))
+	zendeskv1.RegisterBlockServiceServer(s.grpc, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
+	zendeskv1.RegisterInteractionServiceServer(s.grpc, interactions.New(interactions.Config{
+		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Now: c.Clock, Draining: s.draining,
+	}))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	for name := range s.grpc.GetServiceInfo() {
@@ -137,19 +139,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cutWrites()
 	var background sync.WaitGroup
 	background.Go(func() {
-		if err := s.writer.run(ctx, cut); ctx.Err() == nil {
+		if err := s.writer.Run(ctx, cut); ctx.Err() == nil {
 			stop(fmt.Errorf("writing activities: %w", err))
 		}
 	})
 	background.Go(func() { s.sweep(ctx) })
-	background.Go(func() { s.upkeep.run(ctx) })
+	background.Go(func() { s.credentials.Run(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(l) }()
 	select {
 	case err := <-served:
 		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
 		background.Wait()
-		s.waitForTokens()
+		s.credentials.Wait()
 		return context.Cause(ctx)
 	case <-ctx.Done():
 	}
@@ -165,7 +167,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.grpc.GracefulStop()
 	err := <-served
 	background.Wait()
-	s.waitForTokens()
+	s.credentials.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -173,12 +175,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil // told to stop before it began
 	}
 	return err
-}
-
-// waitForTokens returns when no token request runs any more. They outlive their callers: what Zendesk answers is stored.
-func (s *Server) waitForTokens() {
-	s.accounts.wait()
-	s.accounts.zendesk.renewals.wait()
 }
 
 const (
@@ -210,40 +206,3 @@ func (s *Server) sweep(ctx context.Context) {
 		}
 	}
 }
-
-// healthService is the standard health service, except that its watches end on drain: an open one would hold
-// GracefulStop up for ever.
-type healthService struct {
-	*health.Server
-	draining <-chan struct{} // closed on drain
-}
-
-// Watch implements the health service.
-func (h *healthService) Watch(req *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	go func() {
-		select {
-		case <-h.draining:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	err := h.Server.Watch(req, &watchStream{Health_WatchServer: stream, ctx: ctx})
-	select {
-	case <-h.draining:
-		// The watch may have ended before it told.
-		return stream.Send(&healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING})
-	default:
-		return err
-	}
-}
-
-// watchStream is a stream with a context of ours.
-type watchStream struct {
-	healthv1.Health_WatchServer
-	ctx context.Context
-}
-
-// Context implements grpc.ServerStream.
-func (w *watchStream) Context() context.Context { return w.ctx }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/store"
-	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -178,21 +176,6 @@ func TestTestConnectionInTime(t *testing.T) {
 	}
 }
 
-// No time left between two checks is not the fault of either.
-func TestTestConnectionWithoutTime(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	test := &connectionTest{now: time.Now}
-	test.run(ctx, &zendesk{})
-	resp := test.response()
-	if resp.GetOutcome() != zendeskv1.CheckOutcome_CHECK_OUTCOME_SKIPPED || resp.GetFailure().GetReason() != zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT || len(resp.GetChecks()) != 7 {
-		t.Errorf("got %v", resp)
-	}
-	if _, judged := test.check(time.Now()); judged {
-		t.Error("the credential was judged without asking")
-	}
-}
-
 // A pasted token brings nothing with it; Zendesk tells.
 func TestTestConnectionLearnsToken(t *testing.T) {
 	s := newTestServer(t)
@@ -212,83 +195,5 @@ func TestTestConnectionLearnsToken(t *testing.T) {
 	token := resp.GetAccount().GetOauthToken()
 	if strings.Join(token.GetScopes(), " ") != "read write" || token.GetExpireTime() == nil || token.GetRenewable() {
 		t.Errorf("token is %v", token)
-	}
-}
-
-// What a test found out about a credential says nothing about its successor.
-func TestTestConnectionOfAChangedCredential(t *testing.T) {
-	s := newTestServer(t)
-	s.createAccount(t, "acme", zendesktest.Admin)
-	service := &accountService{store: s.store, now: s.clock.now}
-	tested, err := s.store.Account(t.Context(), defaultTenant, "acme")
-	must(t, err)
-	change := func(change func(*store.Account)) {
-		_, err := s.store.UpdateAccount(t.Context(), defaultTenant, "acme", "", func(a *store.Account) error {
-			change(a)
-			return nil
-		})
-		must(t, err)
-	}
-	record := func() store.Check {
-		test := &connectionTest{account: tested, findings: []finding{ok("fine")}}
-		must(t, service.recordTest(tenantContext(t), test))
-		account, err := s.store.Account(t.Context(), defaultTenant, "acme")
-		must(t, err)
-		return account.Check
-	}
-	change(func(a *store.Account) { a.APIToken.Username = "other@acme.com" })
-	if check := record(); check.OK {
-		t.Error("the new user name counts as tested")
-	}
-	change(func(a *store.Account) { a.APIToken.Username = tested.APIToken.Username })
-	if check := record(); !check.OK {
-		t.Error("the credential that was tested does not count as tested")
-	}
-}
-
-func TestFindings(t *testing.T) {
-	const okay, warn, fail, skip = zendeskv1.CheckOutcome_CHECK_OUTCOME_OK, zendeskv1.CheckOutcome_CHECK_OUTCOME_WARNING,
-		zendeskv1.CheckOutcome_CHECK_OUTCOME_FAILED, zendeskv1.CheckOutcome_CHECK_OUTCOME_SKIPPED
-	read, both := []string{"read"}, []string{"read", "write"}
-	kind := func(k zendeskapi.Kind, code string) error { return &zendeskapi.Error{Kind: k, Code: code} }
-	for _, test := range []struct {
-		name string
-		got  finding
-		want zendeskv1.CheckOutcome
-	}{
-		{"admin", userFinding(zendeskapi.User{ID: "1", Role: "admin"}, nil), okay},
-		{"agent", userFinding(zendeskapi.User{ID: "1", Role: "agent"}, nil), okay},
-		{"end user", userFinding(zendeskapi.User{ID: "1", Role: "end-user"}, nil), fail},
-		{"new role", userFinding(zendeskapi.User{ID: "1", Role: "robot"}, nil), fail},
-		{"user unknown error", userFinding(zendeskapi.User{}, errors.New("x")), fail},
-		{"all scopes", scopesFinding(both, both, nil), okay},
-		{"more scopes", scopesFinding(both, read, nil), okay},
-		{"fewer scopes", scopesFinding(read, both, nil), warn},
-		{"no read", scopesFinding([]string{"write"}, []string{"write"}, nil), fail},
-		{"scopes not told", scopesFinding(nil, both, nil), warn},
-		{"scopes hidden", scopesFinding(nil, both, kind(zendeskapi.NotFound, "RecordNotFound")), warn},
-		{"scopes in HTML", scopesFinding(nil, both, kind(zendeskapi.BadResponse, "")), warn},
-		{"scopes throttled", scopesFinding(nil, both, kind(zendeskapi.RateLimited, "")), skip},
-		{"token died", scopesFinding(nil, both, kind(zendeskapi.CredentialsRejected, "")), fail},
-		{"audits", auditsFinding(nil), okay},
-		{"audits of no ticket", auditsFinding(kind(zendeskapi.NotFound, "RecordNotFound")), okay},
-		{"audits denied", auditsFinding(kind(zendeskapi.AccessDenied, "")), fail},
-		{"audits endpoint missing", auditsFinding(kind(zendeskapi.NotFound, "InvalidEndpoint")), fail},
-		{"audits throttled", auditsFinding(kind(zendeskapi.RateLimited, "")), skip},
-		{"write", writeFinding(both), okay},
-		{"write tickets", writeFinding([]string{"read", "tickets:write"}), warn},
-		{"read only", writeFinding(read), fail},
-		{"unknown", writeFinding(nil), skip},
-		{"pop", screenPopFinding(kind(zendeskapi.NotFound, "RecordNotFound")), okay},
-		{"pop shown", screenPopFinding(nil), okay},
-		{"pop endpoint missing", screenPopFinding(kind(zendeskapi.NotFound, "InvalidEndpoint")), warn},
-		{"pop 404 page", screenPopFinding(kind(zendeskapi.NotFound, "")), warn},
-		{"pop denied", screenPopFinding(kind(zendeskapi.AccessDenied, "Forbidden")), warn},
-		{"pop throttled", screenPopFinding(kind(zendeskapi.RateLimited, "")), skip},
-		{"pop timeout", screenPopFinding(kind(zendeskapi.Timeout, "")), fail},
-	} {
-		if test.got.outcome != test.want || test.got.message == "" {
-			t.Errorf("%s: got %v, want %v", test.name, test.got, test.want)
-		}
 	}
 }

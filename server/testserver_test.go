@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -155,10 +156,22 @@ func must(t testing.TB, err error) {
 func mustReason(t testing.TB, err error, code codes.Code, reason zendeskv1.ErrorReason) *errdetails.ErrorInfo {
 	t.Helper()
 	info, ok := detailOf[*errdetails.ErrorInfo](err)
-	if !ok || status.Code(err) != code || "ERROR_REASON_"+info.GetReason() != reason.String() || info.GetDomain() != ErrorDomain {
+	if !ok || status.Code(err) != code || "ERROR_REASON_"+info.GetReason() != reason.String() || info.GetDomain() != rpc.ErrorDomain {
 		t.Fatalf("error is %v with %v, want %v with %v", err, info, code, reason)
 	}
 	return info
+}
+
+// onTheWire is an error as the caller of an RPC gets it.
+func onTheWire(ctx context.Context, err error) error {
+	info := &grpc.UnaryServerInfo{FullMethod: zendeskv1.AccountService_GetAccount_FullMethodName}
+	_, err = rpc.UnaryErrors(ctx, nil, info, func(context.Context, any) (any, error) { return nil, err })
+	return err
+}
+
+// codeOf is the gRPC code that comes with a reason.
+func codeOf(reason zendeskv1.ErrorReason) codes.Code {
+	return status.Code(onTheWire(context.Background(), &rpc.Error{Reason: reason}))
 }
 
 // mustViolate checks that an error names these fields, in any order.

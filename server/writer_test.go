@@ -152,8 +152,11 @@ func (s *activityServer) awaitTries(t testing.TB, id string, tries int32) *zende
 	return s.await(t, id, func(a *zendeskv1.Activity) bool { return a.GetState() == pending && a.GetAttempts() >= tries })
 }
 
-// audit is what the fake Zendesk says of a change of a ticket.
-type audit struct {
+// markKey is where a mark stands in an audit's metadata.
+const markKey = "zendeskblocks"
+
+// ticketAudit is what the fake Zendesk says of a change of a ticket.
+type ticketAudit struct {
 	ID       int64
 	Metadata struct{ Custom map[string]string }
 	Events   []struct {
@@ -177,11 +180,11 @@ func (s *activityServer) ask(t testing.TB, path string, answer any) {
 }
 
 // audits returns those audits of a ticket that bear a mark, oldest first.
-func (s *activityServer) audits(t testing.TB, ticket string) []audit {
+func (s *activityServer) audits(t testing.TB, ticket string) []ticketAudit {
 	t.Helper()
-	var answer struct{ Audits []audit }
+	var answer struct{ Audits []ticketAudit }
 	s.ask(t, ticketsPath+"/"+ticket+"/audits?per_page=100", &answer)
-	return slices.DeleteFunc(answer.Audits, func(a audit) bool { return a.Metadata.Custom[markKey] == "" })
+	return slices.DeleteFunc(answer.Audits, func(a ticketAudit) bool { return a.Metadata.Custom[markKey] == "" })
 }
 
 // interactionsOf returns the interactions whose marks a ticket's audits bear, in their order.
@@ -697,6 +700,7 @@ func TestDeadActivityIsOvertaken(t *testing.T) {
 }
 
 func TestTicketIsWrittenToSeldomEnough(t *testing.T) {
+	const ticketWrites, ticketWindow = 25, 10 * time.Minute // Zendesk allows 30
 	t.Parallel()
 	s := newActivityServer(t)
 	var ids []string
@@ -727,6 +731,7 @@ func TestUnknownKeyReadsTheFieldsOnceMore(t *testing.T) {
 	t.Parallel()
 	s := newActivityServer(t)
 	const fields = "/api/v2/ticket_fields"
+	const fieldsFreshFor, fieldsLife = time.Minute, 5 * time.Minute
 	step := func(interaction string, data map[string]string, reads int) {
 		t.Helper()
 		s.attach(t, interaction, data)

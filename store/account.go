@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 // maxAccountIDBytes is the length of the longest account id.
@@ -30,31 +31,36 @@ type Account struct {
 	ETag          string      `json:"-"`           // changes with every change of anything but Check
 }
 
+// Use is what is remembered of the account where it was chosen.
+func (a *Account) Use(selection Selection) AccountUse {
+	return AccountUse{AccountID: a.ID, Incarnation: a.Incarnation, Name: a.Name, URL: a.URL, Selection: selection}
+}
+
 // APIToken is a Zendesk API token and the user that it acts as.
 type APIToken struct {
-	Username string `json:"username"`
-	Token    Secret `json:"-"`
+	Username string       `json:"username"`
+	Token    secret.Value `json:"-"`
 }
 
 // OAuthToken is an OAuth access token and what is known of it. Zero times: not known.
 type OAuthToken struct {
-	AccessToken     Secret    `json:"-"`
-	ClientID        string    `json:"client_id,omitempty"`
-	Scopes          []string  `json:"scopes,omitempty"`           // granted
-	RequestedScopes []string  `json:"requested_scopes,omitempty"` // asked for
-	IssueTime       time.Time `json:"issue_time,omitzero"`
-	ExpireTime      time.Time `json:"expire_time,omitzero"`
-	Renewal         *Renewal  `json:"renewal,omitempty"` // nil: it cannot be renewed without a person
+	AccessToken     secret.Value `json:"-"`
+	ClientID        string       `json:"client_id,omitempty"`
+	Scopes          []string     `json:"scopes,omitempty"`           // granted
+	RequestedScopes []string     `json:"requested_scopes,omitempty"` // asked for
+	IssueTime       time.Time    `json:"issue_time,omitzero"`
+	ExpireTime      time.Time    `json:"expire_time,omitzero"`
+	Renewal         *Renewal     `json:"renewal,omitempty"` // nil: it cannot be renewed without a person
 }
 
 // Renewal is what it takes to get a successor of an access token.
 type Renewal struct {
-	Grant             string    `json:"grant"` // OAuth grant type
-	ClientSecret      Secret    `json:"-"`
-	RefreshToken      Secret    `json:"-"` // zero: the grant needs none
-	RefreshExpireTime time.Time `json:"refresh_expire_time,omitzero"`
-	RefuseTime        time.Time `json:"refuse_time,omitzero"` // when Zendesk last refused to renew the token; zero: it has not
-	Refusal           string    `json:"refusal,omitempty"`    // why it did
+	Grant             string       `json:"grant"` // OAuth grant type
+	ClientSecret      secret.Value `json:"-"`
+	RefreshToken      secret.Value `json:"-"` // zero: the grant needs none
+	RefreshExpireTime time.Time    `json:"refresh_expire_time,omitzero"`
+	RefuseTime        time.Time    `json:"refuse_time,omitzero"` // when Zendesk last refused to renew the token; zero: it has not
+	Refusal           string       `json:"refusal,omitempty"`    // why it did
 }
 
 // Check is what Zendesk said when it was last asked with the credential in force. Zero: it has not been asked.
@@ -66,8 +72,8 @@ type Check struct {
 }
 
 // secrets are all that the account holds. The names are part of the stored form.
-func (a *Account) secrets() map[string]*Secret {
-	all := make(map[string]*Secret)
+func (a *Account) secrets() map[string]*secret.Value {
+	all := make(map[string]*secret.Value)
 	if t := a.APIToken; t != nil {
 		all["api_token"] = &t.Token
 	}
@@ -90,8 +96,8 @@ type accountRecord struct {
 
 func (r *accountRecord) encode() ([]byte, error) {
 	r.Secrets = make(map[string]string)
-	for name, secret := range r.Account.secrets() {
-		r.Secrets[name] = secret.Reveal()
+	for name, value := range r.Account.secrets() {
+		r.Secrets[name] = value.Reveal()
 	}
 	return encode(r)
 }
@@ -100,8 +106,8 @@ func (r *accountRecord) decode(value []byte, isDefault bool) error {
 	if err := decode(value, r); err != nil {
 		return err
 	}
-	for name, secret := range r.Account.secrets() {
-		*secret = NewSecret(r.Secrets[name])
+	for name, value := range r.Account.secrets() {
+		*value = secret.New(r.Secrets[name])
 	}
 	r.Account.Default = isDefault
 	r.Account.ETag = r.Revision
@@ -118,8 +124,21 @@ func (r *accountRecord) content() ([]byte, error) {
 	return copied.encode()
 }
 
+// NameTakenError is an [ErrNameTaken] that says who has the name.
+type NameTakenError struct {
+	AccountID string // of the account that was to have it
+	HolderID  string // of the one that has it, as its name or id
+}
+
+func (e *NameTakenError) Error() string {
+	return fmt.Sprintf("account %q: %v: %q", e.AccountID, ErrNameTaken, e.HolderID)
+}
+
+// Is makes it an ErrNameTaken.
+func (e *NameTakenError) Is(target error) bool { return target == ErrNameTaken } //nolint:errorlint // a sentinel
+
 // CreateAccount creates an account. It sets Incarnation, ETag and the times itself. With Default set, or as the tenant's
-// first, the account gets the mark. Errors: [ErrAccountExists], [ErrNameTaken].
+// first, the account gets the mark. Errors: [ErrAccountExists], [*NameTakenError].
 func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Account, error) {
 	if a.ID == "" || len(a.ID) > maxAccountIDBytes {
 		return Account{}, fmt.Errorf("account id %q does not have 1 to %d bytes", a.ID, maxAccountIDBytes)
@@ -146,8 +165,13 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Ac
 			}
 			return err
 		}
-		if name != nil || idAsName != nil || nameAsID != nil {
-			return fmt.Errorf("account %q: %w", a.ID, ErrNameTaken)
+		switch {
+		case name != nil:
+			return &NameTakenError{a.ID, string(name)}
+		case idAsName != nil:
+			return &NameTakenError{a.ID, string(idAsName)}
+		case nameAsID != nil:
+			return &NameTakenError{a.ID, asID(foldName(a.Name))}
 		}
 		if a.Default || mark == nil {
 			mark = []byte(a.ID)
@@ -276,7 +300,7 @@ func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 // UpdateAccount changes an account by change, whose error comes back as it is. change may run several times. With Default
 // set, the mark moves to the account in the same transaction; clearing Default does nothing, since a tenant that has
 // accounts has a default one. What change does to ID, URL, Incarnation, ETag and the times does not count. An etag that
-// is not empty must be the account's. Errors: [ErrNotFound], [ErrETagMismatch], [ErrNameTaken].
+// is not empty must be the account's. Errors: [ErrNotFound], [ErrETagMismatch], [*NameTakenError].
 func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, change func(*Account) error) (Account, error) {
 	updateID, revision, now := newID(), newID(), s.time()
 	var updated accountRecord
@@ -342,8 +366,11 @@ func (w *writing) rename(id, from, to string) error {
 	if err != nil {
 		return err
 	}
-	if values[0] != nil || values[1] != nil && folded != id {
-		return fmt.Errorf("account %q: %w", id, ErrNameTaken)
+	if values[0] != nil {
+		return &NameTakenError{id, string(values[0])}
+	}
+	if values[1] != nil && folded != id {
+		return &NameTakenError{id, folded}
 	}
 	w.txn.Delete(w.vault.accountNameKey(w.tenant, from))
 	return w.put(toKey, []byte(id))
@@ -384,6 +411,15 @@ func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string) erro
 		w.txn.Delete(w.vault.accountNameKey(tenant, a.Name))
 		return w.changeCount(values[0], -1)
 	})
+}
+
+// FindAccount returns the account that has this id, or else this name. Errors: [ErrNotFound].
+func (s *Store) FindAccount(ctx context.Context, tenant, idOrName string) (a Account, err error) {
+	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) (err error) {
+		a, err = r.FindAccount(idOrName)
+		return err
+	})
+	return a, err
 }
 
 // account returns an account's record, or ErrNotFound.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -23,23 +24,65 @@ const (
 	ActivityDiscarded                          // a person decided that it need not be written
 )
 
-// Activity is the record of a completed interaction, as it is to stand in Zendesk, and how far its writing has come. What
-// the store does not look into is the caller's, some of it as bytes.
+// TicketRule is how an activity's ticket was chosen.
+type TicketRule int
+
+// How a ticket is chosen.
+const (
+	TicketRequested     TicketRule = iota + 1 // a caller named it
+	TicketPopped                              // it was popped last
+	TicketCurrentRecord                       // it was the current record of the recordset searched last
+	TicketCreated                             // there was none, and one is made
+	TicketNone                                // there was none, and none was wanted
+	TicketFollowUp                            // the chosen one was closed, and a follow-up to it is made
+)
+
+// Agent is a Zendesk agent.
+type Agent struct {
+	Email         string `json:"email,omitempty"`           // as the caller compares it
+	ZendeskUserID string `json:"zendesk_user_id,omitempty"` // decimal digits; empty: not known
+}
+
+// Requester is a person who asks for something.
+type Requester struct {
+	Name  string `json:"name,omitempty"`
+	Email string `json:"email,omitempty"`
+}
+
+// ActivityDetails is what was said of an interaction when it was completed. Zero fields: nothing was.
+type ActivityDetails struct {
+	Channel      string    `json:"channel,omitempty"`
+	Direction    string    `json:"direction,omitempty"`
+	FromAddress  string    `json:"from_address,omitempty"`
+	ToAddress    string    `json:"to_address,omitempty"`
+	Agent        Agent     `json:"agent,omitzero"`
+	Service      string    `json:"service,omitempty"`
+	Disposition  string    `json:"disposition,omitempty"`
+	Notes        string    `json:"-"`
+	RecordingURL string    `json:"recording_url,omitempty"`
+	StartTime    time.Time `json:"start_time,omitzero"`
+	AnswerTime   time.Time `json:"answer_time,omitzero"`
+	EndTime      time.Time `json:"end_time,omitzero"`
+	Requester    Requester `json:"requester,omitzero"`
+}
+
+// Activity is the record of a completed interaction, as it is to stand in Zendesk, and how far its writing has come.
 //
-// One transaction has room for 256 KiB of attached data, 64 KiB of Details and a Rejected for each of 200 keys.
+// One transaction has room for 256 KiB of attached data, 64 KiB of notes, 8 KiB of other details and a Rejected for each
+// of 200 keys.
 type Activity struct {
-	ID            string            `json:"id"` // from NewActivityID
+	ID            string            `json:"id"` // from NewActivityID, made of CreateTime
 	InteractionID string            `json:"interaction_id"`
-	Fingerprint   []byte            `json:"fingerprint"`       // of the request that completed the interaction
-	Account       AccountUse        `json:"account,omitzero"`  // zero: none
-	Details       []byte            `json:"details,omitempty"` // the caller's
+	Fingerprint   []byte            `json:"fingerprint"`      // of the request that completed the interaction
+	Account       AccountUse        `json:"account,omitzero"` // zero: none
+	Details       ActivityDetails   `json:"details,omitzero"`
 	AttachedData  map[string]string `json:"-"`
 
-	TicketID    string `json:"ticket_id,omitempty"`    // decimal digits; empty: none yet, or none at all
-	TicketRule  int32  `json:"ticket_rule"`            // the caller's
-	Create      bool   `json:"create,omitempty"`       // make a ticket where there is none, or a follow-up to a closed one
-	FollowUpOf  string `json:"follow_up_of,omitempty"` // the closed ticket that the one to be made follows up
-	RequesterID string `json:"requester_id,omitempty"` // of a ticket that is made; empty: as the details say
+	TicketID    string     `json:"ticket_id,omitempty"` // decimal digits; empty: none yet, or none at all
+	TicketRule  TicketRule `json:"ticket_rule"`
+	Create      bool       `json:"create,omitempty"`       // make a ticket where there is none, or a follow-up to a closed one
+	FollowUpOf  string     `json:"follow_up_of,omitempty"` // the closed ticket that the one to be made follows up
+	RequesterID string     `json:"requester_id,omitempty"` // of a ticket that is made; empty: as the details say
 
 	// Place orders the pending activities of one ticket, which is TicketID at Account.URL, whichever account it is reached
 	// by: the lower is written first. Set by the store; it grows, with gaps. Zero while there is no ticket.
@@ -54,14 +97,13 @@ type Activity struct {
 	// for its mark before writing again.
 	Begun bool `json:"begun,omitempty"`
 
-	Attempts      int        `json:"attempts,omitempty"`
-	NextAttempt   time.Time  `json:"next_attempt,omitzero"`
-	Failure       []byte     `json:"failure,omitempty"` // of the last try; the caller's
-	FailureReason int32      `json:"failure_reason,omitempty"`
-	AuditID       string     `json:"audit_id,omitempty"`
-	Rejected      []Rejected `json:"rejected,omitempty"`
-	CreateTime    time.Time  `json:"create_time"`
-	WriteTime     time.Time  `json:"write_time,omitzero"`
+	Attempts    int        `json:"attempts,omitempty"`
+	NextAttempt time.Time  `json:"next_attempt,omitzero"`
+	Failure     *Failure   `json:"failure,omitempty"` // of the last try; nil: it did not fail, or there was none
+	AuditID     string     `json:"audit_id,omitempty"`
+	Rejected    []Rejected `json:"rejected,omitempty"`
+	CreateTime  time.Time  `json:"create_time"`
+	WriteTime   time.Time  `json:"write_time,omitzero"`
 }
 
 // Rejected is attached data that no field of the ticket took.
@@ -73,6 +115,7 @@ type Rejected struct {
 // storedActivity is the stored form of an activity.
 type storedActivity struct {
 	Activity
+	Notes    []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
 	Data     attachedData `json:"data,omitempty"`
 	UpdateID string       `json:"update_id"` // random; the UpdateActivity that wrote it
 }
@@ -90,7 +133,7 @@ func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
 	if err := decode(value, &a); err != nil {
 		return storedActivity{}, err
 	}
-	a.AttachedData = a.Data.texts()
+	a.AttachedData, a.Details.Notes = a.Data.texts(), string(a.Notes)
 	return a, nil
 }
 
@@ -108,7 +151,7 @@ func (r *reading) activity(id string) (storedActivity, error) {
 
 // saveActivity stores an activity and keeps the index of those to be written.
 func (w *writing) saveActivity(a *storedActivity) error {
-	a.Data = attachedBytes(a.AttachedData)
+	a.Data, a.Notes = attachedBytes(a.AttachedData), []byte(a.Details.Notes)
 	if a.State == ActivityPending {
 		w.txn.Put(pendingKey(w.tenant, a.ID), nil)
 	} else {
@@ -237,49 +280,69 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 	return updated.Activity, nil
 }
 
-// What one page of a list looks at: few activities at once, since each may be large, and not all there are for a match
-// that finds none.
-const (
-	listScanLimit = 64
-	listScans     = 32
-)
+// ActivityFilter says which activities a list has, and in which order. Zero fields match all.
+type ActivityFilter struct {
+	State         ActivityState
+	AccountID     string
+	Reason        FailureReason // of the last try's failure
+	InteractionID string
+	Since, Until  time.Time // of CreateTime: from Since up to, and without, Until
+	NewestFirst   bool      // else oldest first
+}
 
-// ListActivities returns the activities that match, oldest first by the time in their ids, from the one behind the id
-// after: limit of them (at least 1), or fewer, even none, when it has looked at some 2,000. next is the id to go on after;
-// empty at the end.
-func (s *Store) ListActivities(ctx context.Context, tenant, after string, limit int, match func(*Activity) bool) (page []Activity, next string, err error) {
+func (f *ActivityFilter) matches(a *Activity) bool {
+	return (f.State == 0 || a.State == f.State) &&
+		(f.AccountID == "" || a.Account.AccountID == f.AccountID) &&
+		(f.Reason == "" || a.Failure != nil && a.Failure.Reason == f.Reason) &&
+		(f.InteractionID == "" || a.InteractionID == f.InteractionID) &&
+		(f.Since.IsZero() || !a.CreateTime.Before(f.Since)) &&
+		(f.Until.IsZero() || a.CreateTime.Before(f.Until))
+}
+
+// ListActivities returns the activities that match, in the order of the times in their ids, from the one behind the
+// position after (empty: from the start): limit of them, or fewer at the end. next is the position to go on after; empty at
+// the end. Errors: [ErrPagePosition].
+func (s *Store) ListActivities(ctx context.Context, tenant string, f ActivityFilter, after string, limit int) (page []Activity, next string, err error) {
 	if err := checkTenant(tenant); err != nil {
 		return nil, "", err
 	}
-	all := kv.Prefix(activitiesKey(tenant))
-	all.Limit = listScanLimit
-	if after != "" {
-		all.Start = kv.After(activityKey(tenant, after))
+	if after != "" && !positionPattern.MatchString(after) {
+		return nil, "", ErrPagePosition
 	}
-	for range listScans {
-		entries, err := s.scan(ctx, all)
+	rows := kv.Prefix(activitiesKey(tenant))
+	rows.Limit, rows.Reverse = 64, f.NewestFirst
+	for at := after; ; {
+		if at != "" && f.NewestFirst {
+			rows.End = activityKey(tenant, at)
+		} else if at != "" {
+			rows.Start = kv.After(activityKey(tenant, at))
+		}
+		entries, err := s.scan(ctx, rows)
 		if err != nil {
 			return nil, "", err
 		}
 		for _, entry := range entries {
-			if len(page) == limit {
-				return page, next, nil
-			}
 			stored, err := s.vault.openActivity(entry.Key, entry.Value)
 			if err != nil {
 				return nil, "", err
 			}
-			if match(&stored.Activity) {
-				page = append(page, stored.Activity)
+			at = stored.ID
+			if !f.matches(&stored.Activity) {
+				continue
 			}
-			next, all.Start = stored.ID, kv.After(entry.Key)
+			if len(page) == limit {
+				return page, page[limit-1].ID, nil
+			}
+			page = append(page, stored.Activity)
 		}
-		if len(entries) < listScanLimit {
+		if len(entries) < rows.Limit {
 			return page, "", nil
 		}
 	}
-	return page, next, nil
 }
+
+// positionPattern is what ids of activities are like.
+var positionPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // PendingActivities calls visit with each activity of every tenant that is to be written, in no order that matters, and
 // stops at its error, which comes back as it is. visit may call methods of the Store. Activities that become pending

@@ -15,20 +15,31 @@ type Deliveries struct {
 	Items []Delivery `json:"items,omitempty"`
 }
 
+// DeliveryOutcome is how a screen pop reached an agent.
+type DeliveryOutcome int
+
+// How a screen pop reaches an agent.
+const (
+	DeliveryDisplayed DeliveryOutcome = iota + 1 // Zendesk showed it
+	DeliveryLink                                 // the agent's desktop is to open its URL
+	DeliveryFailed                               // not at all
+)
+
 // Delivery is one screen pop as it was shown to an agent.
 type Delivery struct {
-	PopID   string    `json:"pop_id"`
-	Outcome int32     `json:"outcome"` // the caller's
-	Body    []byte    `json:"body"`    // the caller's
-	Time    time.Time `json:"time"`
+	ID      string          `json:"id"` // the caller's; tells it from all others, so that a watcher knows what it has seen
+	PopID   string          `json:"pop_id"`
+	Agent   Agent           `json:"agent"`
+	Outcome DeliveryOutcome `json:"outcome"`
+	Failure *Failure        `json:"failure,omitempty"` // why it failed, or is only a link; nil: there is nothing to say
+	Time    time.Time       `json:"time"`
 }
 
 // Delivered is a delivery in the list of an agent's latest.
 type Delivered struct {
-	ID            string    `json:"id"` // the caller's; tells it from all others, so that a watcher knows what it has seen
 	InteractionID string    `json:"interaction_id"`
-	Body          []byte    `json:"body"` // the caller's
-	Time          time.Time `json:"time"`
+	Pop           ScreenPop `json:"pop"`
+	Delivery
 }
 
 // RecentDeliveries is how long an agent's deliveries can be read.
@@ -37,7 +48,7 @@ const RecentDeliveries = 30 * time.Second
 // Bounds of an agent's list, so that it fits a transaction beside the interaction's own. The oldest go first.
 const (
 	maxDelivered      = 200
-	maxDeliveredBytes = kv.MaxTxnBytes * 3 / 8 // of the bodies; a third more when stored
+	maxDeliveredBytes = kv.MaxTxnBytes / 2
 )
 
 // Deliveries returns what was shown; zero when nothing was.
@@ -46,7 +57,7 @@ func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
 	return d, err
 }
 
-// SetDeliveries replaces what was shown. All bodies have some 200 KiB together.
+// SetDeliveries replaces what was shown: some 300 KiB, as stored.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	if t.change() {
 		t.save(deliveriesKey(t.tenant, t.id), d)
@@ -54,7 +65,7 @@ func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 }
 
 // NoteDelivered adds to an agent's latest deliveries, which those who watch the agent then read. The list holds those of
-// the last [RecentDeliveries] before the newest, at most 200 of them and 384 KiB of bodies: older ones go.
+// the last [RecentDeliveries] before the newest, at most 200 of them and 512 KiB as stored: older ones go.
 func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 	if len(items) == 0 || !t.change() {
 		return
@@ -69,9 +80,16 @@ func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 	since := items[len(items)-1].Time.Add(-RecentDeliveries)
 	list = slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(since) })
 	first, size := len(list), 0
-	for first > 0 && len(list)-first < maxDelivered && size+len(list[first-1].Body) <= maxDeliveredBytes {
+	for first > 0 && len(list)-first < maxDelivered {
+		item, err := encode(list[first-1])
+		if err != nil {
+			t.fail(err)
+			return
+		}
+		if size += len(item); size > maxDeliveredBytes {
+			break
+		}
 		first--
-		size += len(list[first].Body)
 	}
 	t.save(key, list[first:])
 }

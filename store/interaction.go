@@ -17,6 +17,7 @@ type Selection int
 const (
 	Selected Selection = iota + 1 // by name or id
 	Default                       // as the tenant's default
+	Named                         // by who completed the interaction
 )
 
 // AccountUse is what an interaction, a recordset or a screen pop remembers of an account.
@@ -48,11 +49,25 @@ const (
 	InteractionExpired                    // it was left alone while active; only its times are left
 )
 
+// RecordType is a kind of Zendesk record, or of a page to show.
+type RecordType int
+
+// Kinds of records and pages.
+const (
+	RecordTicket RecordType = iota + 1
+	RecordUser
+	RecordOrganization
+	RecordGroup
+	RecordOther     // any other kind of search result
+	RecordNewTicket // the page for a new ticket
+	RecordSearch    // the search page, where the agent picks
+)
+
 // ScreenPop is a page to show to the agent.
 type ScreenPop struct {
 	ID         string     `json:"id"`
 	Account    AccountUse `json:"account"`
-	Type       int32      `json:"type"` // the caller's
+	RecordType RecordType `json:"type"`
 	RecordID   string     `json:"record_id,omitempty"`
 	URL        string     `json:"url"`
 	CreateTime time.Time  `json:"create_time"`
@@ -231,14 +246,14 @@ func (t *InteractionTxn) SetAttachedData(data map[string]string) {
 }
 
 // ScreenPops returns the screen pops, oldest first.
-func (t *InteractionTxn) ScreenPops() []ScreenPop {
+func (t *InteractionTxn) ScreenPops() ([]ScreenPop, error) {
 	if !t.popsGot {
 		if _, err := t.load(popsKey(t.tenant, t.id), &t.pops); err != nil {
-			t.fail(err)
+			return nil, err
 		}
 		t.popsGot = true
 	}
-	return slices.Clone(t.pops)
+	return slices.Clone(t.pops), nil
 }
 
 // AddScreenPop notes a screen pop; the caller has looked for one that is the same. All of an interaction's have some
@@ -247,7 +262,12 @@ func (t *InteractionTxn) AddScreenPop(pop ScreenPop) {
 	if !t.change() {
 		return
 	}
-	t.pops = append(t.ScreenPops(), pop)
+	pops, err := t.ScreenPops()
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	t.pops = append(pops, pop)
 	t.save(popsKey(t.tenant, t.id), t.pops)
 }
 

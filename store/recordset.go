@@ -163,6 +163,44 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 	return values[0], nil
 }
 
+// Records returns the records from a position, from 1, on: limit of them, or fewer at the end, or when they have some
+// 1 MiB together, but always one if there is one. In an update some 90 are the most. Errors: [ErrNotFound] when there never
+// was a recordset of this name.
+func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessage, error) {
+	set, err := t.recordset(name)
+	if err != nil {
+		return nil, err
+	}
+	if from < 1 {
+		return nil, fmt.Errorf("records from position %d: positions start at 1", from)
+	}
+	var records []json.RawMessage
+	end := min(set.Recordset.Count, from+limit-1)
+	for size := 0; from <= end && size < kv.MaxTxnBytes; {
+		var keys [][]byte
+		for ; from <= end && len(keys) < recordsAtOnce; from++ {
+			keys = append(keys, recordKey(t.tenant, t.id, set.Generation, from))
+		}
+		values, err := t.get(keys...)
+		if err != nil {
+			return nil, err
+		}
+		for i, value := range values {
+			if value == nil {
+				return nil, fmt.Errorf("record %d of recordset %q is counted and missing", from-len(keys)+i, name)
+			}
+			if size += len(value); len(records) > 0 && size > kv.MaxTxnBytes {
+				break
+			}
+			records = append(records, value)
+		}
+	}
+	return records, nil
+}
+
+// recordsAtOnce bounds what Records reads in vain.
+const recordsAtOnce = 16
+
 var errStagedGone = errors.New("the staged records went when the interaction was completed or expired meanwhile")
 
 // PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. It fails

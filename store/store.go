@@ -38,6 +38,7 @@ var (
 	ErrNameTaken     = errors.New("another account has this name or id") // a name is compared without regard to case, with ids too
 	ErrETagMismatch  = errors.New("the account has changed since its etag was read")
 	ErrDefaultInUse  = errors.New("the default account cannot be deleted while others exist")
+	ErrPagePosition  = errors.New("not a position that a page of this list ended with")
 
 	ErrTooLarge       = kv.ErrTooLarge       // a value, or all that one transaction writes
 	ErrUnknownOutcome = kv.ErrUnknownOutcome // the engine lost sight of a commit, several times; each method may be repeated
@@ -50,6 +51,9 @@ var (
 	errWrongKey = errors.New("the data was written under another key")
 	errKeyInUse = errors.New("values of the data are sealed with this key")
 )
+
+// OutcomeTime is how long storing what has happened may take when who caused it has gone.
+const OutcomeTime = 5 * time.Second
 
 // format is the version of the layout in key.go.
 const format = "1"

@@ -2,53 +2,31 @@ package zendeskapi
 
 import (
 	"encoding/base64"
-	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"strings"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 const (
-	redacted    = "[redacted]"
+	redacted    = secret.Redacted
 	minRedacted = 6
 )
 
-// Secret holds a text that must not be shown. No formatting verb, encoder or logger prints it, wherever it is embedded;
-// Reveal is the only way to it. The zero value holds the empty text.
-type Secret struct {
-	// A pointer, because fmt calls no method on unexported fields: of a pointer it prints the address.
-	text *string
-}
+// Secret holds a text that must not be shown.
+type Secret = secret.Value
 
 // NewSecret wraps a text.
-func NewSecret(text string) Secret { return Secret{text: &text} }
+func NewSecret(text string) Secret { return secret.New(text) }
 
-// Reveal returns the text.
-func (s Secret) Reveal() string {
-	if s.text == nil {
-		return ""
-	}
-	return *s.text
-}
-
-// Format implements [fmt.Formatter] for every verb.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
-
-// LogValue implements [slog.LogValuer].
-func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// redact takes the secret out of a text that came from outside: some gateways echo the request. A very short one is left:
+// redactSecret takes the secret out of a text that came from outside: some gateways echo the request. A very short one is left:
 // it may be a part of any word.
-func (s Secret) redact(text string) string {
+func redactSecret(s Secret, text string) string {
 	if len(s.Reveal()) < minRedacted {
 		return text
 	}
 	return strings.ReplaceAll(text, s.Reveal(), redacted)
 }
-
-// MarshalText keeps the text out of JSON and other encodings.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Credential is what a Client authenticates with. The zero value is none.
 type Credential struct {
@@ -79,5 +57,5 @@ func (c Credential) authenticate(r *http.Request) {
 // redact takes the credential out of a text that came from outside, in both forms it is sent in.
 func (c Credential) redact(text string) string {
 	basic := NewSecret(base64.StdEncoding.EncodeToString([]byte(c.username + "/token:" + c.secret.Reveal())))
-	return c.secret.redact(basic.redact(text))
+	return redactSecret(c.secret, redactSecret(basic, text))
 }

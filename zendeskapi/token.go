@@ -190,7 +190,7 @@ func tokenError(ctx context.Context, err error, x *tokenExchange, left bool, r T
 	e.Op, e.Attempts, e.StatusCode = "request_token", 1, x.status
 	e.RequestID = sanitize(x.header.Get("X-Request-Id"), maxCodeRunes)
 	for _, secret := range append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret) {
-		e.Code, e.Detail = secret.redact(e.Code), secret.redact(e.Detail)
+		e.Code, e.Detail = redactSecret(secret, e.Code), redactSecret(secret, e.Detail)
 	}
 	return e
 }

@@ -55,7 +55,7 @@ func TestKillBetweenBlocks(t *testing.T) {
 			InteractionId: call, RequestId: "1", Choice: &zendeskv1.SelectAccountRequest_Account{Account: "other"},
 		}), zendeskv1.Exit_EXIT_NEXT},
 		{"search", executionOf(s.blocks.Search, &zendeskv1.SearchRequest{
-			InteractionId: call, RequestId: "2", RecordsetName: "tickets", MaxResults: 150, SortBy: "created_at",
+			InteractionId: call, RequestId: "2", RecordsetName: "tickets", MaxResults: 150, SortBy: zendeskv1.SortBy_SORT_BY_CREATED_AT,
 			SearchString: "type:ticket", IncludeResultBody: true,
 		}), zendeskv1.Exit_EXIT_NEXT},
 		{"search in vain", executionOf(s.blocks.Search, &zendeskv1.SearchRequest{
@@ -622,7 +622,7 @@ func (d *disclosure) blocks(t *testing.T, s *service, sandbox *sandboxProcess) {
 	}
 	search(zendeskv1.Exit_EXIT_NEXT, "type:user email:$(caller)")
 	d.reply(t, codes.InvalidArgument)(s.blocks.Search(ctx, &zendeskv1.SearchRequest{
-		InteractionId: call, RecordsetName: canaryEmail, SearchString: "$(" + canaryEmail, SortBy: canaryEmail, SortOrder: canaryNumber,
+		InteractionId: call, RecordsetName: canaryEmail, SearchString: "$(" + canaryEmail, SortBy: 99, SortOrder: -1,
 	}))
 
 	d.reply(t, codes.OK)(s.blocks.GetNextRecord(ctx, &zendeskv1.GetNextRecordRequest{InteractionId: call, RecordsetName: "found"}))

@@ -119,7 +119,7 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 	}
 	if _, err := playBlock(ctx, t, "Search: her open tickets, newest first.", blocks.Search, &zendeskv1.SearchRequest{
 		InteractionId: call, RequestId: "step-3", RecordsetName: "tickets",
-		SearchString: "type:ticket requester:$(caller.email) status<solved", SortBy: "created_at", SortOrder: "desc",
+		SearchString: "type:ticket requester:$(caller.email) status<solved", SortBy: zendeskv1.SortBy_SORT_BY_CREATED_AT, SortOrder: zendeskv1.SortOrder_SORT_ORDER_DESC,
 		Columns: []string{"id", "subject", "status", "created_at"},
 	}); err != nil {
 		return err

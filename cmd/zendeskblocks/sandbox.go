@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -61,7 +62,7 @@ func ensureSandboxAccount(ctx context.Context, st *store.Store, sandbox *zendesk
 	}
 	_, err = st.CreateAccount(ctx, tenant, store.Account{
 		ID: sandboxAccount, Name: "Sandbox", URL: sandbox.Origin(), DefaultRegion: "US", Default: true,
-		APIToken: &store.APIToken{Username: zendesktest.Admin.Email, Token: store.NewSecret(zendesktest.Admin.APIToken)},
+		APIToken: &store.APIToken{Username: zendesktest.Admin.Email, Token: secret.New(zendesktest.Admin.APIToken)},
 	})
 	return err
 }

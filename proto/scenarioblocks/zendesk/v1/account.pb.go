@@ -631,7 +631,8 @@ const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\x13CREDENTIAL_STATE_OK\x10\x01\x12\x1d\n" +
 	"\x19CREDENTIAL_STATE_EXPIRING\x10\x02\x12(\n" +
 	"$CREDENTIAL_STATE_NEEDS_AUTHORIZATION\x10\x03\x12\x1d\n" +
-	"\x19CREDENTIAL_STATE_UNTESTED\x10\x04BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x19CREDENTIAL_STATE_UNTESTED\x10\x04B\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_account_proto_rawDescOnce sync.Once

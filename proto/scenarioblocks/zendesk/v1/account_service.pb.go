@@ -280,7 +280,7 @@ func (x *GetAccountResponse) GetAccount() *Account {
 // Request of AccountService.ListAccounts.
 type ListAccountsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many accounts to return at most: 1 to 200; 0: 50.
+	// How many accounts to return at most; 0: 50; more than 200: 200.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the reply before; empty: from the start.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1280,7 +1280,8 @@ const file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc = "" +
 	"\rUpdateAccount\x12/.scenarioblocks.zendesk.v1.UpdateAccountRequest\x1a0.scenarioblocks.zendesk.v1.UpdateAccountResponse\x12r\n" +
 	"\rDeleteAccount\x12/.scenarioblocks.zendesk.v1.DeleteAccountRequest\x1a0.scenarioblocks.zendesk.v1.DeleteAccountResponse\x12o\n" +
 	"\fRequestToken\x12..scenarioblocks.zendesk.v1.RequestTokenRequest\x1a/.scenarioblocks.zendesk.v1.RequestTokenResponse\x12u\n" +
-	"\x0eTestConnection\x120.scenarioblocks.zendesk.v1.TestConnectionRequest\x1a1.scenarioblocks.zendesk.v1.TestConnectionResponseBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x0eTestConnection\x120.scenarioblocks.zendesk.v1.TestConnectionRequest\x1a1.scenarioblocks.zendesk.v1.TestConnectionResponseB\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_account_service_proto_rawDescOnce sync.Once

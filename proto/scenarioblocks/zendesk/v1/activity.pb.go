@@ -731,7 +731,8 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\x16ACTIVITY_STATE_WRITTEN\x10\x02\x12\x1a\n" +
 	"\x16ACTIVITY_STATE_SKIPPED\x10\x03\x12\x17\n" +
 	"\x13ACTIVITY_STATE_DEAD\x10\x04\x12\x1c\n" +
-	"\x18ACTIVITY_STATE_DISCARDED\x10\x05BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x18ACTIVITY_STATE_DISCARDED\x10\x05B\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_activity_proto_rawDescOnce sync.Once

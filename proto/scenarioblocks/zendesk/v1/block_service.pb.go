@@ -78,6 +78,124 @@ func (Exit) EnumDescriptor() ([]byte, []int) {
 	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{0}
 }
 
+// What a Search sorts by (https://developer.zendesk.com/api-reference/ticketing/ticket-management/search/).
+type SortBy int32
+
+const (
+	// Relevance.
+	SortBy_SORT_BY_UNSPECIFIED SortBy = 0
+	// When the record last changed.
+	SortBy_SORT_BY_UPDATED_AT SortBy = 1
+	// When the record was made.
+	SortBy_SORT_BY_CREATED_AT SortBy = 2
+	// The ticket's priority.
+	SortBy_SORT_BY_PRIORITY SortBy = 3
+	// The ticket's status.
+	SortBy_SORT_BY_STATUS SortBy = 4
+	// The ticket's type.
+	SortBy_SORT_BY_TICKET_TYPE SortBy = 5
+)
+
+// Enum value maps for SortBy.
+var (
+	SortBy_name = map[int32]string{
+		0: "SORT_BY_UNSPECIFIED",
+		1: "SORT_BY_UPDATED_AT",
+		2: "SORT_BY_CREATED_AT",
+		3: "SORT_BY_PRIORITY",
+		4: "SORT_BY_STATUS",
+		5: "SORT_BY_TICKET_TYPE",
+	}
+	SortBy_value = map[string]int32{
+		"SORT_BY_UNSPECIFIED": 0,
+		"SORT_BY_UPDATED_AT":  1,
+		"SORT_BY_CREATED_AT":  2,
+		"SORT_BY_PRIORITY":    3,
+		"SORT_BY_STATUS":      4,
+		"SORT_BY_TICKET_TYPE": 5,
+	}
+)
+
+func (x SortBy) Enum() *SortBy {
+	p := new(SortBy)
+	*p = x
+	return p
+}
+
+func (x SortBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SortBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[1].Descriptor()
+}
+
+func (SortBy) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[1]
+}
+
+func (x SortBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SortBy.Descriptor instead.
+func (SortBy) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{1}
+}
+
+// Which way a Search sorts.
+type SortOrder int32
+
+const (
+	// DESC.
+	SortOrder_SORT_ORDER_UNSPECIFIED SortOrder = 0
+	// The least first.
+	SortOrder_SORT_ORDER_ASC SortOrder = 1
+	// The greatest first.
+	SortOrder_SORT_ORDER_DESC SortOrder = 2
+)
+
+// Enum value maps for SortOrder.
+var (
+	SortOrder_name = map[int32]string{
+		0: "SORT_ORDER_UNSPECIFIED",
+		1: "SORT_ORDER_ASC",
+		2: "SORT_ORDER_DESC",
+	}
+	SortOrder_value = map[string]int32{
+		"SORT_ORDER_UNSPECIFIED": 0,
+		"SORT_ORDER_ASC":         1,
+		"SORT_ORDER_DESC":        2,
+	}
+)
+
+func (x SortOrder) Enum() *SortOrder {
+	p := new(SortOrder)
+	*p = x
+	return p
+}
+
+func (x SortOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SortOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[2].Descriptor()
+}
+
+func (SortOrder) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[2]
+}
+
+func (x SortOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SortOrder.Descriptor instead.
+func (SortOrder) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{2}
+}
+
 // Request of BlockService.SelectAccount.
 type SelectAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -284,10 +402,10 @@ type SearchRequest struct {
 	RecordsetName string `protobuf:"bytes,5,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
 	// How many records to keep at most: 1 to 1,000; 0: 25.
 	MaxResults int32 `protobuf:"varint,6,opt,name=max_results,json=maxResults,proto3" json:"max_results,omitempty"`
-	// What to sort by: `updated_at`, `created_at`, `priority`, `status` or `ticket_type`; empty: relevance.
-	SortBy string `protobuf:"bytes,7,opt,name=sort_by,json=sortBy,proto3" json:"sort_by,omitempty"`
-	// `asc` or `desc`; empty: `desc`.
-	SortOrder string `protobuf:"bytes,8,opt,name=sort_order,json=sortOrder,proto3" json:"sort_order,omitempty"`
+	// What to sort by; unspecified: relevance, as Zendesk judges it.
+	SortBy SortBy `protobuf:"varint,7,opt,name=sort_by,json=sortBy,proto3,enum=scenarioblocks.zendesk.v1.SortBy" json:"sort_by,omitempty"`
+	// Which way to sort; unspecified: DESC.
+	SortOrder SortOrder `protobuf:"varint,8,opt,name=sort_order,json=sortOrder,proto3,enum=scenarioblocks.zendesk.v1.SortOrder" json:"sort_order,omitempty"`
 	// The columns to keep and return, such as `id`, `via.channel`, `custom_fields.360001`; a column that holds an object or
 	// a list stands for all below it. At most 200 of 256 bytes; empty: all.
 	Columns []string `protobuf:"bytes,9,rep,name=columns,proto3" json:"columns,omitempty"`
@@ -369,18 +487,18 @@ func (x *SearchRequest) GetMaxResults() int32 {
 	return 0
 }
 
-func (x *SearchRequest) GetSortBy() string {
+func (x *SearchRequest) GetSortBy() SortBy {
 	if x != nil {
 		return x.SortBy
 	}
-	return ""
+	return SortBy_SORT_BY_UNSPECIFIED
 }
 
-func (x *SearchRequest) GetSortOrder() string {
+func (x *SearchRequest) GetSortOrder() SortOrder {
 	if x != nil {
 		return x.SortOrder
 	}
-	return ""
+	return SortOrder_SORT_ORDER_UNSPECIFIED
 }
 
 func (x *SearchRequest) GetColumns() []string {
@@ -1148,7 +1266,7 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x04\n" +
 	"\rSearchRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12U\n" +
 	"\tvariables\x18\x02 \x03(\v27.scenarioblocks.zendesk.v1.SearchRequest.VariablesEntryR\tvariables\x12\x1d\n" +
@@ -1157,10 +1275,10 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\rsearch_string\x18\x04 \x01(\tR\fsearchString\x12%\n" +
 	"\x0erecordset_name\x18\x05 \x01(\tR\rrecordsetName\x12\x1f\n" +
 	"\vmax_results\x18\x06 \x01(\x05R\n" +
-	"maxResults\x12\x17\n" +
-	"\asort_by\x18\a \x01(\tR\x06sortBy\x12\x1d\n" +
+	"maxResults\x12:\n" +
+	"\asort_by\x18\a \x01(\x0e2!.scenarioblocks.zendesk.v1.SortByR\x06sortBy\x12C\n" +
 	"\n" +
-	"sort_order\x18\b \x01(\tR\tsortOrder\x12\x18\n" +
+	"sort_order\x18\b \x01(\x0e2$.scenarioblocks.zendesk.v1.SortOrderR\tsortOrder\x12\x18\n" +
 	"\acolumns\x18\t \x03(\tR\acolumns\x12.\n" +
 	"\x13include_result_body\x18\n" +
 	" \x01(\bR\x11includeResultBody\x1a<\n" +
@@ -1252,13 +1370,25 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\x10EXIT_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tEXIT_NEXT\x10\x01\x12\x10\n" +
 	"\fEXIT_NO_DATA\x10\x02\x12\x0f\n" +
-	"\vEXIT_FAILED\x10\x032\xae\x04\n" +
+	"\vEXIT_FAILED\x10\x03*\x94\x01\n" +
+	"\x06SortBy\x12\x17\n" +
+	"\x13SORT_BY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SORT_BY_UPDATED_AT\x10\x01\x12\x16\n" +
+	"\x12SORT_BY_CREATED_AT\x10\x02\x12\x14\n" +
+	"\x10SORT_BY_PRIORITY\x10\x03\x12\x12\n" +
+	"\x0eSORT_BY_STATUS\x10\x04\x12\x17\n" +
+	"\x13SORT_BY_TICKET_TYPE\x10\x05*P\n" +
+	"\tSortOrder\x12\x1a\n" +
+	"\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSORT_ORDER_ASC\x10\x01\x12\x13\n" +
+	"\x0fSORT_ORDER_DESC\x10\x022\xae\x04\n" +
 	"\fBlockService\x12r\n" +
 	"\rSelectAccount\x12/.scenarioblocks.zendesk.v1.SelectAccountRequest\x1a0.scenarioblocks.zendesk.v1.SelectAccountResponse\x12]\n" +
 	"\x06Search\x12(.scenarioblocks.zendesk.v1.SearchRequest\x1a).scenarioblocks.zendesk.v1.SearchResponse\x12r\n" +
 	"\rGetNextRecord\x12/.scenarioblocks.zendesk.v1.GetNextRecordRequest\x1a0.scenarioblocks.zendesk.v1.GetNextRecordResponse\x12f\n" +
 	"\tScreenPop\x12+.scenarioblocks.zendesk.v1.ScreenPopRequest\x1a,.scenarioblocks.zendesk.v1.ScreenPopResponse\x12o\n" +
-	"\fAttachedData\x12..scenarioblocks.zendesk.v1.AttachedDataRequest\x1a/.scenarioblocks.zendesk.v1.AttachedDataResponseBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\fAttachedData\x12..scenarioblocks.zendesk.v1.AttachedDataRequest\x1a/.scenarioblocks.zendesk.v1.AttachedDataResponseB\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_block_service_proto_rawDescOnce sync.Once
@@ -1272,86 +1402,90 @@ func file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_scenarioblocks_zendesk_v1_block_service_proto_goTypes = []any{
 	(Exit)(0),                     // 0: scenarioblocks.zendesk.v1.Exit
-	(*SelectAccountRequest)(nil),  // 1: scenarioblocks.zendesk.v1.SelectAccountRequest
-	(*SelectAccountResponse)(nil), // 2: scenarioblocks.zendesk.v1.SelectAccountResponse
-	(*SearchRequest)(nil),         // 3: scenarioblocks.zendesk.v1.SearchRequest
-	(*SearchResponse)(nil),        // 4: scenarioblocks.zendesk.v1.SearchResponse
-	(*GetNextRecordRequest)(nil),  // 5: scenarioblocks.zendesk.v1.GetNextRecordRequest
-	(*GetNextRecordResponse)(nil), // 6: scenarioblocks.zendesk.v1.GetNextRecordResponse
-	(*ScreenPopRequest)(nil),      // 7: scenarioblocks.zendesk.v1.ScreenPopRequest
-	(*NewTicket)(nil),             // 8: scenarioblocks.zendesk.v1.NewTicket
-	(*ScreenPopResponse)(nil),     // 9: scenarioblocks.zendesk.v1.ScreenPopResponse
-	(*AttachedDataRequest)(nil),   // 10: scenarioblocks.zendesk.v1.AttachedDataRequest
-	(*AttachedDataResponse)(nil),  // 11: scenarioblocks.zendesk.v1.AttachedDataResponse
-	nil,                           // 12: scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
-	nil,                           // 13: scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
-	nil,                           // 14: scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
-	nil,                           // 15: scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
-	nil,                           // 16: scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
-	nil,                           // 17: scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
-	nil,                           // 18: scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
-	nil,                           // 19: scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
-	nil,                           // 20: scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
-	nil,                           // 21: scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
-	nil,                           // 22: scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
-	nil,                           // 23: scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
-	(*AccountUse)(nil),            // 24: scenarioblocks.zendesk.v1.AccountUse
-	(*Failure)(nil),               // 25: scenarioblocks.zendesk.v1.Failure
-	(*Recordset)(nil),             // 26: scenarioblocks.zendesk.v1.Recordset
-	(*Record)(nil),                // 27: scenarioblocks.zendesk.v1.Record
-	(*ScreenPop)(nil),             // 28: scenarioblocks.zendesk.v1.ScreenPop
+	(SortBy)(0),                   // 1: scenarioblocks.zendesk.v1.SortBy
+	(SortOrder)(0),                // 2: scenarioblocks.zendesk.v1.SortOrder
+	(*SelectAccountRequest)(nil),  // 3: scenarioblocks.zendesk.v1.SelectAccountRequest
+	(*SelectAccountResponse)(nil), // 4: scenarioblocks.zendesk.v1.SelectAccountResponse
+	(*SearchRequest)(nil),         // 5: scenarioblocks.zendesk.v1.SearchRequest
+	(*SearchResponse)(nil),        // 6: scenarioblocks.zendesk.v1.SearchResponse
+	(*GetNextRecordRequest)(nil),  // 7: scenarioblocks.zendesk.v1.GetNextRecordRequest
+	(*GetNextRecordResponse)(nil), // 8: scenarioblocks.zendesk.v1.GetNextRecordResponse
+	(*ScreenPopRequest)(nil),      // 9: scenarioblocks.zendesk.v1.ScreenPopRequest
+	(*NewTicket)(nil),             // 10: scenarioblocks.zendesk.v1.NewTicket
+	(*ScreenPopResponse)(nil),     // 11: scenarioblocks.zendesk.v1.ScreenPopResponse
+	(*AttachedDataRequest)(nil),   // 12: scenarioblocks.zendesk.v1.AttachedDataRequest
+	(*AttachedDataResponse)(nil),  // 13: scenarioblocks.zendesk.v1.AttachedDataResponse
+	nil,                           // 14: scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
+	nil,                           // 15: scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
+	nil,                           // 16: scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
+	nil,                           // 17: scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
+	nil,                           // 18: scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
+	nil,                           // 19: scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
+	nil,                           // 20: scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
+	nil,                           // 21: scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
+	nil,                           // 22: scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
+	nil,                           // 23: scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
+	nil,                           // 24: scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
+	nil,                           // 25: scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
+	(*AccountUse)(nil),            // 26: scenarioblocks.zendesk.v1.AccountUse
+	(*Failure)(nil),               // 27: scenarioblocks.zendesk.v1.Failure
+	(*Recordset)(nil),             // 28: scenarioblocks.zendesk.v1.Recordset
+	(*Record)(nil),                // 29: scenarioblocks.zendesk.v1.Record
+	(*ScreenPop)(nil),             // 30: scenarioblocks.zendesk.v1.ScreenPop
 }
 var file_scenarioblocks_zendesk_v1_block_service_proto_depIdxs = []int32{
-	12, // 0: scenarioblocks.zendesk.v1.SelectAccountRequest.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
+	14, // 0: scenarioblocks.zendesk.v1.SelectAccountRequest.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
 	0,  // 1: scenarioblocks.zendesk.v1.SelectAccountResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	13, // 2: scenarioblocks.zendesk.v1.SelectAccountResponse.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
-	24, // 3: scenarioblocks.zendesk.v1.SelectAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	25, // 4: scenarioblocks.zendesk.v1.SelectAccountResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	14, // 5: scenarioblocks.zendesk.v1.SearchRequest.variables:type_name -> scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
-	0,  // 6: scenarioblocks.zendesk.v1.SearchResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	15, // 7: scenarioblocks.zendesk.v1.SearchResponse.variables:type_name -> scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
-	24, // 8: scenarioblocks.zendesk.v1.SearchResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	25, // 9: scenarioblocks.zendesk.v1.SearchResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	26, // 10: scenarioblocks.zendesk.v1.SearchResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
-	16, // 11: scenarioblocks.zendesk.v1.GetNextRecordRequest.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
-	0,  // 12: scenarioblocks.zendesk.v1.GetNextRecordResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	17, // 13: scenarioblocks.zendesk.v1.GetNextRecordResponse.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
-	24, // 14: scenarioblocks.zendesk.v1.GetNextRecordResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	25, // 15: scenarioblocks.zendesk.v1.GetNextRecordResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	27, // 16: scenarioblocks.zendesk.v1.GetNextRecordResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
-	18, // 17: scenarioblocks.zendesk.v1.ScreenPopRequest.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
-	8,  // 18: scenarioblocks.zendesk.v1.ScreenPopRequest.new_ticket:type_name -> scenarioblocks.zendesk.v1.NewTicket
-	0,  // 19: scenarioblocks.zendesk.v1.ScreenPopResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	19, // 20: scenarioblocks.zendesk.v1.ScreenPopResponse.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
-	24, // 21: scenarioblocks.zendesk.v1.ScreenPopResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	25, // 22: scenarioblocks.zendesk.v1.ScreenPopResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	28, // 23: scenarioblocks.zendesk.v1.ScreenPopResponse.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
-	20, // 24: scenarioblocks.zendesk.v1.AttachedDataRequest.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
-	21, // 25: scenarioblocks.zendesk.v1.AttachedDataRequest.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
-	0,  // 26: scenarioblocks.zendesk.v1.AttachedDataResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	22, // 27: scenarioblocks.zendesk.v1.AttachedDataResponse.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
-	24, // 28: scenarioblocks.zendesk.v1.AttachedDataResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	25, // 29: scenarioblocks.zendesk.v1.AttachedDataResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	23, // 30: scenarioblocks.zendesk.v1.AttachedDataResponse.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
-	1,  // 31: scenarioblocks.zendesk.v1.BlockService.SelectAccount:input_type -> scenarioblocks.zendesk.v1.SelectAccountRequest
-	3,  // 32: scenarioblocks.zendesk.v1.BlockService.Search:input_type -> scenarioblocks.zendesk.v1.SearchRequest
-	5,  // 33: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:input_type -> scenarioblocks.zendesk.v1.GetNextRecordRequest
-	7,  // 34: scenarioblocks.zendesk.v1.BlockService.ScreenPop:input_type -> scenarioblocks.zendesk.v1.ScreenPopRequest
-	10, // 35: scenarioblocks.zendesk.v1.BlockService.AttachedData:input_type -> scenarioblocks.zendesk.v1.AttachedDataRequest
-	2,  // 36: scenarioblocks.zendesk.v1.BlockService.SelectAccount:output_type -> scenarioblocks.zendesk.v1.SelectAccountResponse
-	4,  // 37: scenarioblocks.zendesk.v1.BlockService.Search:output_type -> scenarioblocks.zendesk.v1.SearchResponse
-	6,  // 38: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:output_type -> scenarioblocks.zendesk.v1.GetNextRecordResponse
-	9,  // 39: scenarioblocks.zendesk.v1.BlockService.ScreenPop:output_type -> scenarioblocks.zendesk.v1.ScreenPopResponse
-	11, // 40: scenarioblocks.zendesk.v1.BlockService.AttachedData:output_type -> scenarioblocks.zendesk.v1.AttachedDataResponse
-	36, // [36:41] is the sub-list for method output_type
-	31, // [31:36] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	15, // 2: scenarioblocks.zendesk.v1.SelectAccountResponse.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
+	26, // 3: scenarioblocks.zendesk.v1.SelectAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	27, // 4: scenarioblocks.zendesk.v1.SelectAccountResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	16, // 5: scenarioblocks.zendesk.v1.SearchRequest.variables:type_name -> scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
+	1,  // 6: scenarioblocks.zendesk.v1.SearchRequest.sort_by:type_name -> scenarioblocks.zendesk.v1.SortBy
+	2,  // 7: scenarioblocks.zendesk.v1.SearchRequest.sort_order:type_name -> scenarioblocks.zendesk.v1.SortOrder
+	0,  // 8: scenarioblocks.zendesk.v1.SearchResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	17, // 9: scenarioblocks.zendesk.v1.SearchResponse.variables:type_name -> scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
+	26, // 10: scenarioblocks.zendesk.v1.SearchResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	27, // 11: scenarioblocks.zendesk.v1.SearchResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	28, // 12: scenarioblocks.zendesk.v1.SearchResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
+	18, // 13: scenarioblocks.zendesk.v1.GetNextRecordRequest.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
+	0,  // 14: scenarioblocks.zendesk.v1.GetNextRecordResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	19, // 15: scenarioblocks.zendesk.v1.GetNextRecordResponse.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
+	26, // 16: scenarioblocks.zendesk.v1.GetNextRecordResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	27, // 17: scenarioblocks.zendesk.v1.GetNextRecordResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	29, // 18: scenarioblocks.zendesk.v1.GetNextRecordResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	20, // 19: scenarioblocks.zendesk.v1.ScreenPopRequest.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
+	10, // 20: scenarioblocks.zendesk.v1.ScreenPopRequest.new_ticket:type_name -> scenarioblocks.zendesk.v1.NewTicket
+	0,  // 21: scenarioblocks.zendesk.v1.ScreenPopResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	21, // 22: scenarioblocks.zendesk.v1.ScreenPopResponse.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
+	26, // 23: scenarioblocks.zendesk.v1.ScreenPopResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	27, // 24: scenarioblocks.zendesk.v1.ScreenPopResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	30, // 25: scenarioblocks.zendesk.v1.ScreenPopResponse.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	22, // 26: scenarioblocks.zendesk.v1.AttachedDataRequest.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
+	23, // 27: scenarioblocks.zendesk.v1.AttachedDataRequest.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
+	0,  // 28: scenarioblocks.zendesk.v1.AttachedDataResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	24, // 29: scenarioblocks.zendesk.v1.AttachedDataResponse.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
+	26, // 30: scenarioblocks.zendesk.v1.AttachedDataResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	27, // 31: scenarioblocks.zendesk.v1.AttachedDataResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	25, // 32: scenarioblocks.zendesk.v1.AttachedDataResponse.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
+	3,  // 33: scenarioblocks.zendesk.v1.BlockService.SelectAccount:input_type -> scenarioblocks.zendesk.v1.SelectAccountRequest
+	5,  // 34: scenarioblocks.zendesk.v1.BlockService.Search:input_type -> scenarioblocks.zendesk.v1.SearchRequest
+	7,  // 35: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:input_type -> scenarioblocks.zendesk.v1.GetNextRecordRequest
+	9,  // 36: scenarioblocks.zendesk.v1.BlockService.ScreenPop:input_type -> scenarioblocks.zendesk.v1.ScreenPopRequest
+	12, // 37: scenarioblocks.zendesk.v1.BlockService.AttachedData:input_type -> scenarioblocks.zendesk.v1.AttachedDataRequest
+	4,  // 38: scenarioblocks.zendesk.v1.BlockService.SelectAccount:output_type -> scenarioblocks.zendesk.v1.SelectAccountResponse
+	6,  // 39: scenarioblocks.zendesk.v1.BlockService.Search:output_type -> scenarioblocks.zendesk.v1.SearchResponse
+	8,  // 40: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:output_type -> scenarioblocks.zendesk.v1.GetNextRecordResponse
+	11, // 41: scenarioblocks.zendesk.v1.BlockService.ScreenPop:output_type -> scenarioblocks.zendesk.v1.ScreenPopResponse
+	13, // 42: scenarioblocks.zendesk.v1.BlockService.AttachedData:output_type -> scenarioblocks.zendesk.v1.AttachedDataResponse
+	38, // [38:43] is the sub-list for method output_type
+	33, // [33:38] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_block_service_proto_init() }
@@ -1378,7 +1512,7 @@ func file_scenarioblocks_zendesk_v1_block_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      3,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,

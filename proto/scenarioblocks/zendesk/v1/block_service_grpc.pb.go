@@ -42,7 +42,13 @@ const (
 // pops; one more is FAILED `INVALID_REQUEST`.
 //
 // A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
-// not kept: the repeat executes again.
+// not kept: the repeat executes again. While the first still runs, the repeat waits for it within its own deadline, and is
+// FAILED `REQUEST_IN_PROGRESS` after that.
+//
+// What is worth repeating, with the same request_id: gRPC UNAVAILABLE (after RetryInfo's delay where there is one, else
+// with a growing pause), and a FAILED answer whose failure is `retryable` (after `retry_after`, if it is set). A gRPC
+// DEADLINE_EXCEEDED may be repeated too; whether the first call acted is then what the request_id decides. All other codes
+// and failures say the same again until someone changes something.
 type BlockServiceClient interface {
 	// Block "Select Account": says which account the following blocks of the interaction use. Exits: NEXT, FAILED. After
 	// FAILED the interaction has no account, and blocks that need one are FAILED `ACCOUNT_NOT_FOUND`, until another
@@ -137,7 +143,13 @@ func (c *blockServiceClient) AttachedData(ctx context.Context, in *AttachedDataR
 // pops; one more is FAILED `INVALID_REQUEST`.
 //
 // A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
-// not kept: the repeat executes again.
+// not kept: the repeat executes again. While the first still runs, the repeat waits for it within its own deadline, and is
+// FAILED `REQUEST_IN_PROGRESS` after that.
+//
+// What is worth repeating, with the same request_id: gRPC UNAVAILABLE (after RetryInfo's delay where there is one, else
+// with a growing pause), and a FAILED answer whose failure is `retryable` (after `retry_after`, if it is set). A gRPC
+// DEADLINE_EXCEEDED may be repeated too; whether the first call acted is then what the request_id decides. All other codes
+// and failures say the same again until someone changes something.
 type BlockServiceServer interface {
 	// Block "Select Account": says which account the following blocks of the interaction use. Exits: NEXT, FAILED. After
 	// FAILED the interaction has no account, and blocks that need one are FAILED `ACCOUNT_NOT_FOUND`, until another

@@ -28,7 +28,7 @@ type ErrorReason int32
 const (
 	// Not used.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT. Fields of the request break rules; google.rpc.BadRequest has all of them.
+	// INVALID_ARGUMENT. Fields of the request break rules; google.rpc.BadRequest has all of them, the message the first.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
 	// INVALID_ARGUMENT. The request_id was used before in this interaction, by the same RPC, with other settings.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 2
@@ -36,7 +36,7 @@ const (
 	ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND ErrorReason = 3
 	// ALREADY_EXISTS. The tenant has an account with this id.
 	ErrorReason_ERROR_REASON_ACCOUNT_ALREADY_EXISTS ErrorReason = 4
-	// ALREADY_EXISTS. Another account of the tenant has this name, or has it as its id.
+	// ALREADY_EXISTS. Another account of the tenant, named in the metadata, has this name, or has it as its id.
 	ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN ErrorReason = 5
 	// ABORTED. The account has changed since the etag was read; read it again.
 	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 6
@@ -68,6 +68,8 @@ const (
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 19
 	// PERMISSION_DENIED. The caller has none of the roles that may make this call.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 20
+	// NOT_FOUND. The interaction has no such recordset.
+	ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND ErrorReason = 21
 )
 
 // Enum value maps for ErrorReason.
@@ -94,6 +96,7 @@ var (
 		14: "ERROR_REASON_INTERNAL",
 		19: "ERROR_REASON_UNAUTHENTICATED",
 		20: "ERROR_REASON_PERMISSION_DENIED",
+		21: "ERROR_REASON_RECORDSET_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -117,6 +120,7 @@ var (
 		"ERROR_REASON_INTERNAL":               14,
 		"ERROR_REASON_UNAUTHENTICATED":        19,
 		"ERROR_REASON_PERMISSION_DENIED":      20,
+		"ERROR_REASON_RECORDSET_NOT_FOUND":    21,
 	}
 )
 
@@ -151,7 +155,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xf0\x05\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\x96\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -174,7 +178,9 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_ACTIVITY_NOT_DEAD\x10\x12\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0e\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x13\x12\"\n" +
-	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x14BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x14\x12$\n" +
+	" ERROR_REASON_RECORDSET_NOT_FOUND\x10\x15B\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_error_proto_rawDescOnce sync.Once

@@ -62,6 +62,8 @@ const (
 	FailureReason_FAILURE_REASON_INTERACTION_COMPLETED FailureReason = 16
 	// The interaction was left alone for too long and is gone.
 	FailureReason_FAILURE_REASON_INTERACTION_EXPIRED FailureReason = 17
+	// An earlier request with this request_id still runs; the same request gets its answer later.
+	FailureReason_FAILURE_REASON_REQUEST_IN_PROGRESS FailureReason = 18
 )
 
 // Enum value maps for FailureReason.
@@ -85,6 +87,7 @@ var (
 		15: "FAILURE_REASON_NO_TARGET",
 		16: "FAILURE_REASON_INTERACTION_COMPLETED",
 		17: "FAILURE_REASON_INTERACTION_EXPIRED",
+		18: "FAILURE_REASON_REQUEST_IN_PROGRESS",
 	}
 	FailureReason_value = map[string]int32{
 		"FAILURE_REASON_UNSPECIFIED":           0,
@@ -105,6 +108,7 @@ var (
 		"FAILURE_REASON_NO_TARGET":             15,
 		"FAILURE_REASON_INTERACTION_COMPLETED": 16,
 		"FAILURE_REASON_INTERACTION_EXPIRED":   17,
+		"FAILURE_REASON_REQUEST_IN_PROGRESS":   18,
 	}
 )
 
@@ -149,7 +153,9 @@ type Failure struct {
 	// The X-Request-Id of Zendesk's answer, for its support.
 	ZendeskRequestId string `protobuf:"bytes,5,opt,name=zendesk_request_id,json=zendeskRequestId,proto3" json:"zendesk_request_id,omitempty"`
 	// How many requests were sent before this was given up; 0 when none was.
-	Attempts      int32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts int32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Whether the same request may succeed later with nothing changed by people: repeat it after retry_after, if that is set.
+	Retryable     bool `protobuf:"varint,7,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,11 +232,18 @@ func (x *Failure) GetAttempts() int32 {
 	return 0
 }
 
+func (x *Failure) GetRetryable() bool {
+	if x != nil {
+		return x.Retryable
+	}
+	return false
+}
+
 var File_scenarioblocks_zendesk_v1_failure_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_failure_proto_rawDesc = "" +
 	"\n" +
-	"'scenarioblocks/zendesk/v1/failure.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8c\x02\n" +
+	"'scenarioblocks/zendesk/v1/failure.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\"\xaa\x02\n" +
 	"\aFailure\x12@\n" +
 	"\x06reason\x18\x01 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
@@ -239,7 +252,8 @@ const file_scenarioblocks_zendesk_v1_failure_proto_rawDesc = "" +
 	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12,\n" +
 	"\x12zendesk_request_id\x18\x05 \x01(\tR\x10zendeskRequestId\x12\x1a\n" +
-	"\battempts\x18\x06 \x01(\x05R\battempts*\x83\x05\n" +
+	"\battempts\x18\x06 \x01(\x05R\battempts\x12\x1c\n" +
+	"\tretryable\x18\a \x01(\bR\tretryable*\xab\x05\n" +
 	"\rFailureReason\x12\x1e\n" +
 	"\x1aFAILURE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16FAILURE_REASON_TIMEOUT\x10\x01\x12\x1f\n" +
@@ -259,7 +273,9 @@ const file_scenarioblocks_zendesk_v1_failure_proto_rawDesc = "" +
 	"\"FAILURE_REASON_RECORDSET_NOT_FOUND\x10\x0e\x12\x1c\n" +
 	"\x18FAILURE_REASON_NO_TARGET\x10\x0f\x12(\n" +
 	"$FAILURE_REASON_INTERACTION_COMPLETED\x10\x10\x12&\n" +
-	"\"FAILURE_REASON_INTERACTION_EXPIRED\x10\x11BSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\"FAILURE_REASON_INTERACTION_EXPIRED\x10\x11\x12&\n" +
+	"\"FAILURE_REASON_REQUEST_IN_PROGRESS\x10\x12B\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_failure_proto_rawDescOnce sync.Once

@@ -89,6 +89,8 @@ const (
 	AccountSelection_ACCOUNT_SELECTION_SELECTED AccountSelection = 1
 	// It was the tenant's default when the interaction first needed an account, or when SelectAccount asked for it.
 	AccountSelection_ACCOUNT_SELECTION_DEFAULT AccountSelection = 2
+	// CompleteInteraction named it.
+	AccountSelection_ACCOUNT_SELECTION_NAMED AccountSelection = 3
 )
 
 // Enum value maps for AccountSelection.
@@ -97,11 +99,13 @@ var (
 		0: "ACCOUNT_SELECTION_UNSPECIFIED",
 		1: "ACCOUNT_SELECTION_SELECTED",
 		2: "ACCOUNT_SELECTION_DEFAULT",
+		3: "ACCOUNT_SELECTION_NAMED",
 	}
 	AccountSelection_value = map[string]int32{
 		"ACCOUNT_SELECTION_UNSPECIFIED": 0,
 		"ACCOUNT_SELECTION_SELECTED":    1,
 		"ACCOUNT_SELECTION_DEFAULT":     2,
+		"ACCOUNT_SELECTION_NAMED":       3,
 	}
 )
 
@@ -756,11 +760,12 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\x1dINTERACTION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18INTERACTION_STATE_ACTIVE\x10\x01\x12\x1f\n" +
 	"\x1bINTERACTION_STATE_COMPLETED\x10\x02\x12\x1d\n" +
-	"\x19INTERACTION_STATE_EXPIRED\x10\x03*t\n" +
+	"\x19INTERACTION_STATE_EXPIRED\x10\x03*\x91\x01\n" +
 	"\x10AccountSelection\x12!\n" +
 	"\x1dACCOUNT_SELECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aACCOUNT_SELECTION_SELECTED\x10\x01\x12\x1d\n" +
-	"\x19ACCOUNT_SELECTION_DEFAULT\x10\x02*\xd7\x01\n" +
+	"\x19ACCOUNT_SELECTION_DEFAULT\x10\x02\x12\x1b\n" +
+	"\x17ACCOUNT_SELECTION_NAMED\x10\x03*\xd7\x01\n" +
 	"\n" +
 	"RecordType\x12\x1b\n" +
 	"\x17RECORD_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -770,7 +775,8 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\x11RECORD_TYPE_GROUP\x10\x04\x12\x15\n" +
 	"\x11RECORD_TYPE_OTHER\x10\x05\x12\x1a\n" +
 	"\x16RECORD_TYPE_NEW_TICKET\x10\x06\x12\x16\n" +
-	"\x12RECORD_TYPE_SEARCH\x10\aBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x12RECORD_TYPE_SEARCH\x10\aB\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_interaction_proto_rawDescOnce sync.Once

@@ -171,20 +171,217 @@ func (x *GetInteractionResponse) GetInteraction() *Interaction {
 	return nil
 }
 
+// Request of InteractionService.ListRecords.
+type ListRecordsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// Required.
+	RecordsetName string `protobuf:"bytes,2,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
+	// How many records to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the reply before; empty: from the start. A token of a recordset that was replaced since goes on at
+	// the same position of the new one.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRecordsRequest) Reset() {
+	*x = ListRecordsRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRecordsRequest) ProtoMessage() {}
+
+func (x *ListRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRecordsRequest.ProtoReflect.Descriptor instead.
+func (*ListRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListRecordsRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *ListRecordsRequest) GetRecordsetName() string {
+	if x != nil {
+		return x.RecordsetName
+	}
+	return ""
+}
+
+func (x *ListRecordsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRecordsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of InteractionService.ListRecords.
+type ListRecordsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The records, in the order in which Zendesk returned them.
+	Records []*ListedRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// Gets the next page; empty on the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRecordsResponse) Reset() {
+	*x = ListRecordsResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRecordsResponse) ProtoMessage() {}
+
+func (x *ListRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRecordsResponse.ProtoReflect.Descriptor instead.
+func (*ListRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListRecordsResponse) GetRecords() []*ListedRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ListRecordsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// One record of a recordset.
+type ListedRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place, from 1.
+	Position int32 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// What it is.
+	Record *Record `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// Its columns, without the recordset's name before them: those that the Search asked for, all if it named none.
+	Columns       map[string]string `protobuf:"bytes,3,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedRecord) Reset() {
+	*x = ListedRecord{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedRecord) ProtoMessage() {}
+
+func (x *ListedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedRecord.ProtoReflect.Descriptor instead.
+func (*ListedRecord) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListedRecord) GetPosition() int32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ListedRecord) GetRecord() *Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ListedRecord) GetColumns() map[string]string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
 // Request of InteractionService.DeliverInteraction.
 type DeliverInteractionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required.
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
 	// Required.
-	Agent         *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Identifies this arrival at the agent; the same again after a transport error or a fail-over, another one when the
+	// interaction comes back to the agent. 1 to 128 printable ASCII characters, no space; empty: repeats are told by the
+	// agent who had the interaction last.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeliverInteractionRequest) Reset() {
 	*x = DeliverInteractionRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +393,7 @@ func (x *DeliverInteractionRequest) String() string {
 func (*DeliverInteractionRequest) ProtoMessage() {}
 
 func (x *DeliverInteractionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +406,7 @@ func (x *DeliverInteractionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverInteractionRequest.ProtoReflect.Descriptor instead.
 func (*DeliverInteractionRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DeliverInteractionRequest) GetInteractionId() string {
@@ -226,6 +423,13 @@ func (x *DeliverInteractionRequest) GetAgent() *Agent {
 	return nil
 }
 
+func (x *DeliverInteractionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 // Response of InteractionService.DeliverInteraction.
 type DeliverInteractionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -237,7 +441,7 @@ type DeliverInteractionResponse struct {
 
 func (x *DeliverInteractionResponse) Reset() {
 	*x = DeliverInteractionResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -249,7 +453,7 @@ func (x *DeliverInteractionResponse) String() string {
 func (*DeliverInteractionResponse) ProtoMessage() {}
 
 func (x *DeliverInteractionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -262,7 +466,7 @@ func (x *DeliverInteractionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverInteractionResponse.ProtoReflect.Descriptor instead.
 func (*DeliverInteractionResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeliverInteractionResponse) GetDeliveries() []*Delivery {
@@ -284,14 +488,16 @@ type Delivery struct {
 	// Why it is FAILED, or only a LINK; unset for a LINK when Zendesk has no endpoint or licence to show it.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// When.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// Tells it from all others: a FAILED delivery that becomes a LINK, and a later visit of the same agent, have other ones.
+	DeliveryId    string `protobuf:"bytes,6,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +509,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +522,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Delivery) GetScreenPop() *ScreenPop {
@@ -354,6 +560,13 @@ func (x *Delivery) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Delivery) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
 // Request of InteractionService.WatchScreenPops.
 type WatchScreenPopsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -365,7 +578,7 @@ type WatchScreenPopsRequest struct {
 
 func (x *WatchScreenPopsRequest) Reset() {
 	*x = WatchScreenPopsRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +590,7 @@ func (x *WatchScreenPopsRequest) String() string {
 func (*WatchScreenPopsRequest) ProtoMessage() {}
 
 func (x *WatchScreenPopsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +603,7 @@ func (x *WatchScreenPopsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchScreenPopsRequest.ProtoReflect.Descriptor instead.
 func (*WatchScreenPopsRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{5}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchScreenPopsRequest) GetAgent() *Agent {
@@ -413,7 +626,7 @@ type WatchScreenPopsResponse struct {
 
 func (x *WatchScreenPopsResponse) Reset() {
 	*x = WatchScreenPopsResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +638,7 @@ func (x *WatchScreenPopsResponse) String() string {
 func (*WatchScreenPopsResponse) ProtoMessage() {}
 
 func (x *WatchScreenPopsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +651,7 @@ func (x *WatchScreenPopsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchScreenPopsResponse.ProtoReflect.Descriptor instead.
 func (*WatchScreenPopsResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{6}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchScreenPopsResponse) GetInteractionId() string {
@@ -475,7 +688,7 @@ type CompleteInteractionRequest struct {
 
 func (x *CompleteInteractionRequest) Reset() {
 	*x = CompleteInteractionRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +700,7 @@ func (x *CompleteInteractionRequest) String() string {
 func (*CompleteInteractionRequest) ProtoMessage() {}
 
 func (x *CompleteInteractionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +713,7 @@ func (x *CompleteInteractionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteInteractionRequest.ProtoReflect.Descriptor instead.
 func (*CompleteInteractionRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{7}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CompleteInteractionRequest) GetInteractionId() string {
@@ -549,7 +762,7 @@ type CompleteInteractionResponse struct {
 
 func (x *CompleteInteractionResponse) Reset() {
 	*x = CompleteInteractionResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +774,7 @@ func (x *CompleteInteractionResponse) String() string {
 func (*CompleteInteractionResponse) ProtoMessage() {}
 
 func (x *CompleteInteractionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +787,7 @@ func (x *CompleteInteractionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteInteractionResponse.ProtoReflect.Descriptor instead.
 func (*CompleteInteractionResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{8}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CompleteInteractionResponse) GetActivity() *Activity {
@@ -595,7 +808,7 @@ type GetActivityRequest struct {
 
 func (x *GetActivityRequest) Reset() {
 	*x = GetActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +820,7 @@ func (x *GetActivityRequest) String() string {
 func (*GetActivityRequest) ProtoMessage() {}
 
 func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +833,7 @@ func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
 func (*GetActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{9}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetActivityRequest) GetActivityId() string {
@@ -641,7 +854,7 @@ type GetActivityResponse struct {
 
 func (x *GetActivityResponse) Reset() {
 	*x = GetActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +866,7 @@ func (x *GetActivityResponse) String() string {
 func (*GetActivityResponse) ProtoMessage() {}
 
 func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +879,7 @@ func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityResponse.ProtoReflect.Descriptor instead.
 func (*GetActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{10}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetActivityResponse) GetActivity() *Activity {
@@ -679,23 +892,31 @@ func (x *GetActivityResponse) GetActivity() *Activity {
 // Request of InteractionService.ListActivities.
 type ListActivitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many activities to return at most: 1 to 200; 0: 50. A page may have fewer, and none, before the last.
+	// How many activities to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the reply before; empty: from the start.
+	// next_page_token of the reply before, whose filters must be the same; empty: from the start.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only those in this state; unspecified: all.
 	State ActivityState `protobuf:"varint,3,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.ActivityState" json:"state,omitempty"`
-	// Only those of this account; empty: all.
+	// Only those of this account: its id, also of one that is deleted, or the name of one that exists; empty: all.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Only those whose last try failed for this reason; unspecified: all.
 	FailureReason FailureReason `protobuf:"varint,5,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
+	// Only the one of this interaction; empty: all.
+	InteractionId string `protobuf:"bytes,6,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// Only those completed at this time or later; unset: all.
+	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	// Only those completed before this time; unset: all.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// The newest first.
+	NewestFirst   bool `protobuf:"varint,9,opt,name=newest_first,json=newestFirst,proto3" json:"newest_first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListActivitiesRequest) Reset() {
 	*x = ListActivitiesRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +928,7 @@ func (x *ListActivitiesRequest) String() string {
 func (*ListActivitiesRequest) ProtoMessage() {}
 
 func (x *ListActivitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +941,7 @@ func (x *ListActivitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivitiesRequest.ProtoReflect.Descriptor instead.
 func (*ListActivitiesRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{11}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListActivitiesRequest) GetPageSize() int32 {
@@ -758,10 +979,38 @@ func (x *ListActivitiesRequest) GetFailureReason() FailureReason {
 	return FailureReason_FAILURE_REASON_UNSPECIFIED
 }
 
+func (x *ListActivitiesRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *ListActivitiesRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListActivitiesRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListActivitiesRequest) GetNewestFirst() bool {
+	if x != nil {
+		return x.NewestFirst
+	}
+	return false
+}
+
 // Response of InteractionService.ListActivities.
 type ListActivitiesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The activities, oldest first.
+	// The activities, in the order that was asked for.
 	Activities []*Activity `protobuf:"bytes,1,rep,name=activities,proto3" json:"activities,omitempty"`
 	// Gets the next page; empty on the last one.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -771,7 +1020,7 @@ type ListActivitiesResponse struct {
 
 func (x *ListActivitiesResponse) Reset() {
 	*x = ListActivitiesResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +1032,7 @@ func (x *ListActivitiesResponse) String() string {
 func (*ListActivitiesResponse) ProtoMessage() {}
 
 func (x *ListActivitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +1045,7 @@ func (x *ListActivitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivitiesResponse.ProtoReflect.Descriptor instead.
 func (*ListActivitiesResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{12}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListActivitiesResponse) GetActivities() []*Activity {
@@ -826,7 +1075,7 @@ type RetryActivityRequest struct {
 
 func (x *RetryActivityRequest) Reset() {
 	*x = RetryActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1087,7 @@ func (x *RetryActivityRequest) String() string {
 func (*RetryActivityRequest) ProtoMessage() {}
 
 func (x *RetryActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1100,7 @@ func (x *RetryActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivityRequest.ProtoReflect.Descriptor instead.
 func (*RetryActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{13}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetryActivityRequest) GetActivityId() string {
@@ -879,7 +1128,7 @@ type RetryActivityResponse struct {
 
 func (x *RetryActivityResponse) Reset() {
 	*x = RetryActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1140,7 @@ func (x *RetryActivityResponse) String() string {
 func (*RetryActivityResponse) ProtoMessage() {}
 
 func (x *RetryActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1153,7 @@ func (x *RetryActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivityResponse.ProtoReflect.Descriptor instead.
 func (*RetryActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{14}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryActivityResponse) GetActivity() *Activity {
@@ -917,7 +1166,7 @@ func (x *RetryActivityResponse) GetActivity() *Activity {
 // Request of InteractionService.RetryActivities.
 type RetryActivitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only those of this account; empty: all.
+	// Only those of this account: its id, also of one that is deleted, or the name of one that exists; empty: all.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Only those whose last try failed for this reason; unspecified: all.
 	FailureReason FailureReason `protobuf:"varint,2,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
@@ -927,7 +1176,7 @@ type RetryActivitiesRequest struct {
 
 func (x *RetryActivitiesRequest) Reset() {
 	*x = RetryActivitiesRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1188,7 @@ func (x *RetryActivitiesRequest) String() string {
 func (*RetryActivitiesRequest) ProtoMessage() {}
 
 func (x *RetryActivitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1201,7 @@ func (x *RetryActivitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivitiesRequest.ProtoReflect.Descriptor instead.
 func (*RetryActivitiesRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{15}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RetryActivitiesRequest) GetAccountId() string {
@@ -980,7 +1229,7 @@ type RetryActivitiesResponse struct {
 
 func (x *RetryActivitiesResponse) Reset() {
 	*x = RetryActivitiesResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1241,7 @@ func (x *RetryActivitiesResponse) String() string {
 func (*RetryActivitiesResponse) ProtoMessage() {}
 
 func (x *RetryActivitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1254,7 @@ func (x *RetryActivitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivitiesResponse.ProtoReflect.Descriptor instead.
 func (*RetryActivitiesResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{16}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RetryActivitiesResponse) GetCount() int32 {
@@ -1026,7 +1275,7 @@ type DiscardActivityRequest struct {
 
 func (x *DiscardActivityRequest) Reset() {
 	*x = DiscardActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1287,7 @@ func (x *DiscardActivityRequest) String() string {
 func (*DiscardActivityRequest) ProtoMessage() {}
 
 func (x *DiscardActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1300,7 @@ func (x *DiscardActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardActivityRequest.ProtoReflect.Descriptor instead.
 func (*DiscardActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{17}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DiscardActivityRequest) GetActivityId() string {
@@ -1072,7 +1321,7 @@ type DiscardActivityResponse struct {
 
 func (x *DiscardActivityResponse) Reset() {
 	*x = DiscardActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1333,7 @@ func (x *DiscardActivityResponse) String() string {
 func (*DiscardActivityResponse) ProtoMessage() {}
 
 func (x *DiscardActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1346,7 @@ func (x *DiscardActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardActivityResponse.ProtoReflect.Descriptor instead.
 func (*DiscardActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{18}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DiscardActivityResponse) GetActivity() *Activity {
@@ -1115,21 +1364,41 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x15GetInteractionRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\"b\n" +
 	"\x16GetInteractionResponse\x12H\n" +
-	"\vinteraction\x18\x01 \x01(\v2&.scenarioblocks.zendesk.v1.InteractionR\vinteraction\"z\n" +
+	"\vinteraction\x18\x01 \x01(\v2&.scenarioblocks.zendesk.v1.InteractionR\vinteraction\"\x9e\x01\n" +
+	"\x12ListRecordsRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12%\n" +
+	"\x0erecordset_name\x18\x02 \x01(\tR\rrecordsetName\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x80\x01\n" +
+	"\x13ListRecordsResponse\x12A\n" +
+	"\arecords\x18\x01 \x03(\v2'.scenarioblocks.zendesk.v1.ListedRecordR\arecords\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf1\x01\n" +
+	"\fListedRecord\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x05R\bposition\x129\n" +
+	"\x06record\x18\x02 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12N\n" +
+	"\acolumns\x18\x03 \x03(\v24.scenarioblocks.zendesk.v1.ListedRecord.ColumnsEntryR\acolumns\x1a:\n" +
+	"\fColumnsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
 	"\x19DeliverInteractionRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x126\n" +
-	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"a\n" +
+	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"a\n" +
 	"\x1aDeliverInteractionResponse\x12C\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2#.scenarioblocks.zendesk.v1.DeliveryR\n" +
-	"deliveries\"\xbb\x02\n" +
+	"deliveries\"\xdc\x02\n" +
 	"\bDelivery\x12C\n" +
 	"\n" +
 	"screen_pop\x18\x01 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x126\n" +
 	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x12D\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2*.scenarioblocks.zendesk.v1.DeliveryOutcomeR\aoutcome\x12<\n" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"P\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
+	"\vdelivery_id\x18\x06 \x01(\tR\n" +
+	"deliveryId\"P\n" +
 	"\x16WatchScreenPopsRequest\x126\n" +
 	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"\x81\x01\n" +
 	"\x17WatchScreenPopsResponse\x12%\n" +
@@ -1149,7 +1418,7 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\vactivity_id\x18\x01 \x01(\tR\n" +
 	"activityId\"V\n" +
 	"\x13GetActivityResponse\x12?\n" +
-	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\x83\x02\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\xb1\x03\n" +
 	"\x15ListActivitiesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1157,7 +1426,11 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x05state\x18\x03 \x01(\x0e2(.scenarioblocks.zendesk.v1.ActivityStateR\x05state\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x04 \x01(\tR\taccountId\x12O\n" +
-	"\x0efailure_reason\x18\x05 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\"\x85\x01\n" +
+	"\x0efailure_reason\x18\x05 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\x12%\n" +
+	"\x0einteraction_id\x18\x06 \x01(\tR\rinteractionId\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12!\n" +
+	"\fnewest_first\x18\t \x01(\bR\vnewestFirst\"\x85\x01\n" +
 	"\x16ListActivitiesResponse\x12C\n" +
 	"\n" +
 	"activities\x18\x01 \x03(\v2#.scenarioblocks.zendesk.v1.ActivityR\n" +
@@ -1184,9 +1457,10 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x1cDELIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aDELIVERY_OUTCOME_DISPLAYED\x10\x01\x12\x19\n" +
 	"\x15DELIVERY_OUTCOME_LINK\x10\x02\x12\x1b\n" +
-	"\x17DELIVERY_OUTCOME_FAILED\x10\x032\xee\b\n" +
+	"\x17DELIVERY_OUTCOME_FAILED\x10\x032\xe1\t\n" +
 	"\x12InteractionService\x12z\n" +
-	"\x0eGetInteraction\x120.scenarioblocks.zendesk.v1.GetInteractionRequest\x1a1.scenarioblocks.zendesk.v1.GetInteractionResponse\"\x03\x90\x02\x01\x12\x81\x01\n" +
+	"\x0eGetInteraction\x120.scenarioblocks.zendesk.v1.GetInteractionRequest\x1a1.scenarioblocks.zendesk.v1.GetInteractionResponse\"\x03\x90\x02\x01\x12q\n" +
+	"\vListRecords\x12-.scenarioblocks.zendesk.v1.ListRecordsRequest\x1a..scenarioblocks.zendesk.v1.ListRecordsResponse\"\x03\x90\x02\x01\x12\x81\x01\n" +
 	"\x12DeliverInteraction\x124.scenarioblocks.zendesk.v1.DeliverInteractionRequest\x1a5.scenarioblocks.zendesk.v1.DeliverInteractionResponse\x12z\n" +
 	"\x0fWatchScreenPops\x121.scenarioblocks.zendesk.v1.WatchScreenPopsRequest\x1a2.scenarioblocks.zendesk.v1.WatchScreenPopsResponse0\x01\x12\x84\x01\n" +
 	"\x13CompleteInteraction\x125.scenarioblocks.zendesk.v1.CompleteInteractionRequest\x1a6.scenarioblocks.zendesk.v1.CompleteInteractionResponse\x12q\n" +
@@ -1194,7 +1468,8 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x0eListActivities\x120.scenarioblocks.zendesk.v1.ListActivitiesRequest\x1a1.scenarioblocks.zendesk.v1.ListActivitiesResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\rRetryActivity\x12/.scenarioblocks.zendesk.v1.RetryActivityRequest\x1a0.scenarioblocks.zendesk.v1.RetryActivityResponse\x12x\n" +
 	"\x0fRetryActivities\x121.scenarioblocks.zendesk.v1.RetryActivitiesRequest\x1a2.scenarioblocks.zendesk.v1.RetryActivitiesResponse\x12x\n" +
-	"\x0fDiscardActivity\x121.scenarioblocks.zendesk.v1.DiscardActivityRequest\x1a2.scenarioblocks.zendesk.v1.DiscardActivityResponseBSZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1b\x06proto3"
+	"\x0fDiscardActivity\x121.scenarioblocks.zendesk.v1.DiscardActivityRequest\x1a2.scenarioblocks.zendesk.v1.DiscardActivityResponseB\x90\x01\n" +
+	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
 	file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescOnce sync.Once
@@ -1209,83 +1484,95 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP() []by
 }
 
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes = []any{
 	(DeliveryOutcome)(0),                // 0: scenarioblocks.zendesk.v1.DeliveryOutcome
 	(*GetInteractionRequest)(nil),       // 1: scenarioblocks.zendesk.v1.GetInteractionRequest
 	(*GetInteractionResponse)(nil),      // 2: scenarioblocks.zendesk.v1.GetInteractionResponse
-	(*DeliverInteractionRequest)(nil),   // 3: scenarioblocks.zendesk.v1.DeliverInteractionRequest
-	(*DeliverInteractionResponse)(nil),  // 4: scenarioblocks.zendesk.v1.DeliverInteractionResponse
-	(*Delivery)(nil),                    // 5: scenarioblocks.zendesk.v1.Delivery
-	(*WatchScreenPopsRequest)(nil),      // 6: scenarioblocks.zendesk.v1.WatchScreenPopsRequest
-	(*WatchScreenPopsResponse)(nil),     // 7: scenarioblocks.zendesk.v1.WatchScreenPopsResponse
-	(*CompleteInteractionRequest)(nil),  // 8: scenarioblocks.zendesk.v1.CompleteInteractionRequest
-	(*CompleteInteractionResponse)(nil), // 9: scenarioblocks.zendesk.v1.CompleteInteractionResponse
-	(*GetActivityRequest)(nil),          // 10: scenarioblocks.zendesk.v1.GetActivityRequest
-	(*GetActivityResponse)(nil),         // 11: scenarioblocks.zendesk.v1.GetActivityResponse
-	(*ListActivitiesRequest)(nil),       // 12: scenarioblocks.zendesk.v1.ListActivitiesRequest
-	(*ListActivitiesResponse)(nil),      // 13: scenarioblocks.zendesk.v1.ListActivitiesResponse
-	(*RetryActivityRequest)(nil),        // 14: scenarioblocks.zendesk.v1.RetryActivityRequest
-	(*RetryActivityResponse)(nil),       // 15: scenarioblocks.zendesk.v1.RetryActivityResponse
-	(*RetryActivitiesRequest)(nil),      // 16: scenarioblocks.zendesk.v1.RetryActivitiesRequest
-	(*RetryActivitiesResponse)(nil),     // 17: scenarioblocks.zendesk.v1.RetryActivitiesResponse
-	(*DiscardActivityRequest)(nil),      // 18: scenarioblocks.zendesk.v1.DiscardActivityRequest
-	(*DiscardActivityResponse)(nil),     // 19: scenarioblocks.zendesk.v1.DiscardActivityResponse
-	(*Interaction)(nil),                 // 20: scenarioblocks.zendesk.v1.Interaction
-	(*Agent)(nil),                       // 21: scenarioblocks.zendesk.v1.Agent
-	(*ScreenPop)(nil),                   // 22: scenarioblocks.zendesk.v1.ScreenPop
-	(*Failure)(nil),                     // 23: scenarioblocks.zendesk.v1.Failure
-	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
-	(*ActivityDetails)(nil),             // 25: scenarioblocks.zendesk.v1.ActivityDetails
-	(IfNoTicket)(0),                     // 26: scenarioblocks.zendesk.v1.IfNoTicket
-	(*Activity)(nil),                    // 27: scenarioblocks.zendesk.v1.Activity
-	(ActivityState)(0),                  // 28: scenarioblocks.zendesk.v1.ActivityState
-	(FailureReason)(0),                  // 29: scenarioblocks.zendesk.v1.FailureReason
+	(*ListRecordsRequest)(nil),          // 3: scenarioblocks.zendesk.v1.ListRecordsRequest
+	(*ListRecordsResponse)(nil),         // 4: scenarioblocks.zendesk.v1.ListRecordsResponse
+	(*ListedRecord)(nil),                // 5: scenarioblocks.zendesk.v1.ListedRecord
+	(*DeliverInteractionRequest)(nil),   // 6: scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	(*DeliverInteractionResponse)(nil),  // 7: scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	(*Delivery)(nil),                    // 8: scenarioblocks.zendesk.v1.Delivery
+	(*WatchScreenPopsRequest)(nil),      // 9: scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	(*WatchScreenPopsResponse)(nil),     // 10: scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	(*CompleteInteractionRequest)(nil),  // 11: scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	(*CompleteInteractionResponse)(nil), // 12: scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	(*GetActivityRequest)(nil),          // 13: scenarioblocks.zendesk.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),         // 14: scenarioblocks.zendesk.v1.GetActivityResponse
+	(*ListActivitiesRequest)(nil),       // 15: scenarioblocks.zendesk.v1.ListActivitiesRequest
+	(*ListActivitiesResponse)(nil),      // 16: scenarioblocks.zendesk.v1.ListActivitiesResponse
+	(*RetryActivityRequest)(nil),        // 17: scenarioblocks.zendesk.v1.RetryActivityRequest
+	(*RetryActivityResponse)(nil),       // 18: scenarioblocks.zendesk.v1.RetryActivityResponse
+	(*RetryActivitiesRequest)(nil),      // 19: scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	(*RetryActivitiesResponse)(nil),     // 20: scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	(*DiscardActivityRequest)(nil),      // 21: scenarioblocks.zendesk.v1.DiscardActivityRequest
+	(*DiscardActivityResponse)(nil),     // 22: scenarioblocks.zendesk.v1.DiscardActivityResponse
+	nil,                                 // 23: scenarioblocks.zendesk.v1.ListedRecord.ColumnsEntry
+	(*Interaction)(nil),                 // 24: scenarioblocks.zendesk.v1.Interaction
+	(*Record)(nil),                      // 25: scenarioblocks.zendesk.v1.Record
+	(*Agent)(nil),                       // 26: scenarioblocks.zendesk.v1.Agent
+	(*ScreenPop)(nil),                   // 27: scenarioblocks.zendesk.v1.ScreenPop
+	(*Failure)(nil),                     // 28: scenarioblocks.zendesk.v1.Failure
+	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
+	(*ActivityDetails)(nil),             // 30: scenarioblocks.zendesk.v1.ActivityDetails
+	(IfNoTicket)(0),                     // 31: scenarioblocks.zendesk.v1.IfNoTicket
+	(*Activity)(nil),                    // 32: scenarioblocks.zendesk.v1.Activity
+	(ActivityState)(0),                  // 33: scenarioblocks.zendesk.v1.ActivityState
+	(FailureReason)(0),                  // 34: scenarioblocks.zendesk.v1.FailureReason
 }
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs = []int32{
-	20, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
-	21, // 1: scenarioblocks.zendesk.v1.DeliverInteractionRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	5,  // 2: scenarioblocks.zendesk.v1.DeliverInteractionResponse.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
-	22, // 3: scenarioblocks.zendesk.v1.Delivery.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
-	21, // 4: scenarioblocks.zendesk.v1.Delivery.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	0,  // 5: scenarioblocks.zendesk.v1.Delivery.outcome:type_name -> scenarioblocks.zendesk.v1.DeliveryOutcome
-	23, // 6: scenarioblocks.zendesk.v1.Delivery.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	24, // 7: scenarioblocks.zendesk.v1.Delivery.time:type_name -> google.protobuf.Timestamp
-	21, // 8: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	5,  // 9: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
-	25, // 10: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
-	26, // 11: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
-	27, // 12: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	27, // 13: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	28, // 14: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
-	29, // 15: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	27, // 16: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
-	27, // 17: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	29, // 18: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	27, // 19: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	1,  // 20: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
-	3,  // 21: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
-	6,  // 22: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
-	8,  // 23: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
-	10, // 24: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
-	12, // 25: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
-	14, // 26: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
-	16, // 27: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
-	18, // 28: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
-	2,  // 29: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
-	4,  // 30: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
-	7,  // 31: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
-	9,  // 32: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
-	11, // 33: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
-	13, // 34: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
-	15, // 35: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
-	17, // 36: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
-	19, // 37: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
+	5,  // 1: scenarioblocks.zendesk.v1.ListRecordsResponse.records:type_name -> scenarioblocks.zendesk.v1.ListedRecord
+	25, // 2: scenarioblocks.zendesk.v1.ListedRecord.record:type_name -> scenarioblocks.zendesk.v1.Record
+	23, // 3: scenarioblocks.zendesk.v1.ListedRecord.columns:type_name -> scenarioblocks.zendesk.v1.ListedRecord.ColumnsEntry
+	26, // 4: scenarioblocks.zendesk.v1.DeliverInteractionRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	8,  // 5: scenarioblocks.zendesk.v1.DeliverInteractionResponse.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
+	27, // 6: scenarioblocks.zendesk.v1.Delivery.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	26, // 7: scenarioblocks.zendesk.v1.Delivery.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	0,  // 8: scenarioblocks.zendesk.v1.Delivery.outcome:type_name -> scenarioblocks.zendesk.v1.DeliveryOutcome
+	28, // 9: scenarioblocks.zendesk.v1.Delivery.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	29, // 10: scenarioblocks.zendesk.v1.Delivery.time:type_name -> google.protobuf.Timestamp
+	26, // 11: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	8,  // 12: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
+	30, // 13: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
+	31, // 14: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
+	32, // 15: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	32, // 16: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	33, // 17: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	34, // 18: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	29, // 19: scenarioblocks.zendesk.v1.ListActivitiesRequest.since:type_name -> google.protobuf.Timestamp
+	29, // 20: scenarioblocks.zendesk.v1.ListActivitiesRequest.until:type_name -> google.protobuf.Timestamp
+	32, // 21: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
+	32, // 22: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	34, // 23: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	32, // 24: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	1,  // 25: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
+	3,  // 26: scenarioblocks.zendesk.v1.InteractionService.ListRecords:input_type -> scenarioblocks.zendesk.v1.ListRecordsRequest
+	6,  // 27: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	9,  // 28: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	11, // 29: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	13, // 30: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
+	15, // 31: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
+	17, // 32: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
+	19, // 33: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	21, // 34: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
+	2,  // 35: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
+	4,  // 36: scenarioblocks.zendesk.v1.InteractionService.ListRecords:output_type -> scenarioblocks.zendesk.v1.ListRecordsResponse
+	7,  // 37: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	10, // 38: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	12, // 39: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	14, // 40: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
+	16, // 41: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
+	18, // 42: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
+	20, // 43: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	22, // 44: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
+	35, // [35:45] is the sub-list for method output_type
+	25, // [25:35] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_interaction_service_proto_init() }
@@ -1302,7 +1589,7 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	InteractionService_GetInteraction_FullMethodName      = "/scenarioblocks.zendesk.v1.InteractionService/GetInteraction"
+	InteractionService_ListRecords_FullMethodName         = "/scenarioblocks.zendesk.v1.InteractionService/ListRecords"
 	InteractionService_DeliverInteraction_FullMethodName  = "/scenarioblocks.zendesk.v1.InteractionService/DeliverInteraction"
 	InteractionService_WatchScreenPops_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/WatchScreenPops"
 	InteractionService_CompleteInteraction_FullMethodName = "/scenarioblocks.zendesk.v1.InteractionService/CompleteInteraction"
@@ -39,14 +40,18 @@ const (
 type InteractionServiceClient interface {
 	// Returns one interaction. Errors: NOT_FOUND `INTERACTION_NOT_FOUND`.
 	GetInteraction(ctx context.Context, in *GetInteractionRequest, opts ...grpc.CallOption) (*GetInteractionResponse, error)
+	// Lists the records of a recordset in their order. The recordset's cursor does not move. Errors: NOT_FOUND
+	// `INTERACTION_NOT_FOUND`, `RECORDSET_NOT_FOUND`.
+	ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error)
 	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
 	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
 	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
-	// one had it is shown again. An unknown interaction has nothing to show; one that is completed shows nothing new.
+	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
+	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error)
 	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
 	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// screen_pop_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
 	WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error)
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
 	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
@@ -55,7 +60,8 @@ type InteractionServiceClient interface {
 	CompleteInteraction(ctx context.Context, in *CompleteInteractionRequest, opts ...grpc.CallOption) (*CompleteInteractionResponse, error)
 	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
-	// Lists the tenant's activities, oldest first.
+	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
+	// page is empty but an only one.
 	ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error)
 	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
 	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
@@ -80,6 +86,16 @@ func (c *interactionServiceClient) GetInteraction(ctx context.Context, in *GetIn
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetInteractionResponse)
 	err := c.cc.Invoke(ctx, InteractionService_GetInteraction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *interactionServiceClient) ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRecordsResponse)
+	err := c.cc.Invoke(ctx, InteractionService_ListRecords_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -184,14 +200,18 @@ func (c *interactionServiceClient) DiscardActivity(ctx context.Context, in *Disc
 type InteractionServiceServer interface {
 	// Returns one interaction. Errors: NOT_FOUND `INTERACTION_NOT_FOUND`.
 	GetInteraction(context.Context, *GetInteractionRequest) (*GetInteractionResponse, error)
+	// Lists the records of a recordset in their order. The recordset's cursor does not move. Errors: NOT_FOUND
+	// `INTERACTION_NOT_FOUND`, `RECORDSET_NOT_FOUND`.
+	ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error)
 	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
 	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
 	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
-	// one had it is shown again. An unknown interaction has nothing to show; one that is completed shows nothing new.
+	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
+	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error)
 	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
 	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// screen_pop_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
 	WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
 	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
@@ -200,7 +220,8 @@ type InteractionServiceServer interface {
 	CompleteInteraction(context.Context, *CompleteInteractionRequest) (*CompleteInteractionResponse, error)
 	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
-	// Lists the tenant's activities, oldest first.
+	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
+	// page is empty but an only one.
 	ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error)
 	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
 	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
@@ -223,6 +244,9 @@ type UnimplementedInteractionServiceServer struct{}
 
 func (UnimplementedInteractionServiceServer) GetInteraction(context.Context, *GetInteractionRequest) (*GetInteractionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInteraction not implemented")
+}
+func (UnimplementedInteractionServiceServer) ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRecords not implemented")
 }
 func (UnimplementedInteractionServiceServer) DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeliverInteraction not implemented")
@@ -283,6 +307,24 @@ func _InteractionService_GetInteraction_Handler(srv interface{}, ctx context.Con
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(InteractionServiceServer).GetInteraction(ctx, req.(*GetInteractionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InteractionService_ListRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRecordsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).ListRecords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_ListRecords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).ListRecords(ctx, req.(*ListRecordsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -434,6 +476,10 @@ var InteractionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetInteraction",
 			Handler:    _InteractionService_GetInteraction_Handler,
+		},
+		{
+			MethodName: "ListRecords",
+			Handler:    _InteractionService_ListRecords_Handler,
 		},
 		{
 			MethodName: "DeliverInteraction",

@@ -1,0 +1,116 @@
+package blocks
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/variables"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// AttachedData implements BlockService.
+func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataRequest) (*zendeskv1.AttachedDataResponse, error) {
+	var v violations
+	v.block(req)
+	if len(req.GetData()) == 0 {
+		v.Add("data", "is required")
+	}
+	settings := make([]attachedSetting, 0, len(req.GetData()))
+	for _, key := range slices.Sorted(maps.Keys(req.GetData())) {
+		field := fmt.Sprintf("data[%q]", key)
+		settings = append(settings, attachedSetting{
+			key:   v.requiredTemplate(field, key),
+			value: v.longTemplate(field, req.GetData()[key]),
+		})
+	}
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+
+	failed := func(f *zendeskv1.Failure) *zendeskv1.AttachedDataResponse {
+		return &zendeskv1.AttachedDataResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
+	}
+	return executeOnce(ctx, s, "AttachedData", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.AttachedDataResponse, error) {
+		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.AttachedDataResponse, error) {
+			changes, f, err := expandAttached(newValues(tx, req), settings)
+			if err != nil {
+				return nil, err
+			}
+			if f != nil {
+				return failed(f), nil
+			}
+			current, err := tx.AttachedData()
+			if err != nil {
+				return nil, err
+			}
+			merged, f := mergeAttached(current, changes)
+			if f != nil {
+				return failed(f), nil
+			}
+			tx.SetAttachedData(merged)
+			return &zendeskv1.AttachedDataResponse{Exit: zendeskv1.Exit_EXIT_NEXT, Data: merged}, nil
+		})
+	})
+}
+
+type attachedSetting struct{ key, value *variables.Template }
+
+// expandAttached replaces the variables in keys and values.
+func expandAttached(vars *values, settings []attachedSetting) (map[string]string, *zendeskv1.Failure, error) {
+	changes := make(map[string]string, len(settings))
+	for _, setting := range settings {
+		key, f, err := vars.expand(setting.key, variables.Text, "")
+		if err != nil || f != nil {
+			return nil, f, err
+		}
+		value, f, err := vars.expand(setting.value, variables.Text, "")
+		if err != nil || f != nil {
+			return nil, f, err
+		}
+		if _, ok := changes[key]; ok {
+			// Which of the two is the last write, nobody could tell.
+			return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("two settings are both for the key %q", key)), nil
+		}
+		changes[key] = value
+	}
+	return changes, nil, nil
+}
+
+// mergeAttached returns the data with the changes made: an empty value removes its key. Beyond a limit it fails.
+func mergeAttached(current, changes map[string]string) (map[string]string, *zendeskv1.Failure) {
+	refused := func(format string, args ...any) (map[string]string, *zendeskv1.Failure) {
+		return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf(format, args...))
+	}
+	merged := make(map[string]string, len(current)+len(changes))
+	maps.Copy(merged, current)
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		value := changes[key]
+		switch {
+		case key == "":
+			return refused("a key is empty after its variables were replaced")
+		case len(key) > maxAttachedKey:
+			return refused("a key has %d bytes; at most %d are allowed", len(key), maxAttachedKey)
+		case len(value) > maxAttachedValue:
+			return refused("the value of %q has %d bytes; at most %d are allowed", key, len(value), maxAttachedValue)
+		case value == "":
+			delete(merged, key)
+		default:
+			merged[key] = value
+		}
+	}
+	size := 0
+	for key, value := range merged {
+		size += len(key) + len(value)
+	}
+	if len(merged) > maxAttachedKeys {
+		return refused("the interaction would have %d keys; at most %d are allowed", len(merged), maxAttachedKeys)
+	}
+	if size > maxAttachedBytes {
+		return refused("the attached data would have %d bytes; at most %d are allowed", size, maxAttachedBytes)
+	}
+	return merged, nil
+}

@@ -1,0 +1,148 @@
+// Package blocks implements BlockService: it decides what each block of a scenario does, and words what the scenario is
+// told. Each block stands in a file of its own; what they share stands here and in values.go.
+//
+// Blocks answer before their deadline: what Zendesk refuses, or does not say in time, is an exit of the block, not an error.
+// State changes of one interaction are serial transactions; none is open while Zendesk is asked.
+package blocks
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"google.golang.org/protobuf/proto"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/credentials"
+	"github.com/scenarioblocks/zendeskblocks/server/once"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// Config is what the service depends on. All of it is required.
+type Config struct {
+	Store       *store.Store
+	Credentials *credentials.Keeper
+	Now         func() time.Time
+}
+
+// Service implements BlockService.
+type Service struct {
+	zendeskv1.UnimplementedBlockServiceServer
+	store       *store.Store
+	credentials *credentials.Keeper
+	now         func() time.Time
+	gate        once.Gate
+}
+
+// New makes the service.
+func New(c Config) *Service {
+	return &Service{store: c.Store, credentials: c.Credentials, now: c.Now}
+}
+
+// request is what the requests of all blocks have.
+type request interface {
+	proto.Message
+	GetInteractionId() string
+	GetVariables() map[string]string
+	GetRequestId() string
+}
+
+// response is what the responses of all blocks have.
+type response interface {
+	proto.Message
+	GetExit() zendeskv1.Exit
+	GetAccount() *zendeskv1.AccountUse
+	GetFailure() *zendeskv1.Failure
+}
+
+// block is one execution of a block.
+type block struct {
+	tenant      string
+	interaction string
+	rpc         string
+	request     request
+}
+
+// executeOnce runs execute, unless the request was answered before: then that answer is given again. Requests with one
+// id run one after the other. inVain answers a request that waited for another until its time was up.
+func executeOnce[R response](ctx context.Context, s *Service, method string, req request,
+	inVain func(context.Context, *block, *zendeskv1.Failure) (R, error), execute func(context.Context, *block) (R, error),
+) (R, error) {
+	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req}
+	resp, err := func() (R, error) {
+		if req.GetRequestId() != "" {
+			waitCtx, cancel := rpc.AnswerInTime(ctx)
+			defer cancel()
+			leave, err := s.gate.Enter(waitCtx, once.Key{Tenant: b.tenant, Interaction: b.interaction, Method: method, RequestID: req.GetRequestId()})
+			if err != nil {
+				return inVain(ctx, b, rpc.Failure(store.ReasonRequestInProgress, "an earlier request with this request_id still runs"))
+			}
+			defer leave()
+		}
+		return execute(ctx, b)
+	}()
+	if err == nil {
+		logging.AddFields(ctx, blockFields(req, resp))
+	}
+	return resp, err
+}
+
+// changingNothing is how blocks answer in vain whose failures change nothing.
+func changingNothing[R response](failed func(*zendeskv1.Failure) R) func(context.Context, *block, *zendeskv1.Failure) (R, error) {
+	return func(_ context.Context, _ *block, f *zendeskv1.Failure) (R, error) { return failed(f), nil }
+}
+
+// blockFields is what the log says of a block beside the call itself.
+func blockFields(req request, resp response) logging.Fields {
+	fields := logging.Fields{
+		"interaction_id", req.GetInteractionId(),
+		"exit", strings.TrimPrefix(resp.GetExit().String(), "EXIT_"),
+	}
+	if account := resp.GetAccount(); account != nil {
+		fields = append(fields, "account_id", account.GetAccountId())
+	}
+	if f := resp.GetFailure(); f != nil {
+		fields = append(fields, "reason", string(rpc.ReasonFromProto(f.GetReason())))
+		if f.GetHttpStatus() != 0 {
+			fields = append(fields, "http_status", f.GetHttpStatus(), "zendesk_request_id", f.GetZendeskRequestId())
+		}
+	}
+	return fields
+}
+
+// transact runs decide in one transaction of the block's interaction and keeps its answer for the request_id, unless it is
+// FAILED: then the repeat executes again. When the transaction finds a kept answer, that is returned and decide does not
+// run; failed words the answer when the interaction has ended.
+func transact[R response](ctx context.Context, s *Service, b *block, failed func(*zendeskv1.Failure) R, decide func(*store.InteractionTxn) (R, error)) (R, error) {
+	var resp R
+	err := s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+		kept, found, err := once.Kept[R](tx, b.rpc, b.request)
+		if err != nil || found {
+			resp = kept
+			return err
+		}
+		if f := overFor(tx, b.rpc); f != nil {
+			resp = failed(f)
+			return nil
+		}
+		if resp, err = decide(tx); err != nil || resp.GetExit() == zendeskv1.Exit_EXIT_FAILED {
+			return err
+		}
+		return once.Keep(tx, b.rpc, b.request, resp)
+	})
+	return resp, err
+}
+
+// overFor says why an interaction that has ended does not take a block any more; nil if it does. After completion the blocks
+// still run that do not change what was written: surveys and post-call workflows use them.
+func overFor(tx *store.InteractionTxn, method string) *zendeskv1.Failure {
+	switch {
+	case tx.State() == store.InteractionExpired:
+		return rpc.Failure(store.ReasonInteractionExpired, "the interaction was left alone for too long and is gone")
+	case tx.State() == store.InteractionCompleted && (method == "ScreenPop" || method == "AttachedData"):
+		return rpc.Failure(store.ReasonInteractionCompleted, "the interaction is completed, and its activity no longer changes")
+	}
+	return nil
+}

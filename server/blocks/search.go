@@ -1,0 +1,262 @@
+package blocks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/credentials"
+	"github.com/scenarioblocks/zendeskblocks/server/once"
+	"github.com/scenarioblocks/zendeskblocks/server/recordset"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/variables"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+)
+
+// Variables that every block which asks Zendesk sets.
+const (
+	resultCode = "integrationResultCode"
+	resultBody = "integrationResultBody"
+)
+
+// What Zendesk calls the fields and the ways to sort.
+var (
+	sortFields = map[zendeskv1.SortBy]string{
+		zendeskv1.SortBy_SORT_BY_UPDATED_AT:  "updated_at",
+		zendeskv1.SortBy_SORT_BY_CREATED_AT:  "created_at",
+		zendeskv1.SortBy_SORT_BY_PRIORITY:    "priority",
+		zendeskv1.SortBy_SORT_BY_STATUS:      "status",
+		zendeskv1.SortBy_SORT_BY_TICKET_TYPE: "ticket_type",
+	}
+	sortOrders = map[zendeskv1.SortOrder]string{
+		zendeskv1.SortOrder_SORT_ORDER_ASC:  "asc",
+		zendeskv1.SortOrder_SORT_ORDER_DESC: "desc",
+	}
+)
+
+// Search implements BlockService.
+func (s *Service) Search(ctx context.Context, req *zendeskv1.SearchRequest) (*zendeskv1.SearchResponse, error) {
+	query, err := validateSearch(req)
+	if err != nil {
+		return nil, err
+	}
+	inVain := func(ctx context.Context, b *block, f *zendeskv1.Failure) (*zendeskv1.SearchResponse, error) {
+		return s.finishSearch(ctx, b, req, searchPlan{}, searchResult{failure: f})
+	}
+	return executeOnce(ctx, s, "Search", req, inVain, func(ctx context.Context, b *block) (*zendeskv1.SearchResponse, error) {
+		plan, answer, err := s.planSearch(ctx, b, req, query)
+		if err != nil || answer != nil {
+			return answer, err
+		}
+		found := s.search(ctx, plan, req)
+		return s.finishSearch(ctx, b, req, plan, found)
+	})
+}
+
+func validateSearch(req *zendeskv1.SearchRequest) (*variables.Template, error) {
+	var v violations
+	v.block(req)
+	query := v.requiredTemplate("search_string", req.GetSearchString())
+	v.RecordsetName("recordset_name", req.GetRecordsetName())
+	if req.GetMaxResults() < 0 || req.GetMaxResults() > maxSearchResults {
+		v.Add("max_results", "must be 1 to %d, or 0 for %d", maxSearchResults, defaultResults)
+	}
+	v.Enum("sort_by", req.GetSortBy())
+	v.Enum("sort_order", req.GetSortOrder())
+	if len(req.GetColumns()) > maxColumns {
+		v.Add("columns", "has %d entries; at most %d are allowed", len(req.GetColumns()), maxColumns)
+	}
+	for i, column := range req.GetColumns() {
+		if column == "" || len(column) > maxColumnBytes {
+			v.Add(fmt.Sprintf("columns[%d]", i), "must have 1 to %d bytes", maxColumnBytes)
+		}
+	}
+	return query, v.Err()
+}
+
+// searchPlan is what a Search will do, as decided before Zendesk is asked.
+type searchPlan struct {
+	account store.Account
+	use     store.AccountUse
+	query   string
+}
+
+// searchResult is what a Search got: records and the columns of the first, or a failure.
+type searchResult struct {
+	records []json.RawMessage
+	first   map[string]string
+	total   int64
+	code    string // integrationResultCode
+	body    string // integrationResultBody, if it is wanted
+	failure *zendeskv1.Failure
+}
+
+// planSearch decides in one transaction whom to ask for what. It returns an answer instead of a plan when the request was
+// answered before, or fails without Zendesk.
+func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, query *variables.Template) (plan searchPlan, answer *zendeskv1.SearchResponse, err error) {
+	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+		plan, answer = searchPlan{}, nil
+		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
+		if err != nil {
+			return err
+		}
+		if found {
+			answer = kept
+			return nil
+		}
+		f := overFor(tx, b.rpc)
+		if f == nil {
+			if plan, f, err = planOf(tx, req, query); err != nil {
+				return err
+			}
+		}
+		if f != nil {
+			answer, err = publishSearch(tx, req, plan, searchResult{failure: f}, nil)
+		}
+		return err
+	})
+	return plan, answer, err
+}
+
+func planOf(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, query *variables.Template) (searchPlan, *zendeskv1.Failure, error) {
+	var plan searchPlan
+	var f *zendeskv1.Failure
+	var err error
+	if plan.account, plan.use, f, err = accountInForce(tx); err != nil || f != nil {
+		return plan, f, err
+	}
+	if plan.query, f, err = newValues(tx, req).expandQuery(query, plan.account.DefaultRegion); err != nil || f != nil {
+		return plan, f, err
+	}
+	names := tx.RecordsetNames()
+	if !slices.Contains(names, req.GetRecordsetName()) && len(names) >= maxRecordsets {
+		return plan, rpc.Failure(store.ReasonInvalidRequest,
+			fmt.Sprintf("the interaction has %d recordsets, and no more are allowed", len(names))), nil
+	}
+	return plan, nil, nil
+}
+
+// search asks Zendesk.
+func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.SearchRequest) searchResult {
+	ctx, cancel := rpc.AnswerInTime(ctx)
+	defer cancel()
+	wanted := int(req.GetMaxResults())
+	if wanted == 0 {
+		wanted = defaultResults
+	}
+	var answer zendeskapi.SearchResult
+	err := s.credentials.Do(ctx, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
+		answer, err = client.Search(ctx, zendeskapi.SearchQuery{
+			Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted,
+		})
+		return err
+	})
+	if err != nil {
+		return failedSearch(err)
+	}
+	result := searchResult{total: answer.TotalCount, code: fmt.Sprint(answer.StatusCode), body: answer.Body}
+	if len(answer.Records) == 0 && answer.TotalCount > 0 {
+		return unreadableSearch(result, fmt.Errorf("it counts %d records and holds none", answer.TotalCount))
+	}
+	for i, raw := range answer.Records {
+		if i == 0 {
+			if result.first, err = recordset.Flatten(raw, req.GetColumns()); err != nil {
+				return unreadableSearch(result, err)
+			}
+		}
+		pruned, err := recordset.Prune(raw, req.GetColumns())
+		if err != nil {
+			return unreadableSearch(result, err)
+		}
+		result.records = append(result.records, pruned)
+	}
+	return result
+}
+
+// zendeskFailure words an error of the client for the caller.
+func zendeskFailure(err error) *zendeskv1.Failure {
+	f := credentials.FailureOf(err)
+	return rpc.FailureToProto(&f)
+}
+
+func failedSearch(err error) searchResult {
+	result := searchResult{failure: zendeskFailure(err)}
+	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && api.StatusCode != 0 {
+		result.code, result.body = fmt.Sprint(api.StatusCode), api.Body()
+	}
+	return result
+}
+
+// unreadableSearch is for records that answered the search and that nobody could read later.
+func unreadableSearch(result searchResult, err error) searchResult {
+	f := rpc.Failure(store.ReasonBadResponse, "Zendesk's answer is not readable: "+err.Error())
+	return searchResult{failure: f, code: result.code, body: result.body}
+}
+
+// finishSearch keeps what was found and words the answer.
+func (s *Service) finishSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {
+	resp, err := s.keepSearch(ctx, b, req, plan, found)
+	if errors.Is(err, store.ErrTooLarge) {
+		return s.keepSearch(ctx, b, req, plan, unreadableSearch(found, errTooLarge))
+	}
+	return resp, err
+}
+
+var errTooLarge = errors.New("a record is larger than can be kept")
+
+// keepSearch publishes in one transaction. Errors: [store.ErrTooLarge] when a record or its columns are.
+func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {
+	var staged *store.StagedRecords
+	if found.failure == nil {
+		var err error
+		if staged, err = s.store.StageRecords(ctx, b.tenant, b.interaction, found.records); err != nil {
+			return nil, err
+		}
+	}
+	failed := func(f *zendeskv1.Failure) *zendeskv1.SearchResponse {
+		return &zendeskv1.SearchResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
+	}
+	return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.SearchResponse, error) {
+		return publishSearch(tx, req, plan, found, staged)
+	})
+}
+
+// publishSearch replaces the recordset by what was found, or removes it after a failure.
+func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult, staged *store.StagedRecords) (*zendeskv1.SearchResponse, error) {
+	before, err := tx.Recordset(req.GetRecordsetName())
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	rs := store.Recordset{
+		Name: req.GetRecordsetName(), Account: plan.use, Query: plan.query, Columns: req.GetColumns(),
+		ColumnsSet: recordset.Union(before.ColumnsSet, found.first),
+		Count:      len(found.records), Total: found.total, Removed: found.failure != nil,
+	}
+	if rs.Count > 0 {
+		rs.Position = 1
+	}
+	resp := &zendeskv1.SearchResponse{Variables: recordVariables(rs, found.first)}
+	resp.Variables[resultCode], resp.Variables[resultBody] = found.code, ""
+	if found.failure != nil || req.GetIncludeResultBody() {
+		resp.Variables[resultBody] = found.body
+	}
+	resp.Account = rpc.AccountUseToProto(plan.use)
+	if found.failure != nil {
+		tx.RemoveRecordset(rs.Name)
+		resp.Exit, resp.Failure = zendeskv1.Exit_EXIT_FAILED, found.failure
+		return resp, nil
+	}
+	tx.PublishRecordset(rs, staged)
+	resp.Exit = zendeskv1.Exit_EXIT_NO_DATA
+	var current *zendeskv1.Record
+	if rs.Count > 0 {
+		resp.Exit = zendeskv1.Exit_EXIT_NEXT
+		current = rpc.RecordToProto(found.records[0], plan.account.URL)
+	}
+	resp.Recordset = rpc.RecordsetToProto(rs, current)
+	return resp, nil
+}

@@ -1,0 +1,33 @@
+package credentials
+
+import (
+	"errors"
+
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+)
+
+// failureReasons maps the client's kinds of errors.
+var failureReasons = map[zendeskapi.Kind]store.FailureReason{
+	zendeskapi.Timeout:             store.ReasonTimeout,
+	zendeskapi.Canceled:            store.ReasonTimeout,
+	zendeskapi.RateLimited:         store.ReasonRateLimited,
+	zendeskapi.CredentialsRejected: store.ReasonCredentialsRejected,
+	zendeskapi.AccessDenied:        store.ReasonAccessDenied,
+	zendeskapi.InvalidRequest:      store.ReasonInvalidRequest,
+	zendeskapi.NotFound:            store.ReasonNotFound,
+	zendeskapi.Conflict:            store.ReasonConflict,
+	zendeskapi.Unavailable:         store.ReasonUnavailable,
+	zendeskapi.BadResponse:         store.ReasonBadResponse,
+}
+
+// FailureOf words an error of [Keeper.Do].
+func FailureOf(err error) store.Failure {
+	api, ok := errors.AsType[*zendeskapi.Error](err)
+	if !ok {
+		return store.NewFailure(store.ReasonUnavailable, "Zendesk could not be asked")
+	}
+	f := store.NewFailure(failureReasons[api.Kind], api.Message())
+	f.HTTPStatus, f.ZendeskRequestID, f.Attempts, f.RetryAfter = api.StatusCode, api.RequestID, api.Attempts, api.RetryAfter
+	return f
+}

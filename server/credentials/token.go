@@ -1,0 +1,164 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+)
+
+const (
+	exchangeTimeout = 20 * time.Second // for Zendesk's part; it does not end with the caller's
+	maxExchanges    = 32               // at a time
+)
+
+// Names of OAuth grants, as they are stored for renewal.
+const (
+	GrantClientCredentials = "client_credentials"
+	GrantAuthorizationCode = "authorization_code"
+	GrantPassword          = "password"
+	grantRefreshToken      = "refresh_token"
+)
+
+var (
+	// ErrTooManyExchanges says that a token was not asked for, since too many requests wait for Zendesk already.
+	ErrTooManyExchanges = errors.New("too many token requests wait for Zendesk already")
+	// ErrStillRequesting says that ctx was done before Zendesk answered. If it grants the token, the account will have it.
+	ErrStillRequesting = errors.New("the token request has not been answered yet")
+)
+
+// UnusableTokenError says that Zendesk granted a token which no block could use. Nothing was stored.
+type UnusableTokenError struct {
+	Found Check // what users/me told
+	Err   error // what the request failed with; nil: the user is no agent
+}
+
+func (e *UnusableTokenError) Error() string { return "the token cannot be used: " + e.Found.Message }
+
+func (e *UnusableTokenError) Unwrap() error { return e.Err }
+
+// RequestToken gets a token by one of the grants, asks Zendesk with it who it is, and puts it in force. Asking comes first
+// because none of the grants takes an old token away: until the new one is known to work, the account keeps the one it has.
+// What was sent to Zendesk is finished and stored also when ctx is done before. Errors: [ErrTooManyExchanges],
+// [ErrStillRequesting], [*UnusableTokenError], [*zendeskapi.Error] when Zendesk granted none, and the store's.
+func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account store.Account, grant string, request zendeskapi.TokenRequest) (store.Account, error) {
+	type outcome struct {
+		account store.Account
+		err     error
+	}
+	ended := make(chan outcome, 1)
+	started := k.exchanges.start(func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.err = recovered(p)
+			}
+			ended <- o
+		}()
+		o.account, o.err = k.exchange(context.WithoutCancel(ctx), caller, account, grant, request)
+	})
+	if !started {
+		return store.Account{}, ErrTooManyExchanges
+	}
+	select {
+	case o := <-ended:
+		return o.account, o.err
+	case <-ctx.Done():
+		return store.Account{}, ErrStillRequesting
+	}
+}
+
+func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store.Account, grant string, request zendeskapi.TokenRequest) (store.Account, error) {
+	zendeskCtx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	client, err := k.client(account)
+	if err != nil {
+		return store.Account{}, err
+	}
+	issued := k.now()
+	granted, err := client.RequestToken(zendeskCtx, request)
+	if err != nil {
+		return store.Account{}, err
+	}
+	token := grantedToken(granted, grant, request, issued)
+	candidate := account
+	candidate.OAuthToken = token
+	if client, err = k.client(candidate); err != nil {
+		return store.Account{}, err
+	}
+	user, err := client.Me(zendeskCtx)
+	if found := userCheck(user, err); found.Outcome != OutcomeOK {
+		return store.Account{}, &UnusableTokenError{found, err}
+	}
+	updated, err := k.store.UpdateAccount(ctx, caller.Tenant, account.ID, "", func(a *store.Account) error {
+		if a.Incarnation != account.Incarnation {
+			return store.ErrNotFound
+		}
+		a.OAuthToken = token
+		a.Check = store.Check{Time: k.now(), OK: true, Role: user.Role}
+		return nil
+	})
+	if err == nil {
+		k.Changed(Key{caller.Tenant, account.Incarnation})
+		k.audit.Note(ctx, caller, "token stored", slog.String("account_id", account.ID), slog.String("grant", grant),
+			slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
+	}
+	return updated, err
+}
+
+// grantedToken is what is stored of a granted token: with what renews it, never with a password.
+func grantedToken(granted zendeskapi.Token, grant string, request zendeskapi.TokenRequest, issued time.Time) *store.OAuthToken {
+	token := &store.OAuthToken{
+		AccessToken:     granted.AccessToken,
+		ClientID:        request.ClientID,
+		Scopes:          granted.Scopes,
+		RequestedScopes: request.Scopes,
+		IssueTime:       issued,
+		ExpireTime:      granted.ExpiresAt,
+	}
+	switch {
+	case !granted.RefreshToken.IsZero():
+		token.Renewal = &store.Renewal{
+			Grant:             grantRefreshToken,
+			RefreshToken:      granted.RefreshToken,
+			RefreshExpireTime: granted.RefreshExpiresAt,
+		}
+	case grant == GrantClientCredentials:
+		token.Renewal = &store.Renewal{Grant: GrantClientCredentials}
+	default:
+		return token
+	}
+	token.Renewal.ClientSecret = request.ClientSecret
+	return token
+}
+
+// exchanges runs what outlives its caller.
+type exchanges struct {
+	mu      sync.Mutex
+	running int
+	group   sync.WaitGroup
+}
+
+// start runs exchange in a goroutine of its own; false when too many run already.
+func (x *exchanges) start(exchange func()) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.running == maxExchanges {
+		return false
+	}
+	x.running++
+	x.group.Go(func() {
+		defer func() {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.running--
+		}()
+		exchange()
+	})
+	return true
+}

@@ -1,0 +1,265 @@
+package interactions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+var activityStates = map[store.ActivityState]zendeskv1.ActivityState{
+	store.ActivityPending:   zendeskv1.ActivityState_ACTIVITY_STATE_PENDING,
+	store.ActivityWritten:   zendeskv1.ActivityState_ACTIVITY_STATE_WRITTEN,
+	store.ActivitySkipped:   zendeskv1.ActivityState_ACTIVITY_STATE_SKIPPED,
+	store.ActivityDead:      zendeskv1.ActivityState_ACTIVITY_STATE_DEAD,
+	store.ActivityDiscarded: zendeskv1.ActivityState_ACTIVITY_STATE_DISCARDED,
+}
+
+// storedStates is activityStates the other way; none for unspecified.
+var storedStates = map[zendeskv1.ActivityState]store.ActivityState{
+	zendeskv1.ActivityState_ACTIVITY_STATE_PENDING:   store.ActivityPending,
+	zendeskv1.ActivityState_ACTIVITY_STATE_WRITTEN:   store.ActivityWritten,
+	zendeskv1.ActivityState_ACTIVITY_STATE_SKIPPED:   store.ActivitySkipped,
+	zendeskv1.ActivityState_ACTIVITY_STATE_DEAD:      store.ActivityDead,
+	zendeskv1.ActivityState_ACTIVITY_STATE_DISCARDED: store.ActivityDiscarded,
+}
+
+// GetActivity implements InteractionService.
+func (s *Service) GetActivity(ctx context.Context, req *zendeskv1.GetActivityRequest) (*zendeskv1.GetActivityResponse, error) {
+	var v rpc.Violations
+	v.Token("activity_id", req.GetActivityId(), true)
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	activity, err := s.store.Activity(ctx, rpc.Tenant(ctx), req.GetActivityId())
+	if err != nil {
+		return nil, activityError(err, req.GetActivityId())
+	}
+	return &zendeskv1.GetActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
+}
+
+// ListActivities implements InteractionService.
+func (s *Service) ListActivities(ctx context.Context, req *zendeskv1.ListActivitiesRequest) (*zendeskv1.ListActivitiesResponse, error) {
+	var v rpc.Violations
+	limit := v.PageSize(req.GetPageSize())
+	after := v.PageToken(req.GetPageToken())
+	v.Enum("state", req.GetState())
+	v.Enum("failure_reason", req.GetFailureReason())
+	v.Token("interaction_id", req.GetInteractionId(), false)
+	v.Time("since", req.GetSince())
+	v.Time("until", req.GetUntil())
+	account := s.accountFilter(ctx, &v, req.GetAccountId())
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	tenant := rpc.Tenant(ctx)
+	page, next, err := s.store.ListActivities(ctx, tenant, store.ActivityFilter{
+		State: storedStates[req.GetState()], AccountID: account, Reason: rpc.ReasonFromProto(req.GetFailureReason()),
+		InteractionID: req.GetInteractionId(), Since: rpc.TimeFromProto(req.GetSince()), Until: rpc.TimeFromProto(req.GetUntil()),
+		NewestFirst: req.GetNewestFirst(),
+	}, after, limit)
+	if errors.Is(err, store.ErrPagePosition) {
+		v.MalformedPageToken()
+		return nil, v.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp := &zendeskv1.ListActivitiesResponse{}
+	if next != "" {
+		resp.NextPageToken = rpc.PageToken(next)
+	}
+	size := 0
+	for i := range page {
+		converted := s.activityToProto(tenant, &page[i])
+		// One activity may have a third of a MiB.
+		if size += proto.Size(converted); size > rpc.MaxPageBytes && i > 0 {
+			resp.NextPageToken = rpc.PageToken(page[i-1].ID)
+			break
+		}
+		resp.Activities = append(resp.Activities, converted)
+	}
+	return resp, nil
+}
+
+// accountFilter returns the id that a filter means: of an account that has it as its name, else the filter itself, also if no
+// account has it any more.
+func (s *Service) accountFilter(ctx context.Context, v *rpc.Violations, filter string) string {
+	if filter == "" {
+		return ""
+	}
+	if account, err := s.store.FindAccount(ctx, rpc.Tenant(ctx), filter); err == nil {
+		return account.ID
+	}
+	v.AccountID("account_id", filter)
+	return filter
+}
+
+// RetryActivity implements InteractionService.
+func (s *Service) RetryActivity(ctx context.Context, req *zendeskv1.RetryActivityRequest) (*zendeskv1.RetryActivityResponse, error) {
+	var v rpc.Violations
+	v.Token("activity_id", req.GetActivityId(), true)
+	v.ZendeskID("ticket_id", req.GetTicketId())
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	activity, err := s.revive(ctx, req.GetActivityId(), req.GetTicketId())
+	if err != nil {
+		return nil, err
+	}
+	return &zendeskv1.RetryActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
+}
+
+// RetryActivities implements InteractionService.
+func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActivitiesRequest) (*zendeskv1.RetryActivitiesResponse, error) {
+	var v rpc.Violations
+	v.Enum("failure_reason", req.GetFailureReason())
+	account := s.accountFilter(ctx, &v, req.GetAccountId())
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	filter := store.ActivityFilter{State: store.ActivityDead, AccountID: account, Reason: rpc.ReasonFromProto(req.GetFailureReason())}
+	resp, after := &zendeskv1.RetryActivitiesResponse{}, ""
+	for {
+		page, next, err := s.store.ListActivities(ctx, rpc.Tenant(ctx), filter, after, rpc.MaxPageSize)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range page {
+			_, err := s.revive(ctx, a.ID, "")
+			if _, ok := errors.AsType[*rpc.Error](err); ok {
+				continue // someone else was faster, or there is no account to try it with
+			}
+			if err != nil {
+				return nil, err
+			}
+			resp.Count++
+		}
+		if after = next; after == "" {
+			return resp, nil
+		}
+	}
+}
+
+// revive makes a DEAD activity PENDING.
+func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity, error) {
+	tenant := rpc.Tenant(ctx)
+	before, err := s.store.Activity(ctx, tenant, id)
+	if err != nil {
+		return store.Activity{}, activityError(err, id)
+	}
+	account, err := s.accountForRetry(ctx, tenant, before.Account)
+	if err != nil {
+		return store.Activity{}, err
+	}
+	activity, err := s.decide(ctx, id, func(a *store.Activity) error {
+		if account.AccountID == "" {
+			return &rpc.Error{
+				Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND,
+				Message:  "the activity's account does not exist, or it had none and none is marked as default",
+				Metadata: map[string]string{"activity_id": id},
+			}
+		}
+		a.Account = account
+		a.State, a.NextAttempt = store.ActivityPending, time.Time{}
+		if ticket != "" && ticket != a.TicketID {
+			a.TicketID, a.TicketRule, a.FollowUpOf = ticket, store.TicketRequested, ""
+			// Nothing was ever begun on that ticket.
+			a.Begun = false
+		}
+		return nil
+	})
+	if err != nil {
+		return store.Activity{}, err
+	}
+	s.writer.Add(tenant, activity)
+	s.note(ctx, "activity retried", slog.String("activity_id", id), slog.String("ticket_id", activity.TicketID))
+	return activity, nil
+}
+
+// accountForRetry returns the account that a DEAD activity is to be written with: its own; one that was made since under the
+// same id, for the same Zendesk; or the default, if it had none. Zero if there is none of these.
+func (s *Service) accountForRetry(ctx context.Context, tenant string, use store.AccountUse) (store.AccountUse, error) {
+	if use.AccountID == "" {
+		byDefault, err := s.store.DefaultAccount(ctx, tenant)
+		if errors.Is(err, store.ErrNotFound) {
+			return store.AccountUse{}, nil
+		}
+		return byDefault.Use(store.Default), err
+	}
+	account, err := s.store.Account(ctx, tenant, use.AccountID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && account.URL != use.URL {
+		return store.AccountUse{}, nil
+	}
+	return account.Use(use.Selection), err
+}
+
+// DiscardActivity implements InteractionService.
+func (s *Service) DiscardActivity(ctx context.Context, req *zendeskv1.DiscardActivityRequest) (*zendeskv1.DiscardActivityResponse, error) {
+	var v rpc.Violations
+	v.Token("activity_id", req.GetActivityId(), true)
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	activity, err := s.decide(ctx, req.GetActivityId(), func(a *store.Activity) error {
+		a.State = store.ActivityDiscarded
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.note(ctx, "activity discarded", slog.String("activity_id", req.GetActivityId()))
+	return &zendeskv1.DiscardActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
+}
+
+// decide changes a DEAD activity.
+func (s *Service) decide(ctx context.Context, id string, change func(*store.Activity) error) (store.Activity, error) {
+	activity, err := s.store.UpdateActivity(ctx, rpc.Tenant(ctx), id, func(a *store.Activity) error {
+		if a.State != store.ActivityDead {
+			state := activityStates[a.State].String()
+			return &rpc.Error{
+				Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD,
+				Message:  fmt.Sprintf("activity %q is %s, and only DEAD ones can be retried or discarded", id, state),
+				Metadata: map[string]string{"activity_id": id, "state": state},
+			}
+		}
+		return change(a)
+	})
+	return activity, activityError(err, id)
+}
+
+func activityError(err error, id string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND,
+			Message:  fmt.Sprintf("activity %q does not exist", id),
+			Metadata: map[string]string{"activity_id": id},
+		}
+	}
+	return err
+}
+
+// activityToProto words an activity, with what holds it up at the moment. Ticket rules have the numbers of the API's.
+func (s *Service) activityToProto(tenant string, a *store.Activity) *zendeskv1.Activity {
+	activity := &zendeskv1.Activity{
+		ActivityId: a.ID, InteractionId: a.InteractionID, Account: rpc.AccountUseToProto(a.Account), Details: detailsToProto(a.Details),
+		AttachedData: a.AttachedData, TicketId: a.TicketID, TicketRule: zendeskv1.TicketRule(a.TicketRule), State: activityStates[a.State],
+		Attempts: int32(a.Attempts), Failure: rpc.FailureToProto(a.Failure), AuditId: a.AuditID,
+		CreateTime: rpc.TimeToProto(a.CreateTime), WriteTime: rpc.TimeToProto(a.WriteTime),
+	}
+	for _, rejected := range a.Rejected {
+		activity.RejectedFields = append(activity.RejectedFields, &zendeskv1.RejectedField{Key: rejected.Key, Reason: rejected.Reason})
+	}
+	if a.State == store.ActivityPending {
+		reason, until := s.writer.Hold(tenant, a)
+		activity.BlockedBy, activity.NextAttemptTime = rpc.ReasonToProto(reason), rpc.TimeToProto(until)
+	}
+	return activity
+}

@@ -1,0 +1,244 @@
+package interactions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/once"
+	"github.com/scenarioblocks/zendeskblocks/server/recordset"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// CompleteInteraction implements InteractionService.
+func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.CompleteInteractionRequest) (*zendeskv1.CompleteInteractionResponse, error) {
+	if err := validateComplete(req); err != nil {
+		return nil, err
+	}
+	sum, err := once.Fingerprint(req)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	fresh := store.Activity{
+		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: sum, Details: detailsFromProto(req.GetDetails()), CreateTime: now,
+		Create: req.GetIfNoTicket() == zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
+	}
+	var completed store.Activity
+	err = s.store.UpdateInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) error {
+		if tx.State() != store.InteractionActive {
+			completed, err = completedBefore(tx, req, sum)
+			return err
+		}
+		completed = fresh
+		if completed.AttachedData, err = tx.AttachedData(); err != nil {
+			return err
+		}
+		if err := chooseTicket(tx, req, &completed); err != nil {
+			return err
+		}
+		completed, err = tx.Complete(completed)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.writer.Add(rpc.Tenant(ctx), completed)
+	return &zendeskv1.CompleteInteractionResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &completed)}, nil
+}
+
+func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
+	var v rpc.Violations
+	v.Token("interaction_id", req.GetInteractionId(), true)
+	v.ZendeskID("ticket_id", req.GetTicketId())
+	if req.GetAccountId() != "" {
+		v.AccountID("account_id", req.GetAccountId())
+		if req.GetTicketId() == "" {
+			v.Add("account_id", "must be empty without ticket_id")
+		}
+	}
+	v.Enum("if_no_ticket", req.GetIfNoTicket())
+	details := req.GetDetails()
+	v.Time("details.start_time", details.GetStartTime())
+	v.Time("details.answer_time", details.GetAnswerTime())
+	v.Time("details.end_time", details.GetEndTime())
+	v.ZendeskID("details.agent.zendesk_user_id", details.GetAgent().GetZendeskUserId())
+	for _, violation := range compose.Validate(detailsFromProto(details)) {
+		v.Add(violation.Field, "%s", violation.Description)
+	}
+	return v.Err()
+}
+
+// completedBefore answers the repeat of a completion.
+func completedBefore(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRequest, sum []byte) (store.Activity, error) {
+	id := req.GetInteractionId()
+	if tx.State() == store.InteractionExpired {
+		return store.Activity{}, &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_EXPIRED,
+			Message:  fmt.Sprintf("interaction %q was left alone for too long and is gone", id),
+			Metadata: map[string]string{"interaction_id": id},
+		}
+	}
+	activity, err := tx.Activity()
+	if err != nil {
+		return store.Activity{}, err
+	}
+	if !slices.Equal(activity.Fingerprint, sum) {
+		return store.Activity{}, &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED,
+			Message:  fmt.Sprintf("interaction %q was completed before with other details, as activity %q", id, activity.ID),
+			Metadata: map[string]string{"interaction_id": id, "activity_id": activity.ID},
+		}
+	}
+	return activity, nil
+}
+
+// popped finds the last screen pop of a kind.
+func popped(pops []store.ScreenPop, kind store.RecordType) (store.ScreenPop, bool) {
+	for _, pop := range slices.Backward(pops) {
+		if pop.RecordType == kind {
+			return pop, true
+		}
+	}
+	return store.ScreenPop{}, false
+}
+
+// chooseTicket decides where an activity is written, and sets its state.
+func chooseTicket(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRequest, a *store.Activity) error {
+	choose := func(rule store.TicketRule, account store.AccountUse, ticket string) {
+		a.State, a.TicketRule, a.Account, a.TicketID = store.ActivityPending, rule, account, ticket
+	}
+	kind, id, use, err := lastCurrentRecord(tx)
+	if err != nil {
+		return err
+	}
+	pops, err := tx.ScreenPops()
+	if err != nil {
+		return err
+	}
+	if req.GetTicketId() != "" {
+		account, err := requestedAccount(tx, req.GetAccountId())
+		if err != nil {
+			return err
+		}
+		choose(store.TicketRequested, account, req.GetTicketId())
+		blockIfNoAccount(tx, a)
+		return nil
+	}
+	if pop, ok := popped(pops, store.RecordTicket); ok {
+		choose(store.TicketPopped, pop.Account, pop.RecordID)
+		return nil
+	}
+	if kind == store.RecordTicket && id != "" {
+		choose(store.TicketCurrentRecord, use, id)
+		return nil
+	}
+	if !a.Create {
+		a.State, a.TicketRule = store.ActivitySkipped, store.TicketNone
+		return nil
+	}
+	// A requester that is known by its id decides which Zendesk the ticket is made in.
+	if pop, ok := popped(pops, store.RecordUser); ok {
+		choose(store.TicketCreated, pop.Account, "")
+		a.RequesterID = pop.RecordID
+		return nil
+	}
+	if kind == store.RecordUser && id != "" {
+		choose(store.TicketCreated, use, "")
+		a.RequesterID = id
+		return nil
+	}
+	account, err := requestedAccount(tx, "")
+	if err != nil {
+		return err
+	}
+	choose(store.TicketCreated, account, "")
+	blockIfNoAccount(tx, a)
+	return nil
+}
+
+// lastCurrentRecord says what the current record of the recordset that was searched last is; nothing if there is none.
+func lastCurrentRecord(tx *store.InteractionTxn) (store.RecordType, string, store.AccountUse, error) {
+	if tx.LastSearched() == "" {
+		return 0, "", store.AccountUse{}, nil
+	}
+	rs, err := tx.Recordset(tx.LastSearched())
+	if err != nil || rs.Position == 0 {
+		return 0, "", store.AccountUse{}, err
+	}
+	raw, err := tx.Record(rs.Name, rs.Position)
+	if err != nil {
+		return 0, "", store.AccountUse{}, err
+	}
+	kind, id := recordset.Identify(raw)
+	return rpc.RecordTypes[kind], id, rs.Account, nil
+}
+
+// requestedAccount returns the account that a request names, else the one in force, else the default; zero if there is
+// none, or if one was to be selected in vain: the default is not put in its place.
+func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, error) {
+	if id != "" {
+		account, err := tx.FindAccount(id)
+		if err == nil && account.ID != id {
+			err = store.ErrNotFound // a name, not an id
+		}
+		if err != nil {
+			return store.AccountUse{}, rpc.AccountError(err, id)
+		}
+		return account.Use(store.Named), nil
+	}
+	if use, state := tx.Account(); state != store.AccountUnset {
+		return use, nil
+	}
+	account, err := tx.DefaultAccount()
+	if errors.Is(err, store.ErrNotFound) {
+		return store.AccountUse{}, nil
+	}
+	if err != nil {
+		return store.AccountUse{}, err
+	}
+	return account.Use(store.Default), nil
+}
+
+// blockIfNoAccount declares an activity DEAD that no account can write: a person has to make one, and retry.
+func blockIfNoAccount(tx *store.InteractionTxn, a *store.Activity) {
+	if a.Account.AccountID != "" {
+		return
+	}
+	why := store.NewFailure(store.ReasonNoDefaultAccount, "no account was in force and none is marked as default")
+	if _, state := tx.Account(); state == store.AccountCleared {
+		why = store.NewFailure(store.ReasonAccountNotFound, "the account that was to be selected last does not exist")
+	}
+	a.State, a.Failure = store.ActivityDead, &why
+}
+
+// detailsFromProto converts what the runtime said of an interaction.
+func detailsFromProto(d *zendeskv1.ActivityDetails) store.ActivityDetails {
+	return store.ActivityDetails{
+		Channel: d.GetChannel(), Direction: d.GetDirection(), FromAddress: d.GetFromAddress(), ToAddress: d.GetToAddress(),
+		Agent:   store.Agent{Email: d.GetAgent().GetEmail(), ZendeskUserID: d.GetAgent().GetZendeskUserId()},
+		Service: d.GetService(), Disposition: d.GetDisposition(), Notes: d.GetNotes(), RecordingURL: d.GetRecordingUrl(),
+		StartTime: rpc.TimeFromProto(d.GetStartTime()), AnswerTime: rpc.TimeFromProto(d.GetAnswerTime()), EndTime: rpc.TimeFromProto(d.GetEndTime()),
+		Requester: store.Requester{Name: d.GetRequester().GetName(), Email: d.GetRequester().GetEmail()},
+	}
+}
+
+// detailsToProto converts them back.
+func detailsToProto(d store.ActivityDetails) *zendeskv1.ActivityDetails {
+	details := &zendeskv1.ActivityDetails{
+		Channel: d.Channel, Direction: d.Direction, FromAddress: d.FromAddress, ToAddress: d.ToAddress,
+		Service: d.Service, Disposition: d.Disposition, Notes: d.Notes, RecordingUrl: d.RecordingURL,
+		StartTime: rpc.TimeToProto(d.StartTime), AnswerTime: rpc.TimeToProto(d.AnswerTime), EndTime: rpc.TimeToProto(d.EndTime),
+	}
+	if d.Agent != (store.Agent{}) {
+		details.Agent = &zendeskv1.Agent{Email: d.Agent.Email, ZendeskUserId: d.Agent.ZendeskUserID}
+	}
+	if d.Requester != (store.Requester{}) {
+		details.Requester = &zendeskv1.Requester{Name: d.Requester.Name, Email: d.Requester.Email}
+	}
+	return details
+}

@@ -1,0 +1,156 @@
+// Package interactions implements InteractionService: it shows what blocks have left, delivers screen pops once to each
+// agent, decides where the history of a finished interaction is written, and lets people decide on what could not be.
+//
+// What it decides about a delivery or a completion is stored in the same transaction as what it is decided by. Writing the
+// history is package writer's.
+package interactions
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
+	"github.com/scenarioblocks/zendeskblocks/server/credentials"
+	"github.com/scenarioblocks/zendeskblocks/server/once"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/writer"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+const maxEmail = 320 // characters; the proto comments state the same figure
+
+// Config is what the service depends on. All of it is required.
+type Config struct {
+	Store       *store.Store
+	Credentials *credentials.Keeper
+	Writer      *writer.Writer
+	Audit       *audit.Log
+	Now         func() time.Time
+	Draining    <-chan struct{} // closed when watches are to end
+}
+
+// Service implements InteractionService.
+type Service struct {
+	zendeskv1.UnimplementedInteractionServiceServer
+	store    *store.Store
+	writer   *writer.Writer
+	audit    *audit.Log
+	now      func() time.Time
+	draining <-chan struct{}
+	agents   *agents
+	gate     once.Gate
+}
+
+// New makes the service.
+func New(c Config) *Service {
+	return &Service{
+		store: c.Store, writer: c.Writer, audit: c.Audit, now: c.Now, draining: c.Draining, agents: newAgents(c.Credentials, c.Now),
+	}
+}
+
+func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) {
+	caller, _ := rpc.Caller(ctx)
+	s.audit.Note(ctx, caller, event, attrs...)
+}
+
+var interactionStates = map[store.InteractionState]zendeskv1.InteractionState{
+	store.InteractionActive:    zendeskv1.InteractionState_INTERACTION_STATE_ACTIVE,
+	store.InteractionCompleted: zendeskv1.InteractionState_INTERACTION_STATE_COMPLETED,
+	store.InteractionExpired:   zendeskv1.InteractionState_INTERACTION_STATE_EXPIRED,
+}
+
+// GetInteraction implements InteractionService.
+func (s *Service) GetInteraction(ctx context.Context, req *zendeskv1.GetInteractionRequest) (*zendeskv1.GetInteractionResponse, error) {
+	var v rpc.Violations
+	v.Token("interaction_id", req.GetInteractionId(), true)
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	var interaction *zendeskv1.Interaction
+	err := s.store.ViewInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) error {
+		if !tx.Exists() {
+			return interactionNotFound(req.GetInteractionId())
+		}
+		var err error
+		interaction, err = interactionToProto(tx, req.GetInteractionId())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &zendeskv1.GetInteractionResponse{Interaction: interaction}, nil
+}
+
+func interactionNotFound(id string) error {
+	return &rpc.Error{
+		Reason:   zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_NOT_FOUND,
+		Message:  fmt.Sprintf("interaction %q does not exist", id),
+		Metadata: map[string]string{"interaction_id": id},
+	}
+}
+
+func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interaction, error) {
+	data, err := tx.AttachedData()
+	if err != nil {
+		return nil, err
+	}
+	sets, err := tx.Recordsets()
+	if err != nil {
+		return nil, err
+	}
+	pops, err := tx.ScreenPops()
+	if err != nil {
+		return nil, err
+	}
+	interaction := &zendeskv1.Interaction{
+		InteractionId: id,
+		AttachedData:  data,
+		State:         interactionStates[tx.State()],
+		ActivityId:    tx.ActivityID(),
+		CreateTime:    timestamppb.New(tx.CreateTime()),
+		UpdateTime:    timestamppb.New(tx.UpdateTime()),
+	}
+	if use, state := tx.Account(); state == store.AccountInForce {
+		interaction.Account = rpc.AccountUseToProto(use)
+	}
+	for _, rs := range sets {
+		if rs.Removed {
+			continue
+		}
+		var current *zendeskv1.Record
+		if rs.Position > 0 {
+			raw, err := tx.Record(rs.Name, rs.Position)
+			if err != nil {
+				return nil, err
+			}
+			current = rpc.RecordToProto(raw, rs.Account.URL)
+		}
+		interaction.Recordsets = append(interaction.Recordsets, rpc.RecordsetToProto(rs, current))
+	}
+	for _, pop := range pops {
+		interaction.ScreenPops = append(interaction.ScreenPops, rpc.ScreenPopToProto(pop))
+	}
+	return interaction, nil
+}
+
+// checkAgent checks an agent.
+func checkAgent(v *rpc.Violations, field string, agent *zendeskv1.Agent) {
+	email := agent.GetEmail()
+	v.Text(field+".email", email, maxEmail)
+	if at := strings.LastIndexByte(email, '@'); email != "" && (at < 1 || at == len(email)-1 || strings.ContainsFunc(email, unicode.IsSpace)) {
+		v.Add(field+".email", "must be an e-mail address")
+	}
+	v.ZendeskID(field+".zendesk_user_id", agent.GetZendeskUserId())
+}
+
+// canonicalAgent is an agent as deliveries are kept for.
+func canonicalAgent(agent *zendeskv1.Agent) store.Agent {
+	return store.Agent{Email: strings.ToLower(agent.GetEmail()), ZendeskUserID: agent.GetZendeskUserId()}
+}

@@ -1,0 +1,138 @@
+// Package once makes a request that is repeated with its request_id act once, and gives it the first answer again.
+//
+// It hides what is kept of a request and its answer, how repeats wait for one another, and what counts as the same request.
+// The scope of a request_id is its interaction and RPC. Requests without one act each time.
+//
+//	turn, err := gate.Enter(ctx, once.Key{...}) // one after the other
+//	...
+//	defer turn()
+//	err = st.UpdateInteraction(ctx, tenant, id, func(tx *store.InteractionTxn) error {
+//		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, "Search", req)
+//		if err != nil || found {
+//			resp = kept
+//			return err
+//		}
+//		...
+//		return once.Keep(tx, "Search", req, resp)
+//	})
+package once
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// Request is what requests have that can be repeated.
+type Request interface {
+	proto.Message
+	GetRequestId() string
+}
+
+// Kept returns the answer that the request_id was given before. Another request with the same id is refused with
+// REQUEST_ID_REUSED.
+func Kept[R proto.Message](tx *store.InteractionTxn, method string, req Request) (resp R, found bool, err error) {
+	if req.GetRequestId() == "" {
+		return resp, false, nil
+	}
+	kept, found, err := tx.Reply(method, req.GetRequestId())
+	if err != nil || !found {
+		return resp, false, err
+	}
+	fingerprint, err := Fingerprint(req)
+	if err != nil {
+		return resp, false, err
+	}
+	if string(kept.Fingerprint) != string(fingerprint) {
+		return resp, false, &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED,
+			Message:  fmt.Sprintf("request_id %q was used before with other settings", req.GetRequestId()),
+			Metadata: map[string]string{"request_id": req.GetRequestId()},
+		}
+	}
+	resp = resp.ProtoReflect().New().Interface().(R)
+	if err := proto.Unmarshal(kept.Body, resp); err != nil {
+		return resp, false, fmt.Errorf("reading a kept reply: %w", err)
+	}
+	return resp, true, nil
+}
+
+// Keep keeps an answer for its request_id.
+func Keep(tx *store.InteractionTxn, method string, req Request, resp proto.Message) error {
+	if req.GetRequestId() == "" {
+		return nil
+	}
+	fingerprint, err := Fingerprint(req)
+	if err != nil {
+		return err
+	}
+	body, err := proto.Marshal(resp)
+	if err != nil {
+		return fmt.Errorf("keeping a reply: %w", err)
+	}
+	tx.KeepReply(method, req.GetRequestId(), store.Reply{Fingerprint: fingerprint, Body: body})
+	return nil
+}
+
+// Fingerprint identifies the settings of a request, without its variables.
+func Fingerprint(req proto.Message) ([]byte, error) {
+	settings := req.ProtoReflect().New()
+	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Name() != "variables" {
+			settings.Set(field, value)
+		}
+		return true
+	})
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(settings.Interface())
+	if err != nil {
+		return nil, fmt.Errorf("reading the settings of a request: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	return sum[:], nil
+}
+
+// Key is what only one request at a time may be about. Method and RequestID are empty where the whole interaction is.
+type Key struct{ Tenant, Interaction, Method, RequestID string }
+
+// Gate lets one request per key through at a time. The zero Gate is ready for use.
+type Gate struct {
+	mu      sync.Mutex
+	running map[Key]chan struct{} // closed when the request has ended
+}
+
+// Enter waits until no request with the key runs, or ctx is done. The caller calls leave when its request has ended.
+func (g *Gate) Enter(ctx context.Context, key Key) (leave func(), err error) {
+	for {
+		g.mu.Lock()
+		ended, busy := g.running[key]
+		if !busy {
+			if g.running == nil {
+				g.running = make(map[Key]chan struct{})
+			}
+			ended = make(chan struct{})
+			g.running[key] = ended
+		}
+		g.mu.Unlock()
+		if !busy {
+			return func() {
+				g.mu.Lock()
+				delete(g.running, key)
+				g.mu.Unlock()
+				close(ended)
+			}, nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

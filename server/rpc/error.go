@@ -1,0 +1,193 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// ErrorDomain is the domain of every google.rpc.ErrorInfo of this service.
+const ErrorDomain = "zendeskblocks.scenarioblocks"
+
+// errorCodes is the error table: the gRPC code of each reason. README.md has the same table.
+var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
+	zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD:          codes.InvalidArgument,
+	zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:      codes.InvalidArgument,
+	zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND:      codes.NotFound,
+	zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_ALREADY_EXISTS: codes.AlreadyExists,
+	zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN:     codes.AlreadyExists,
+	zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH:          codes.Aborted,
+	zendeskv1.ErrorReason_ERROR_REASON_DEFAULT_ACCOUNT_IN_USE: codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_TOKEN_REFUSED:          codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_ZENDESK_UNAVAILABLE:    codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_NOT_FOUND:  codes.NotFound,
+	zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED:      codes.DeadlineExceeded,
+	zendeskv1.ErrorReason_ERROR_REASON_CANCELLED:              codes.Canceled,
+	zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN:          codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED:  codes.AlreadyExists,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_EXPIRED:    codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND:     codes.NotFound,
+	zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD:      codes.FailedPrecondition,
+	zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED:        codes.Unauthenticated,
+	zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED:      codes.PermissionDenied,
+	zendeskv1.ErrorReason_ERROR_REASON_INTERNAL:               codes.Internal,
+	zendeskv1.ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND:    codes.NotFound,
+}
+
+// Error is an error that the caller is told about. Its text goes to the log only.
+type Error struct {
+	Reason     zendeskv1.ErrorReason
+	Message    string            // for the caller
+	Metadata   map[string]string // every value that Message holds (AIP-193)
+	RetryAfter time.Duration     // 0: nobody said
+	Cause      error             // for the log; may be nil
+
+	violations Violations
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s: %v", e.Message, e.Cause)
+	}
+	return e.Message
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// status builds what the caller gets.
+func (e *Error) status() *status.Status {
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
+		Reason:   strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_"),
+		Domain:   ErrorDomain,
+		Metadata: e.Metadata,
+	}}
+	if len(e.violations) > 0 {
+		details = append(details, &errdetails.BadRequest{FieldViolations: e.violations})
+	}
+	if e.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
+	}
+	s := status.New(errorCodes[e.Reason], e.Message)
+	if detailed, err := s.WithDetails(details...); err == nil {
+		return detailed
+	}
+	return s
+}
+
+// AccountError tells about the account that a request named: what the store said, in the words of the API.
+func AccountError(err error, accountID string) error {
+	public := &Error{Metadata: map[string]string{"account_id": accountID}}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		public.Reason = zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND
+		public.Message = fmt.Sprintf("account %q does not exist", accountID)
+	case errors.Is(err, store.ErrAccountExists):
+		public.Reason = zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_ALREADY_EXISTS
+		public.Message = fmt.Sprintf("account %q exists already", accountID)
+	case errors.Is(err, store.ErrNameTaken):
+		public.Reason = zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN
+		holder := "another one"
+		if taken, ok := errors.AsType[*store.NameTakenError](err); ok {
+			holder = fmt.Sprintf("account %q", taken.HolderID)
+			public.Metadata["holder_account_id"] = taken.HolderID
+		}
+		public.Message = fmt.Sprintf("account %q cannot have this name or id: %s has it as its name or id, compared without regard to case", accountID, holder)
+	case errors.Is(err, store.ErrETagMismatch):
+		public.Reason = zendeskv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH
+		public.Message = fmt.Sprintf("account %q has changed since its etag was read", accountID)
+	case errors.Is(err, store.ErrDefaultInUse):
+		public.Reason = zendeskv1.ErrorReason_ERROR_REASON_DEFAULT_ACCOUNT_IN_USE
+		public.Message = fmt.Sprintf("account %q is the default and others exist; mark another one as default first", accountID)
+	default:
+		return err
+	}
+	return public
+}
+
+// statusError has two faces: its text, with the cause, is for the log, and its status for the wire. Nothing may wrap it:
+// gRPC sends the text of a wrapper to the client.
+type statusError struct {
+	cause  error
+	status *status.Status
+}
+
+func (e *statusError) Error() string              { return e.cause.Error() }
+func (e *statusError) GRPCStatus() *status.Status { return e.status }
+
+// toStatus is the one crossing from Go errors to gRPC's. What nobody expected is INTERNAL, and its text stays here.
+func toStatus(ctx context.Context, err error) error {
+	err = Ended(ctx, err)
+	if public, ok := errors.AsType[*Error](err); ok {
+		return &statusError{cause: err, status: public.status()}
+	}
+	public := &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, Message: "internal error"}
+	if errors.Is(err, store.ErrClosed) {
+		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"
+	}
+	return &statusError{cause: err, status: public.status()}
+}
+
+// Ended words an error of a call whose context is done. The context is asked, not the error: other time-outs look the
+// same.
+func Ended(ctx context.Context, err error) error {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	switch ctxErr := ctx.Err(); {
+	case errors.Is(ctxErr, context.DeadlineExceeded):
+		return &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, Message: "the deadline passed", Cause: err}
+	case errors.Is(ctxErr, context.Canceled):
+		return &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_CANCELLED, Message: "the caller went away", Cause: err}
+	}
+	return err
+}
+
+// Ours tells the methods of this API from those of the standard services beside it.
+func Ours(fullMethod string) bool {
+	return strings.HasPrefix(fullMethod, "/scenarioblocks.zendesk.")
+}
+
+// Foreign tells the statuses of the standard services, such as health and reflection, which are theirs to word.
+func Foreign(fullMethod string, err error) bool {
+	_, isStatus := status.FromError(err)
+	return isStatus && !Ours(fullMethod)
+}
+
+// ErrDraining ends what would go on for ever when the service stops.
+var ErrDraining = &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, Message: "the service is shutting down"}
+
+// UnaryErrors is the interceptor by which the errors of unary calls cross to gRPC.
+func UnaryErrors(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := handler(ctx, req)
+	if err != nil && !Foreign(info.FullMethod, err) {
+		return nil, toStatus(ctx, err)
+	}
+	return resp, err
+}
+
+// StreamErrors is the interceptor by which the errors of streams cross to gRPC.
+func StreamErrors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := handler(srv, stream)
+	if err != nil && !Foreign(info.FullMethod, err) {
+		return toStatus(stream.Context(), err)
+	}
+	return err
+}
+
+// Recovered turns a panic into an error whose stack goes to the log and not to the caller.
+func Recovered(_ context.Context, p any) error {
+	return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+}

@@ -1,0 +1,237 @@
+package compose_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+func at(clock string) time.Time {
+	t, err := time.Parse(time.DateTime, "2026-11-24 "+clock)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func TestCommentReadsWell(t *testing.T) {
+	for name, c := range map[string]struct {
+		details  store.ActivityDetails
+		attached map[string]string
+		want     string
+	}{
+		"inbound call": {
+			details: store.ActivityDetails{
+				Channel: "voice", Direction: "inbound", FromAddress: "+15135557611", ToAddress: "+18005550199",
+				Agent: store.Agent{Email: "jane.doe@example.com"}, Service: "Billing", Disposition: "Refund agreed",
+				Notes:        "Was charged twice in October.\r\n\r\nAgreed with Tom: refund of 20 EUR, <5 working days.\n",
+				RecordingURL: "https://rec.example.com/c/8831?key=a%20b",
+				StartTime:    at("14:03:20").Add(700 * time.Millisecond), AnswerTime: at("14:03:32"), EndTime: at("14:08:04"),
+				Requester: store.Requester{Name: "Maria López", Email: "maria@example.com"},
+			},
+			attached: map[string]string{
+				"Disposition": "sale", "Loyalty level": "Gold", "Callback date": "03/04/2026", "customer wish": "call\nback", "2103": "twenty",
+			},
+			want: `
+Inbound call from Maria López (+1 513-555-7611, maria@example.com) to +1 800-555-0199
+24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
+Agent: jane.doe@example.com
+Service: Billing
+Disposition: Refund agreed
+
+Was charged twice in October.
+
+Agreed with Tom: refund of 20 EUR, <5 working days.
+
+Recording: https://rec.example.com/c/8831?key=a%20b
+
+Refund (2103): twenty
+Callback date: 03/04/2026
+Loyalty level: Gold
+customer wish: call back`,
+		},
+		"outbound call": {
+			details: store.ActivityDetails{
+				Channel: "Phone", Direction: "OUTBOUND", FromAddress: "+4930901820", ToAddress: "+4989123456",
+				StartTime: at("09:00:00"), AnswerTime: at("09:00:00"), EndTime: at("10:00:05"), Requester: store.Requester{Name: "K. Huber"},
+			},
+			want: `
+Outbound call from +49 30 901820 to K. Huber (+49 89 123456)
+24 Nov 2026, 09:00:00 to 10:00:05 UTC, answered after 0 s, talked 1 h 5 s`,
+		},
+		"caller who gave up": {
+			details: store.ActivityDetails{
+				Channel: "voice", Direction: "incoming", FromAddress: "anonymous", Service: "Sales", Disposition: "Abandoned",
+				StartTime: at("23:58:10"), EndTime: at("23:58:10").Add(3 * time.Minute),
+			},
+			want: `
+Inbound call from anonymous
+24 Nov 2026, 23:58:10 to 25 Nov 2026, 00:01:10 UTC, lasted 3 min
+Service: Sales
+Disposition: Abandoned`,
+		},
+		"chat": {
+			details: store.ActivityDetails{
+				Channel: "chat", FromAddress: "visitor 4711", Agent: store.Agent{Email: "jane.doe@example.com"},
+				StartTime: at("08:00:00"), AnswerTime: at("08:00:40"), EndTime: at("08:10:00"),
+			},
+			want: `
+Chat from visitor 4711
+24 Nov 2026, 08:00:00 to 08:10:00 UTC, answered after 40 s, lasted 10 min
+Agent: jane.doe@example.com`,
+		},
+		"e-mail from its requester": {
+			details: store.ActivityDetails{
+				Channel: "email", Direction: "inbound", FromAddress: "Maria@example.com", ToAddress: "help@acme.example",
+				Requester: store.Requester{Email: "maria@example.com"}, EndTime: at("08:10:00").In(time.FixedZone("", 3600)),
+			},
+			want: `
+Inbound e-mail from Maria@example.com to help@acme.example
+Ended 24 Nov 2026, 08:10:00 UTC`,
+		},
+		"other channel and direction": {
+			details: store.ActivityDetails{Channel: "WhatsApp", Direction: "transferred", AnswerTime: at("08:10:00"), EndTime: at("08:10:09")},
+			want:    "\nTransferred WhatsApp\nAnswered 24 Nov 2026, 08:10:00 UTC, lasted 9 s",
+		},
+		"times in an impossible order": {
+			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:09:00"), EndTime: at("08:12:00")},
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC",
+		},
+		"end before start": {
+			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), EndTime: at("08:09:00")},
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:09:00 UTC",
+		},
+		"answer after end": {
+			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:20:00"), EndTime: at("08:12:00")},
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC",
+		},
+		"notes alone": {
+			details: store.ActivityDetails{Notes: "\n\n  * one\t\n  * two\n\n"},
+			want:    "\nInteraction\n\n  * one\n  * two",
+		},
+		"data alone":        {attached: map[string]string{"plan": "gold"}, want: "\nInteraction\n\nplan: gold"},
+		"nothing":           {want: "\nInteraction without details"},
+		"nothing but space": {details: store.ActivityDetails{Channel: " ", RecordingURL: "\x00", Notes: "\n"}, want: "\nInteraction"},
+		"no recording's address": {
+			details: store.ActivityDetails{RecordingURL: "tape\n12"},
+			want:    "\nInteraction\n\nRecording: tape 12",
+		},
+		"what Zendesk would render": {
+			details: store.ActivityDetails{
+				FromAddress: "<b>Eve</b>", Service: "[x]: http://evil.example",
+				Notes:        "See [our site](http://evil.example) ![](http://evil.example/p.png) {{{ticket.id}}} {% if %} <!-- 1<2 -->",
+				RecordingURL: "https://rec.example.com/a](b",
+			},
+			attached: map[string]string{"[y]": "{{dc.secret}}"},
+			want: `
+Interaction from < b>Eve< /b>
+Service: [x] : http://evil.example
+
+See [our site] (http://evil.example) ![] (http://evil.example/p.png) { { {ticket.id}}} { % if %} < !-- 1<2 -->
+
+Recording: https://rec.example.com/a%5D(b
+
+[y] : { {dc.secret}}`,
+		},
+		"what is invisible": {
+			details: store.ActivityDetails{Service: "a\x00\u202e\u2066b\u2028c\x1b[0m", Notes: "one\rtwo\u2028thr\x07ee\xff\ufeff 👩‍👩‍👧"},
+			want:    "\nInteraction\nService: ab c[0m\n\none\ntwo\nthree\ufffd 👩‍👩‍👧",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := compose.Compose(c.details, c.attached, fields).Comment
+			if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), got); diff != "" {
+				t.Errorf("comment (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCommentIsCut(t *testing.T) {
+	const cut = "…(cut)"
+	long := strings.Repeat("ä ", 22_000)
+	attached := map[string]string{"short": "whole"}
+	for i := range 199 {
+		attached[strings.Repeat("k", 250)+string(rune('A'+i))] = long
+	}
+	for name, c := range map[string]struct {
+		details  store.ActivityDetails
+		attached map[string]string
+		ends     []string // of paragraphs, or within
+	}{
+		"notes":          {store.ActivityDetails{Notes: long, Service: "Sales"}, nil, []string{"Service: Sales\n\n", "ä" + cut}},
+		"value":          {store.ActivityDetails{}, map[string]string{"a": long, "b": "whole"}, []string{"ä" + cut + "\nb: whole"}},
+		"notes and data": {store.ActivityDetails{Notes: long}, map[string]string{"a": long}, []string{"ä" + cut + "\n\na: ä", "ä" + cut}},
+		"all": {
+			store.ActivityDetails{
+				Channel: long, Direction: long, FromAddress: long, ToAddress: long, Agent: store.Agent{Email: long}, Service: long, Disposition: long,
+				Notes: long, RecordingURL: "https://example.com/" + strings.Repeat("x", 2000), Requester: store.Requester{Name: long, Email: long},
+			},
+			attached,
+			[]string{"Disposition: ä ä", cut + "\n\nRecording: https://example.com/xxx", "\nshort: whole"},
+		},
+		"detail": {store.ActivityDetails{Disposition: long, Notes: "kept"}, nil, []string{cut + "\n\nkept"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := compose.Compose(c.details, c.attached, nil).Comment
+			if len(got) > compose.MaxCommentBytes {
+				t.Errorf("comment has %d bytes", len(got))
+			}
+			for _, want := range c.ends {
+				if !strings.Contains(got, want) {
+					t.Errorf("comment lacks %q", want)
+				}
+			}
+			if lines := strings.Count(got, "\nkkk"); name == "all" && lines != 199 {
+				t.Errorf("%d of 199 keys are in the comment", lines)
+			}
+		})
+	}
+	many := make(map[string]string)
+	for i := range 1000 {
+		many[strings.Repeat("k", 250)+strconv.Itoa(i)] = "some value"
+	}
+	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil).Comment; len(got) > compose.MaxCommentBytes || !strings.HasSuffix(got, cut) {
+		t.Errorf("comment of 1,000 keys has %d bytes and ends with %q", len(got), got[len(got)-10:])
+	}
+	got := compose.Compose(store.ActivityDetails{Notes: long}, map[string]string{"a": long}, nil).Comment
+	if shown, _, _ := strings.Cut(got, cut); len(shown) < compose.MaxCommentBytes*49/100 {
+		t.Errorf("notes have %d bytes only", len(shown))
+	}
+	notes := strings.Repeat("n", compose.MaxCommentBytes/2)
+	value := strings.Repeat("v", compose.MaxCommentBytes/3)
+	got = compose.Compose(store.ActivityDetails{Notes: notes}, map[string]string{"a": value, "b": "w"}, nil).Comment
+	if want := "Interaction\n\n" + notes + "\n\na: " + value + "\nb: w"; got != want {
+		t.Errorf("what fits was cut: %d bytes, want %d", len(got), len(want))
+	}
+}
+
+func TestSubject(t *testing.T) {
+	for _, c := range []struct {
+		details store.ActivityDetails
+		want    string
+	}{
+		{store.ActivityDetails{}, "Interaction"},
+		{store.ActivityDetails{Channel: "voice", FromAddress: "+15135557611", StartTime: at("14:03:20")}, "Call from +1 513-555-7611 on 24 Nov 2026"},
+		{store.ActivityDetails{Channel: "voice", Direction: "outbound", FromAddress: "1", ToAddress: "+15135557611", Requester: store.Requester{Name: "Maria\nLopez"}}, "Call to Maria Lopez"},
+		{store.ActivityDetails{Channel: "chat", Requester: store.Requester{Email: "m@example.com"}, EndTime: at("14:03:20")}, "Chat from m@example.com on 24 Nov 2026"},
+		{store.ActivityDetails{Channel: "sms", Requester: store.Requester{Name: "{{x}}"}}, "SMS from { {x}}"},
+		{store.ActivityDetails{Requester: store.Requester{Name: strings.Repeat("x", 600)}, StartTime: at("14:03:20")}, "Interaction from " + strings.Repeat("x", 150-17-8-15) + "…(cut) on 24 Nov 2026"},
+	} {
+		if got := compose.Subject(c.details); got != c.want {
+			t.Errorf("subject %q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestMark(t *testing.T) {
+	if got, want := compose.Mark("i1", "acme", "call:7"), "zendeskblocks:i1:acme:call:7"; got != want {
+		t.Errorf("mark %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,91 @@
+// Package compose decides what a finished interaction writes to its Zendesk ticket.
+//
+// It hides how a comment reads, which custom field a key of the attached data means, and what each type of field takes:
+//
+//	update := compose.Compose(details, attached, fields)
+//	// update.Comment:      Inbound call from Maria Lopez (+1 513-555-7611) to +1 800-555-0199
+//	//                      24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
+//	// update.CustomFields: {45900000002101 sale}
+//	// update.Rejected:     {Callback date, value is no date such as 2026-11-24}
+//
+// Nothing is lost and nothing is guessed: each key of the attached data fills exactly one field, or it is rejected with a
+// reason and stands in the comment. Nothing fails: Compose makes an update of any input, and the same one of the same
+// input. Validate finds the mistakes that a caller should hear of before.
+//
+// Nothing here keeps state, reads a clock or talks to anyone.
+package compose
+
+import (
+	"strings"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// Update is what is written to the ticket, in one request.
+type Update struct {
+	// Comment is plain text, UTF-8, at most MaxCommentBytes, never empty.
+	Comment string
+	// CustomFields are in the order of their keys, no field twice. Values are strings, lists of strings (multiselect) or
+	// bools (checkbox).
+	CustomFields []zendeskapi.CustomField
+	// Rejected are the keys that filled no field, in order.
+	Rejected []Rejected
+	// FieldsMayBeStale says that newer field definitions could accept what was rejected: the field is unknown, inactive or
+	// not unique, the option is unknown or not unique, or the pattern does not match. A caller whose definitions are not
+	// fresh reads them again and composes once more.
+	FieldsMayBeStale bool
+}
+
+// Rejected is a key of the attached data that filled no field.
+type Rejected struct {
+	Key    string
+	Reason string // for people; never holds the value
+}
+
+// Compose makes the update. Attached are the keys and values of the interaction's attached data; fields are the
+// definitions of all ticket fields of the Zendesk account.
+//
+// A key names a custom field by its id or else by its title, without regard to case and white space. It is rejected when
+// the field is one of Zendesk's own, is not active, shares its title with another active custom field, or is named by
+// another key too, and when its type does not take the value:
+//
+//	text, textarea     any text that is not blank, up to 64 KiB; a text is one line, without runs of white space
+//	regexp             a text that matches the field's pattern; Zendesk alone judges long values (over 1 KiB), and patterns that
+//	                   are long (over 256 bytes) or that Go may read otherwise than Ruby
+//	tagger             an option's value, name (A::B) or last part of its name (B), if that means one option
+//	multiselect        the same, several of them between commas or line breaks; all must be options
+//	checkbox           true, yes, y, on, 1, checked; false, no, n, off, 0, unchecked
+//	date               2026-11-24, 2026/11/24, 20261124, 24 Nov 2026, Nov 24, 2026; 2026-11-24T23:30:00-05:00 is the 24th, as
+//	                   written; never 03/04/2026
+//	integer            digits with an optional sign, of 64 bits
+//	decimal            up to 19 digits with an optional sign and decimal point; a comma only where it cannot group thousands
+//	partialcreditcard  4 digits, or a whole or masked card number, of which only the last four digits are written
+//	lookup             the record's id
+//
+// The value of a partialcreditcard field is not in the comment either when it is rejected.
+// https://support.zendesk.com/hc/en-us/articles/203661866
+func Compose(d store.ActivityDetails, attached map[string]string, fields []zendeskapi.TicketField) Update {
+	entries := resolve(attached, fields)
+	var u Update
+	var lines []dataLine
+	for _, e := range entries {
+		if e.rejection == nil {
+			u.CustomFields = append(u.CustomFields, zendeskapi.CustomField{ID: e.field.ID, Value: e.coerced})
+			continue
+		}
+		u.Rejected = append(u.Rejected, Rejected{Key: e.key, Reason: e.rejection.reason})
+		u.FieldsMayBeStale = u.FieldsMayBeStale || e.rejection.curable
+		lines = append(lines, e.line())
+	}
+	u.Comment = comment(d, lines)
+	return u
+}
+
+// Mark names one interaction of one installation among all that write to a Zendesk account. It is put into the metadata of
+// the audit and, of a ticket that is created, into its external id, so that a repeat can find what was written. The
+// instance id and the tenant hold no colon.
+func Mark(instanceID, tenant, interactionID string) string {
+	return strings.Join([]string{"zendeskblocks", instanceID, tenant, interactionID}, ":")
+}

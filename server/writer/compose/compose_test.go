@@ -1,0 +1,177 @@
+package compose_test
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
+	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+)
+
+var types = []string{
+	"text", "textarea", "regexp", "tagger", "multiselect", "checkbox", "date", "integer", "decimal", "partialcreditcard", "lookup",
+	"subject", "status", "hologram", "",
+}
+
+// anyText is mostly what people write, and sometimes what nobody expects.
+var anyText = rapid.OneOf(
+	rapid.SampledFrom([]string{
+		"", "1", "2", "3", "x", "A::B", "B", "Yes", "2026-11-24", "12,5", "4111111111111111", "[", "]", "](", "[]:", "{{", "{", "{%", "<", "<b", "!",
+		"\r", "\n", "\xff", "https://example.com/", "voice", "outbound", "+15135557611", "a@example.com",
+	}),
+	rapid.String(),
+	rapid.StringOfN(rapid.SampledFrom([]rune("[](:{%<b!\n x")), 0, 300, -1),
+	rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
+	rapid.Custom(func(t *rapid.T) string {
+		return strings.Repeat(rapid.String().Draw(t, "piece"), rapid.IntRange(0, 5000).Draw(t, "times"))
+	}),
+)
+
+var anyTime = rapid.Custom(func(t *rapid.T) time.Time {
+	if rapid.Bool().Draw(t, "missing") {
+		return time.Time{}
+	}
+	return time.Unix(rapid.OneOf(rapid.Int64(), rapid.Int64Range(0, 1000)).Draw(t, "seconds"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanoseconds"))
+})
+
+var anyDetails = rapid.Custom(func(t *rapid.T) store.ActivityDetails {
+	text := func(name string) string { return anyText.Draw(t, name) }
+	return store.ActivityDetails{
+		Channel: text("channel"), Direction: text("direction"), FromAddress: text("from"), ToAddress: text("to"),
+		Agent: store.Agent{Email: text("agent")}, Service: text("service"), Disposition: text("disposition"), Notes: text("notes"),
+		RecordingURL: text("recording"), Requester: store.Requester{Name: text("name"), Email: text("email")},
+		StartTime: anyTime.Draw(t, "start"), AnswerTime: anyTime.Draw(t, "answer"), EndTime: anyTime.Draw(t, "end"),
+	}
+})
+
+var anyField = rapid.Custom(func(t *rapid.T) zendeskapi.TicketField {
+	f := zendeskapi.TicketField{
+		ID: rapid.StringMatching(`[1-9]`).Draw(t, "id"), Type: rapid.SampledFrom(types).Draw(t, "type"), Title: anyText.Draw(t, "title"),
+		Active: rapid.IntRange(0, 9).Draw(t, "active") > 0, Pattern: rapid.OneOf(anyText, rapid.Just(`\A\d+\z`)).Draw(t, "pattern"),
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "options") {
+		f.Options = append(f.Options, zendeskapi.TicketFieldOption{Name: anyText.Draw(t, "name"), Value: anyText.Draw(t, "value")})
+	}
+	return f
+})
+
+func TestComposeAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		details := anyDetails.Draw(t, "details")
+		fields := rapid.SliceOfN(anyField, 0, 10).Draw(t, "fields")
+		attached := rapid.MapOfN(anyText, anyText, 0, 20).Draw(t, "attached")
+		checkUpdate(t, details, attached, fields)
+	})
+}
+
+func FuzzCompose(f *testing.F) {
+	f.Add("voice", "inbound", "+15135557611", "notes\n[x](y) {{z}}", "https://example.com/r", int64(60), "Refund", "12,50", "decimal", `\A\d+\z`)
+	f.Add("", "", "", "", "", int64(0), "x", "A::B, C", "multiselect", "(")
+	f.Add("\xff", "OUTBOUND", "<b>", "\u202e", "http://[::1]:1/](", int64(-1), "[y]", "4111 1111 1111 1111", "partialcreditcard", "[[:alpha:]]")
+	f.Fuzz(func(t *testing.T, channel, direction, from, notes, recording string, seconds int64, key, value, kind, pattern string) {
+		details := store.ActivityDetails{
+			Channel: channel, Direction: direction, FromAddress: from, Service: value, Notes: notes, RecordingURL: recording,
+			Requester: store.Requester{Name: key}, StartTime: time.Unix(1000, 0), AnswerTime: time.Unix(seconds, 0), EndTime: time.Unix(2000, 0),
+		}
+		options := choices{{Name: notes, Value: from}, {Name: value, Value: channel}}
+		checkUpdate(t, details, map[string]string{key: value, "1": value, notes: from},
+			[]field{{ID: "1", Type: kind, Title: key, Active: true, Pattern: pattern, Options: options}, {ID: "2", Type: kind, Title: notes, Active: true}})
+	})
+}
+
+// rendered finds what Zendesk would take for more than text. ]: inside a line is only the end of an IPv6 host.
+var rendered = regexp.MustCompile(`\]\(|(?m:^[^\n:]*\]:)|\{[{%]|<[A-Za-z/!?]`)
+
+type failer interface {
+	Errorf(format string, args ...any)
+	Helper()
+}
+
+// checkUpdate checks what holds for every update.
+func checkUpdate(t failer, details store.ActivityDetails, attached map[string]string, fields []zendeskapi.TicketField) {
+	t.Helper()
+	update := compose.Compose(details, attached, fields)
+	if again := compose.Compose(details, attached, slices.Clone(fields)); !cmp.Equal(update, again) {
+		t.Errorf("the same input gave another update: %s", cmp.Diff(update, again))
+	}
+	checkText(t, "comment", update.Comment, compose.MaxCommentBytes)
+	checkText(t, "subject", compose.Subject(details), 150)
+	if strings.Contains(compose.Subject(details), "\n") {
+		t.Errorf("the subject has several lines")
+	}
+	for _, v := range compose.Validate(details) {
+		if !strings.HasPrefix(v.Field, "details.") || v.Description == "" {
+			t.Errorf("violation %+v", v)
+		}
+	}
+
+	if len(update.CustomFields)+len(update.Rejected) != len(attached) {
+		t.Errorf("%d keys became %d values and %d rejections", len(attached), len(update.CustomFields), len(update.Rejected))
+	}
+	written := map[string]bool{}
+	for _, f := range update.CustomFields {
+		i := slices.IndexFunc(fields, func(of zendeskapi.TicketField) bool { return of.ID == f.ID && of.Active })
+		if i < 0 || written[f.ID] {
+			t.Errorf("field %q is written, and is not active or written before", f.ID)
+		}
+		written[f.ID] = true
+		if _, err := json.Marshal(f.Value); err != nil || f.Value == nil || f.Value == "" {
+			t.Errorf("field %q gets %v", f.ID, f.Value)
+		}
+	}
+	lines := strings.Split(update.Comment, "\n")
+	lines = lines[max(len(lines)-len(update.Rejected), 0):]
+	keys := slices.Sorted(maps.Keys(attached))
+	for i, r := range update.Rejected {
+		if !slices.Contains(keys, r.Key) || r.Reason == "" {
+			t.Errorf("rejection %+v of no key or without a reason", r)
+		}
+		if i > 0 && update.Rejected[i-1].Key >= r.Key {
+			t.Errorf("rejections are not in order")
+		}
+		// Spaces are what collapses and what makes a key inert; a long one is cut.
+		if i < len(lines) && !strings.Contains(lines[i], "…(cut)") && !strings.Contains(visible(lines[i]), visible(r.Key)) {
+			t.Errorf("the key %q is not in its line of the comment, %q", r.Key, lines[i])
+		}
+	}
+	if len(lines) < len(update.Rejected) {
+		t.Errorf("the comment has too few lines for %d rejected keys", len(update.Rejected))
+	}
+}
+
+func checkText(t failer, what, text string, limit int) {
+	t.Helper()
+	if text == "" || len(text) > limit || !utf8.ValidString(text) {
+		t.Errorf("%s of %d bytes, valid UTF-8: %t", what, len(text), utf8.ValidString(text))
+	}
+	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }); i >= 0 {
+		t.Errorf("%s has %q", what, text[i:min(i+8, len(text))])
+	}
+	if found := rendered.FindString(text); found != "" {
+		t.Errorf("%s has %q", what, found)
+	}
+	if strings.TrimSpace(text) == "" {
+		t.Errorf("%s is blank", what)
+	}
+}
+
+// visible is a text without white space and what is invisible.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\ufeff' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\ufffd"))
+}

@@ -34,9 +34,9 @@ var originTexts = map[OriginRule]string{
 	OriginMalformed: "the URL is malformed",
 	OriginScheme:    "the URL's scheme must be https",
 	OriginUserInfo:  "the URL must not hold a user name or password",
-	OriginHost:      "the URL's host must be <subdomain>.zendesk.com or one that the configuration allows",
-	OriginPort:      "the URL's port must be one that the configuration allows",
-	OriginPlainHTTP: "plain http is for allowed loopback hosts only: use https",
+	OriginHost:      "the URL's host must be <subdomain>.zendesk.com, or one that the service is started with --allow-host for",
+	OriginPort:      "the URL's port must be the default one, or one that the service is started with --allow-host HOST:PORT for",
+	OriginPlainHTTP: "plain http is only for loopback hosts that the service is started with --allow-host for: use https",
 }
 
 // OriginError says which rule an account's URL breaks. Its text does not repeat the URL, which may hold a password.

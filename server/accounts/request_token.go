@@ -201,7 +201,7 @@ func tokenHint(api *zendeskapi.Error, grant string) string {
 	const removed = "Zendesk removed the password grant on 17 February 2025: use client_credentials or authorization_code"
 	switch {
 	case api.StatusCode == 0:
-		return "look at the account's URL, and at the hosts that the service's configuration allows"
+		return "look at the account's URL, and at the hosts that the service is started with --allow-host for"
 	case api.Code == "invalid_client":
 		return "look at client_id and client_secret in Admin Center, Apps and integrations, APIs, OAuth clients"
 	case api.Code == "invalid_scope":

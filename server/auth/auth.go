@@ -6,7 +6,7 @@
 // version that is unfit leaves the one before it in use and is told to the log once, so that a slip neither locks
 // everyone out nor lets anyone in.
 //
-// Open reports all that is wrong with the configuration at once. Errors of Authenticate are one of ErrNoCredential,
+// Open reports all that is wrong with the configuration at once, by the flags of the command line. Errors of Authenticate are one of ErrNoCredential,
 // ErrUnknown, ErrExpired and ErrMalformed, and hold nothing of the credential.
 //
 //	a, err := auth.Open(auth.Config{TokenFile: "tokens.jsonl", Log: log})
@@ -77,7 +77,7 @@ func Open(c Config) (*Authenticator, error) {
 	a := &Authenticator{stop: make(chan struct{})}
 	var refresh []func(*slog.Logger)
 	if c.TokenFile != "" {
-		a.tokens = &source[tokens]{files: []file{{what: "token file", path: c.TokenFile, secret: true}}, parse: parseTokens}
+		a.tokens = &source[tokens]{files: []file{tokenFile(c.TokenFile)}, parse: parseTokens}
 		problems = append(problems, start(a.tokens, &refresh))
 	}
 	if c.JWT.KeyFile != "" {
@@ -87,8 +87,8 @@ func Open(c Config) (*Authenticator, error) {
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
 		a.pair = &source[*tls.Certificate]{
 			files: []file{
-				{what: "certificate file", path: c.TLS.CertFile},
-				{what: "key file", path: c.TLS.KeyFile, secret: true},
+				{what: "--tls-cert", path: c.TLS.CertFile},
+				{what: "--tls-key", path: c.TLS.KeyFile, secret: true},
 			},
 			parse: parsePair,
 		}
@@ -96,8 +96,8 @@ func Open(c Config) (*Authenticator, error) {
 	}
 	if c.TLS.ClientCAFile != "" && c.TLS.IdentityFile != "" {
 		a.mutual = &mutual{
-			authorities: &source[*authorities]{files: []file{{what: "client CA file", path: c.TLS.ClientCAFile}}, parse: parseAuthorities},
-			identities:  &source[identities]{files: []file{{what: "identity file", path: c.TLS.IdentityFile}}, parse: parseIdentities},
+			authorities: &source[*authorities]{files: []file{{what: "--tls-client-ca", path: c.TLS.ClientCAFile}}, parse: parseAuthorities},
+			identities:  &source[identities]{files: []file{{what: "--tls-identities", path: c.TLS.IdentityFile}}, parse: parseIdentities},
 		}
 		problems = append(problems, start(a.mutual.authorities, &refresh), start(a.mutual.identities, &refresh))
 	}
@@ -237,10 +237,10 @@ func (a *Authenticator) CheckListen(addr net.Addr, insecure bool) error {
 	}
 	var lacks []string
 	if a.pair == nil {
-		lacks = append(lacks, "TLS")
+		lacks = append(lacks, "TLS (--tls-cert and --tls-key)")
 	}
 	if !a.Required() {
-		lacks = append(lacks, "authentication")
+		lacks = append(lacks, "authentication (--token-file, --jwt-key-file or --tls-client-ca)")
 	}
-	return fmt.Errorf("listening on %s needs %s, because it is not a loopback address", addr, strings.Join(lacks, " and "))
+	return fmt.Errorf("listening on %s needs %s, because it is not a loopback address; --insecure serves without", addr, strings.Join(lacks, " and "))
 }

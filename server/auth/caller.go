@@ -36,8 +36,8 @@ var tenantPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 type Caller struct {
 	// Tenant is whose data the caller sees: ^[a-z0-9][a-z0-9-]{0,62}$.
 	Tenant string `json:"tenant"`
-	// Name says who it is, for logs and the audit: 1..255 bytes, no control characters. It need not be unique: two tokens
-	// may bear one name while the one replaces the other.
+	// Name says who it is, for logs and the audit: 1..255 bytes, no control characters. AppendToken gives no name to two
+	// tokens of a tenant that are live at the same time.
 	Name string `json:"name"`
 	// Roles is never empty.
 	Roles []Role `json:"roles"`

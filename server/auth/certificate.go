@@ -27,14 +27,18 @@ type TLS struct {
 }
 
 func (t TLS) problems() (problems []error) {
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		problems = append(problems, errors.New("TLS needs a certificate and a key file, and one of them is missing"))
+	for _, p := range []struct{ flag, value, other, otherValue string }{
+		{"--tls-cert", t.CertFile, "--tls-key", t.KeyFile},
+		{"--tls-key", t.KeyFile, "--tls-cert", t.CertFile},
+		{"--tls-client-ca", t.ClientCAFile, "--tls-identities", t.IdentityFile},
+		{"--tls-identities", t.IdentityFile, "--tls-client-ca", t.ClientCAFile},
+	} {
+		if p.value == "" && p.otherValue != "" {
+			problems = append(problems, fmt.Errorf("%s is missing: %s needs it", p.flag, p.other))
+		}
 	}
-	if (t.ClientCAFile == "") != (t.IdentityFile == "") {
-		problems = append(problems, errors.New("client certificates need a client CA and an identity file, and one of them is missing"))
-	}
-	if t.ClientCAFile != "" && t.CertFile == "" {
-		problems = append(problems, errors.New("client certificates need TLS, and its certificate is missing"))
+	if (t.ClientCAFile != "" || t.IdentityFile != "") && t.CertFile == "" && t.KeyFile == "" {
+		problems = append(problems, errors.New("client certificates need TLS: --tls-cert and --tls-key are missing"))
 	}
 	return problems
 }

@@ -47,7 +47,7 @@ func faultf(kind faultKind, format string, args ...any) *fault {
 
 // file is a file that the operator keeps.
 type file struct {
-	what   string // for messages
+	what   string // for messages: the flag that names it
 	path   string
 	secret bool // only its owner and group may read it
 }

@@ -33,9 +33,9 @@ func (j JWT) problems() (problems []error) {
 	if j == (JWT{}) {
 		return nil
 	}
-	for _, part := range []struct{ name, value string }{{"key file", j.KeyFile}, {"issuer", j.Issuer}, {"audience", j.Audience}} {
+	for _, part := range []struct{ flag, value string }{{"--jwt-key-file", j.KeyFile}, {"--jwt-issuer", j.Issuer}, {"--jwt-audience", j.Audience}} {
 		if part.value == "" {
-			problems = append(problems, fmt.Errorf("JWTs need a key file, an issuer and an audience, and the %s is missing", part.name))
+			problems = append(problems, fmt.Errorf("%s is missing: JWTs need --jwt-key-file, --jwt-issuer and --jwt-audience", part.flag))
 		}
 	}
 	return problems
@@ -68,7 +68,7 @@ func newIssuer(config JWT) *issuer {
 			// Without it one signature has several spellings.
 			jwt.WithStrictDecoding(),
 		),
-		keys: &source[[]verifyKey]{files: []file{{what: "JWT key file", path: config.KeyFile}}, parse: parseVerifyKeys},
+		keys: &source[[]verifyKey]{files: []file{{what: "--jwt-key-file", path: config.KeyFile}}, parse: parseVerifyKeys},
 	}
 }
 

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
@@ -9,9 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -92,54 +88,4 @@ func NewToken(c Caller) (token string, line []byte, err error) {
 		return "", nil, err
 	}
 	return token, append(line, '\n'), nil
-}
-
-const headLines = `# Bearer tokens: one JSON object a line, with the SHA-256 of each token and never the token itself.
-# Take a line away to revoke its token; the server reads this file again when it changes.
-`
-
-// AppendToken adds a line of NewToken to the token file at path. When it returns nil the line is durable. A file that
-// is not there is made, with mode 0600; one that a server would refuse is left alone, and so is one to which not all of
-// the line could be written.
-func AppendToken(path string, line []byte) (err error) {
-	f := file{what: "token file", path: path, secret: true}
-	content, err := f.read()
-	if unfit, ok := errors.AsType[*fault](err); ok && (unfit.kind == missing || unfit.kind == empty) {
-		line = append([]byte(headLines), line...)
-	} else if err != nil {
-		return err
-	} else if _, err := parseTokens([][]byte{content}); err != nil {
-		return fmt.Errorf("%s %q %w", f.what, path, err)
-	} else if !bytes.HasSuffix(content, []byte("\n")) {
-		line = append([]byte("\n"), line...)
-	}
-	opened, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("%s %q %w", f.what, path, openFault(err))
-	}
-	defer func() {
-		if err = errors.Join(err, opened.Close()); err != nil {
-			err = fmt.Errorf("%s %q could not be added to: %w", f.what, path, err)
-		}
-	}()
-	end, err := opened.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	// One write: a server that reads meanwhile sees the line or does not, and two writers do not mix theirs.
-	if _, err := opened.Write(line); err != nil {
-		return errors.Join(err, opened.Truncate(end))
-	}
-	if err := opened.Sync(); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

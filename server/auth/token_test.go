@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,78 +311,6 @@ func TestTokenFileFollowsSwappedLinks(t *testing.T) {
 			t.Errorf("new token: %v", err)
 		}
 	})
-}
-
-func TestAppendToken(t *testing.T) {
-	_, added := newToken(t, Caller{Tenant: "acme", Name: "added", Roles: []Role{Admin}, Expires: inAnHour()})
-	existing := line("", "")
-	tests := map[string]struct {
-		before string
-		mode   os.FileMode
-		want   int // tokens in the end; -1: refused
-	}{
-		"empty file":     {"", 0o600, 1},
-		"another token":  {existing, 0o600, 2},
-		"no line feed":   {strings.TrimSpace(existing), 0o640, 2},
-		"comments only":  {"# none yet", 0o600, 1},
-		"truncated":      {existing[:30], 0o600, -1},
-		"other kind":     {"-----BEGIN PRIVATE KEY-----\n", 0o600, -1},
-		"world-readable": {existing, 0o644, -1},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			path := write(t, filepath.Join(t.TempDir(), "tokens.jsonl"), []byte(test.before), test.mode)
-			err := AppendToken(path, added)
-			content, readErr := os.ReadFile(path)
-			if readErr != nil {
-				t.Fatal(readErr)
-			}
-			if test.want < 0 {
-				if err == nil || string(content) != test.before {
-					t.Fatalf("error %v, file %q; want an error and the file as it was", err, content)
-				}
-				return
-			}
-			got, parseErr := parseTokens([][]byte{content})
-			if err != nil || parseErr != nil || len(got) != test.want || !bytes.HasSuffix(content, added) {
-				t.Errorf("errors %v, %v, %d tokens; want %d in:\n%s", err, parseErr, len(got), test.want, content)
-			}
-			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != test.mode {
-				t.Errorf("mode changed: %v, %v", info.Mode(), err)
-			}
-		})
-	}
-}
-
-func TestAppendTokenMakesFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tokens.jsonl")
-	const writers = 16
-	var lines [writers][]byte
-	for i := range lines {
-		_, lines[i] = newToken(t, Caller{Tenant: "acme", Name: "x", Roles: []Role{Admin}, Expires: inAnHour()})
-	}
-	var done sync.WaitGroup
-	for _, line := range lines {
-		done.Go(func() {
-			if err := AppendToken(path, line); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	done.Wait()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := parseTokens([][]byte{content}); err != nil || len(got) != writers {
-		t.Errorf("%d tokens, error %v; want %d", len(got), err, writers)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, error %v; want 0600", info.Mode(), err)
-	}
-	if err := AppendToken(filepath.Join(t.TempDir(), "none", "x"), lines[0]); err == nil {
-		t.Error("a folder that is not there: no error")
-	}
 }
 
 func FuzzTokenFile(f *testing.F) {

@@ -307,9 +307,9 @@ func TestServeRefusesAccessFiles(t *testing.T) {
 		"TLS of another key":   {[]string{"--tls-cert", cert, "--tls-key", otherKey}, [][]string{{cert, "no pair"}}},
 		"TLS of the key twice": {[]string{"--tls-cert", key, "--tls-key", key}, [][]string{{key, "PRIVATE KEY"}}},
 		"exposed key":          {[]string{"--tls-cert", cert, "--tls-key", at("exposed.pem")}, [][]string{{at("exposed.pem"), "0644"}}},
-		"no key":               {[]string{"--tls-cert", cert}, [][]string{{"key"}}},
-		"JWT without issuer":   {[]string{"--jwt-key-file", at("text"), "--jwt-audience", "x"}, [][]string{{"issuer"}, {at("text")}}},
-		"CA without TLS":       {[]string{"--tls-client-ca", cert}, [][]string{{"identity"}, {"client certificates need TLS"}}},
+		"no key":               {[]string{"--tls-cert", cert}, [][]string{{"--tls-key"}}},
+		"JWT without issuer":   {[]string{"--jwt-key-file", at("text"), "--jwt-audience", "x"}, [][]string{{"--jwt-issuer"}, {at("text")}}},
+		"CA without TLS":       {[]string{"--tls-client-ca", cert}, [][]string{{"--tls-identities"}, {"client certificates need TLS", "--tls-cert"}}},
 		"everything": {
 			[]string{"--token-file", at("exposed"), "--tls-cert", cert, "--tls-key", otherKey, "--jwt-key-file", at("empty"), "--jwt-issuer", "i", "--jwt-audience", "a", "--tls-client-ca", at("text"), "--tls-identities", at("none")},
 			[][]string{{at("exposed")}, {cert}, {at("empty")}, {at("text")}, {at("none")}},
@@ -360,7 +360,7 @@ func TestAccessByVariables(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	log, ended := newOutput(), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"serve"}, func(name string) string { return env[name] }, &bytes.Buffer{}, log)
+		ended <- run(ctx, []string{"serve"}, environOf(env), &bytes.Buffer{}, log)
 	}()
 	t.Cleanup(func() {
 		stop()

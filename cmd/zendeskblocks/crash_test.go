@@ -384,7 +384,7 @@ func mustRefuse(t *testing.T, p *program, named string) {
 	if code := p.exitCode(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	if said := p.stderr.String(); !regexp.MustCompile(`^zendeskblocks: .*\n$`).MatchString(said) || !strings.Contains(said, named) {
+	if said := p.stderr.String(); !regexp.MustCompile(`^time=\S+ level=ERROR msg=exiting error=.*\n$`).MatchString(said) || !strings.Contains(said, named) {
 		t.Errorf("standard error is not one line that names %s:\n%s", named, said)
 	}
 	if said := p.stdout.String(); said != "" {

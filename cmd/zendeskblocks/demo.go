@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,10 +25,17 @@ import (
 // demoTime is how long the whole demonstration may take.
 const demoTime = 30 * time.Second
 
-type demoCommand struct{}
+type demoCommand struct {
+	Verbose bool `help:"Show every request and reply in full, field by field."`
+}
+
+// Help is what --help adds.
+func (demoCommand) Help() string {
+	return `Both run in this process, on free loopback ports, and leave nothing behind. It exits 0 when every step did what it should. On a terminal it has colours, unless NO_COLOR is set.`
+}
 
 // Run plays a scenario through real gRPC against a fake Zendesk, and shows each step. It fails when any step does.
-func (demoCommand) Run(ctx context.Context, p *process) (err error) {
+func (c demoCommand) Run(ctx context.Context, p *process) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoTime)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "zendeskblocks-demo-")
@@ -46,8 +56,9 @@ func (demoCommand) Run(ctx context.Context, p *process) (err error) {
 	}
 	serveCtx, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	command := serveCommand{Data: filepath.Join(dir, "demo.db"), AllowHost: []string{hostOf(sandbox.Origin())}, logFlags: logFlags{LogLevel: slog.LevelError}}
-	go func() { served <- command.serve(serveCtx, p, l) }()
+	command := serveCommand{Data: filepath.Join(dir, "demo.db"), AllowHost: []string{hostOf(sandbox.Origin())}}
+	log := logFlags{LogLevel: slog.LevelError}.logger(p.stderr)
+	go func() { served <- command.serve(serveCtx, p, l, log) }()
 	defer func() {
 		stop()
 		err = errors.Join(err, <-served)
@@ -60,8 +71,8 @@ func (demoCommand) Run(ctx context.Context, p *process) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 
 	started := time.Now()
-	t := &transcript{w: p.stdout}
-	t.say("zendeskblocks %s at %s, with a fake Zendesk at %s.", version(), l.Addr(), sandbox.Origin())
+	t := &transcript{w: p.stdout, verbose: c.Verbose, colours: hasColours(p.stdout, p.env)}
+	t.say("zendeskblocks %s is at %s,\na fake Zendesk at %s.", version(), l.Addr(), sandbox.Origin())
 	if err := playScenario(ctx, t, conn, sandbox); err != nil {
 		return err
 	}
@@ -77,23 +88,31 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 	const call = "call-2041"
 	ani := map[string]string{"ANI": "+1 (513) 555-7611"}
 
-	t.say("\nAn administrator connects a Zendesk.")
+	t.heading("An administrator connects a Zendesk.")
 	if _, err := play(ctx, t, "Create an integration account. The first one is the default.", accounts.CreateAccount, &zendeskv1.CreateAccountRequest{
 		AccountId: "support",
 		Account: &zendeskv1.Account{
 			Name: "Customer support", Url: sandbox.Origin(), DefaultRegion: "US",
 			ApiToken: &zendeskv1.ApiToken{Username: zendesktest.Admin.Email, Token: zendesktest.Admin.APIToken},
 		},
+	}, func(r *zendeskv1.CreateAccountResponse) string {
+		a := r.GetAccount()
+		return fmt.Sprintf("%q (%s) at %s", a.GetName(), a.GetAccountId(), a.GetUrl())
 	}); err != nil {
 		return err
 	}
 	if _, err := play(ctx, t, "Ask Zendesk for an OAuth token. From now on it authenticates every request.", accounts.RequestToken, &zendeskv1.RequestTokenRequest{
 		AccountId: "support", ClientId: zendesktest.ClientID, ClientSecret: zendesktest.ClientSecret,
 		Grant: &zendeskv1.RequestTokenRequest_ClientCredentials{ClientCredentials: &zendeskv1.ClientCredentialsGrant{}},
+	}, func(r *zendeskv1.RequestTokenResponse) string {
+		token := r.GetAccount().GetOauthToken()
+		return fmt.Sprintf("granted: %s; good until %s; renewable: %t", strings.Join(token.GetScopes(), " "), token.GetExpireTime().AsTime().Format("2 Jan 2006, 15:04 MST"), token.GetRenewable())
 	}); err != nil {
 		return err
 	}
-	tested, err := play(ctx, t, "Test the connection: what can this token do?", accounts.TestConnection, &zendeskv1.TestConnectionRequest{AccountId: "support"})
+	tested, err := play(ctx, t, "Test the connection: what can this token do?", accounts.TestConnection, &zendeskv1.TestConnectionRequest{AccountId: "support"}, func(r *zendeskv1.TestConnectionResponse) string {
+		return fmt.Sprintf("%s  as %s, %s; checks: %d", t.good(short(r.GetOutcome())), r.GetUser().GetName(), r.GetUser().GetRole(), len(r.GetChecks()))
+	})
 	if err != nil {
 		return err
 	}
@@ -101,15 +120,17 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 		return fmt.Errorf("the connection test ended with %s", tested.GetOutcome())
 	}
 
-	t.say("\nA call from %s comes in, and its scenario runs.", ani["ANI"])
+	t.heading("A call from %s comes in, and its scenario runs.", ani["ANI"])
 	if _, err := playBlock(ctx, t, "Select Account", blocks.SelectAccount, &zendeskv1.SelectAccountRequest{
 		InteractionId: call, Choice: &zendeskv1.SelectAccountRequest_Account{Account: "Customer Support"},
-	}); err != nil {
+	}, func(r *zendeskv1.SelectAccountResponse) string { return r.GetAccount().GetName() }); err != nil {
 		return err
 	}
 	caller, err := playBlock(ctx, t, "Search: who is calling? The number is found however Zendesk has it written.", blocks.Search, &zendeskv1.SearchRequest{
 		InteractionId: call, Variables: ani, RequestId: "step-2", RecordsetName: "caller",
 		SearchString: "type:user phone:$(ANI,phone)", Columns: []string{"id", "name", "email", "phone", "organization_id"},
+	}, func(r *zendeskv1.SearchResponse) string {
+		return found(r, "caller", "name", "email")
 	})
 	if err != nil {
 		return err
@@ -121,27 +142,40 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 		InteractionId: call, RequestId: "step-3", RecordsetName: "tickets",
 		SearchString: "type:ticket requester:$(caller.email) status<solved", SortBy: zendeskv1.SortBy_SORT_BY_CREATED_AT, SortOrder: zendeskv1.SortOrder_SORT_ORDER_DESC,
 		Columns: []string{"id", "subject", "status", "created_at"},
-	}); err != nil {
+	}, func(r *zendeskv1.SearchResponse) string { return found(r, "tickets", "subject", "status") }); err != nil {
 		return err
 	}
 	if _, err := playBlock(ctx, t, "Get Next Record: she means the other one.", blocks.GetNextRecord, &zendeskv1.GetNextRecordRequest{
 		InteractionId: call, RequestId: "step-4", RecordsetName: "tickets",
+	}, func(r *zendeskv1.GetNextRecordResponse) string {
+		return fmt.Sprintf("%d of %d: %s", r.GetPosition(), r.GetCount(), columns(r.GetVariables(), "tickets", "subject", "status"))
 	}); err != nil {
 		return err
 	}
 	if _, err := playBlock(ctx, t, "Screen Pop: that ticket, when an agent takes the call.", blocks.ScreenPop, &zendeskv1.ScreenPopRequest{
 		InteractionId: call, RequestId: "step-5", Target: &zendeskv1.ScreenPopRequest_RecordsetName{RecordsetName: "tickets"},
+	}, func(r *zendeskv1.ScreenPopResponse) string {
+		return "noted: ticket " + r.GetScreenPop().GetRecordId()
 	}); err != nil {
 		return err
 	}
 	if _, err := playBlock(ctx, t, "Attached Data: what the scenario has learnt.", blocks.AttachedData, &zendeskv1.AttachedDataRequest{
 		InteractionId: call, Variables: ani, RequestId: "step-6",
 		Data: map[string]string{"Caller number": "$(ANI)", "Disposition": "Callback", "Language": "English"},
+	}, func(r *zendeskv1.AttachedDataResponse) string {
+		var data []string
+		for _, key := range slices.Sorted(maps.Keys(r.GetData())) {
+			data = append(data, key+"="+r.GetData()[key])
+		}
+		return strings.Join(data, " ")
 	}); err != nil {
 		return err
 	}
 
-	if _, err := play(ctx, t, "Everything the blocks left is with the interaction.", interactions.GetInteraction, &zendeskv1.GetInteractionRequest{InteractionId: call}); err != nil {
+	if _, err := play(ctx, t, "Everything the blocks left is with the interaction.", interactions.GetInteraction, &zendeskv1.GetInteractionRequest{InteractionId: call}, func(r *zendeskv1.GetInteractionResponse) string {
+		i := r.GetInteraction()
+		return fmt.Sprintf("%s  recordsets: %d, screen pops: %d, attached data: %d", short(i.GetState()), len(i.GetRecordsets()), len(i.GetScreenPops()), len(i.GetAttachedData()))
+	}); err != nil {
 		return err
 	}
 	return playAgent(ctx, t, interactions, sandbox, call)
@@ -152,9 +186,15 @@ func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.Intera
 	agent := &zendeskv1.Agent{Email: zendesktest.Agent.Email}
 	started := time.Now()
 
-	t.say("\n%s takes the call.", zendesktest.Agent.Name)
+	t.heading("%s takes the call.", zendesktest.Agent.Name)
 	delivered, err := play(ctx, t, "Deliver: the ticket opens in the agent's Zendesk.", interactions.DeliverInteraction, &zendeskv1.DeliverInteractionRequest{
 		InteractionId: call, Agent: agent,
+	}, func(r *zendeskv1.DeliverInteractionResponse) string {
+		var outcomes []string
+		for _, d := range r.GetDeliveries() {
+			outcomes = append(outcomes, fmt.Sprintf("%s  %s", t.good(short(d.GetOutcome())), d.GetScreenPop().GetUrl()))
+		}
+		return strings.Join(outcomes, ", ")
 	})
 	if err != nil {
 		return err
@@ -162,12 +202,12 @@ func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.Intera
 	if d := delivered.GetDeliveries(); len(d) != 1 || d[0].GetOutcome() != zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED {
 		return fmt.Errorf("step %d: the screen pop was not displayed", t.steps)
 	}
-	if err := t.recorded(ctx, sandbox, "What Zendesk showed", "/_sandbox/pops"); err != nil {
+	if err := t.showPops(ctx, sandbox); err != nil {
 		return err
 	}
 
-	t.say("\nThe call ends.")
-	completed, err := play(ctx, t, "Complete: its history is stored, and written to the ticket in the background.", interactions.CompleteInteraction, &zendeskv1.CompleteInteractionRequest{
+	t.heading("The call ends.")
+	completed, err := play(ctx, t, "Complete: its history is stored, and will be written to the ticket.", interactions.CompleteInteraction, &zendeskv1.CompleteInteractionRequest{
 		InteractionId: call, IfNoTicket: zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
 		Details: &zendeskv1.ActivityDetails{
 			Channel: "voice", Direction: "inbound", FromAddress: zendesktest.Caller.Phone, ToAddress: "+1 800 555 0199", Agent: agent,
@@ -175,6 +215,9 @@ func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.Intera
 			RecordingUrl: "https://recordings.example.com/2041",
 			StartTime:    timestamppb.New(started.Add(-5 * time.Minute)), AnswerTime: timestamppb.New(started.Add(-288 * time.Second)), EndTime: timestamppb.New(started),
 		},
+	}, func(r *zendeskv1.CompleteInteractionResponse) string {
+		a := r.GetActivity()
+		return fmt.Sprintf("%s  for ticket %s, the one that was %s", short(a.GetState()), a.GetTicketId(), strings.ToLower(short(a.GetTicketRule())))
 	})
 	if err != nil {
 		return err
@@ -192,27 +235,30 @@ func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.Intera
 		}
 		activity = got.GetActivity()
 	}
-	written, err := play(ctx, t, "It is written.", interactions.GetActivity, &zendeskv1.GetActivityRequest{ActivityId: activity.GetActivityId()})
+	written, err := play(ctx, t, "It is written.", interactions.GetActivity, &zendeskv1.GetActivityRequest{ActivityId: activity.GetActivityId()}, func(r *zendeskv1.GetActivityResponse) string {
+		a := r.GetActivity()
+		return fmt.Sprintf("%s  as audit %s; attempts: %d", t.good(short(a.GetState())), a.GetAuditId(), a.GetAttempts())
+	})
 	if err != nil {
 		return err
 	}
 	if state := written.GetActivity().GetState(); state != zendeskv1.ActivityState_ACTIVITY_STATE_WRITTEN {
 		return fmt.Errorf("step %d: the activity is %s", t.steps, state)
 	}
-	return t.recorded(ctx, sandbox, "The ticket's last audit in Zendesk", "/api/v2/tickets/"+written.GetActivity().GetTicketId()+"/audits.json?sort=-created_at&page[size]=1")
+	return t.showAudit(ctx, sandbox, written.GetActivity().GetTicketId())
 }
 
 // method is an RPC of a generated client.
 type method[Q, R proto.Message] func(context.Context, Q, ...grpc.CallOption) (R, error)
 
-// play calls an RPC and shows what went out and what came back.
-func play[Q, R proto.Message](ctx context.Context, t *transcript, title string, rpc method[Q, R], request Q) (R, error) {
+// play calls an RPC and shows what went out and what came back: in full, or the result that it comes to in a line.
+func play[Q, R proto.Message](ctx context.Context, t *transcript, title string, rpc method[Q, R], request Q, result func(R) string) (R, error) {
 	t.step(title, request)
 	response, err := rpc(ctx, request)
 	if err != nil {
 		return response, fmt.Errorf("step %d (%s): %w", t.steps, title, err)
 	}
-	t.reply(response)
+	t.reply(response, func() string { return result(response) })
 	return response, t.err
 }
 
@@ -223,10 +269,24 @@ type blockReply interface {
 }
 
 // playBlock is play for a block that must leave by NEXT.
-func playBlock[Q proto.Message, R blockReply](ctx context.Context, t *transcript, title string, rpc method[Q, R], request Q) (R, error) {
-	response, err := play(ctx, t, title, rpc, request)
+func playBlock[Q proto.Message, R blockReply](ctx context.Context, t *transcript, title string, rpc method[Q, R], request Q, result func(R) string) (R, error) {
+	response, err := play(ctx, t, title, rpc, request, func(r R) string { return t.good(short(r.GetExit())) + "  " + result(r) })
 	if err == nil && response.GetExit() != zendeskv1.Exit_EXIT_NEXT {
 		err = fmt.Errorf("step %d (%s): the block left by %s", t.steps, title, response.GetExit())
 	}
 	return response, err
+}
+
+// found words the current record of a search.
+func found(r *zendeskv1.SearchResponse, recordset string, names ...string) string {
+	return fmt.Sprintf("%d of %d: %s", r.GetRecordset().GetPosition(), r.GetRecordset().GetCount(), columns(r.GetVariables(), recordset, names...))
+}
+
+// columns words some columns of a recordset's current record.
+func columns(variables map[string]string, recordset string, names ...string) string {
+	var values []string
+	for _, name := range names {
+		values = append(values, variables[recordset+"."+name])
+	}
+	return strings.Join(values, ", ")
 }

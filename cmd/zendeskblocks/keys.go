@@ -21,26 +21,27 @@ type keysCommand struct {
 
 // keyFileFlags name the key file of a data file, as those of serve do.
 type keyFileFlags struct {
-	Data    string `help:"Data file." default:"zendeskblocks.db" placeholder:"FILE"`
+	Data    string `help:"Data file, as serve has it." default:"zendeskblocks.db" placeholder:"FILE"`
 	KeyFile string `help:"Keyset that encrypts the data file. Default: the data file's name with .key after it." placeholder:"FILE"`
 }
 
-// auditFlag names the audit, if there is to be one.
-type auditFlag struct {
-	AuditLog string `help:"File that the change is noted in; empty: none." placeholder:"FILE"`
+// change makes a change of a key that is audited, and returns the key's id.
+func (f keyFileFlags) change(ctx context.Context, audit auditFlag, action string, change func() (uint32, error)) (id uint32, err error) {
+	err = audit.noted(ctx, func(note note) error {
+		if id, err = change(); err != nil {
+			return f.hint(err)
+		}
+		return note("key file changed", "action", action, "key_file", f.keyFile(), "key_id", id)
+	})
+	return id, err
 }
 
-// note makes a change of a key, and notes it. When the file cannot be opened, it is not made.
-func (f auditFlag) note(action, keyFile string, change func() (id uint32, err error)) (id uint32, err error) {
-	audit, closeAudit, err := openAudit(f.AuditLog)
-	if err != nil {
-		return 0, err
+// hint adds to an error of the store which flags say what it is about.
+func (keyFileFlags) hint(err error) error {
+	if err == nil {
+		return nil
 	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
-	if id, err = change(); err == nil && audit != nil {
-		audit.Info("key file changed", "action", action, "caller", operator(), "credential", "command line", "key_file", keyFile, "key_id", id)
-	}
-	return id, err
+	return fmt.Errorf("%w (see --data and --key-file)", err)
 }
 
 func (f keyFileFlags) keyFile() string { return cmp.Or(f.KeyFile, f.Data+".key") }
@@ -64,8 +65,8 @@ Keep the old key file with backups that were made before step 3: they cannot be 
 }
 
 // Run rotates and says what comes next.
-func (c keysRotateCommand) Run(p *process) error {
-	id, err := c.note("add", c.keyFile(), func() (uint32, error) { return store.RotateKey(c.keyFile()) })
+func (c keysRotateCommand) Run(ctx context.Context, p *process) error {
+	id, err := c.change(ctx, c.auditFlag, "add", func() (uint32, error) { return store.RotateKey(c.keyFile()) })
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ type keysListCommand struct {
 func (c keysListCommand) Run(p *process) error {
 	keys, err := store.ListKeys(c.keyFile())
 	if err != nil {
-		return err
+		return c.hint(err)
 	}
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	_, err = fmt.Fprintln(table, "ID\tSTATUS\tPRIMARY")
@@ -109,7 +110,7 @@ func (keysDropCommand) Help() string {
 
 // Run drops a key.
 func (c keysDropCommand) Run(ctx context.Context, p *process) error {
-	_, err := c.note("drop", c.keyFile(), func() (uint32, error) {
+	_, err := c.change(ctx, c.auditFlag, "drop", func() (uint32, error) {
 		return c.Key, store.DropKey(ctx, store.Config{Path: c.Data, KeyFile: c.keyFile()}, c.Key)
 	})
 	if err != nil {
@@ -120,7 +121,7 @@ func (c keysDropCommand) Run(ctx context.Context, p *process) error {
 }
 
 type compactCommand struct {
-	Data string `help:"Data file." default:"zendeskblocks.db" placeholder:"FILE"`
+	Data string `help:"Data file, as serve has it." default:"zendeskblocks.db" placeholder:"FILE"`
 }
 
 // Help is what --help adds.
@@ -132,7 +133,7 @@ func (compactCommand) Help() string {
 func (c compactCommand) Run(p *process) error {
 	before, after, err := store.Compact(c.Data)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (see --data)", err)
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s had %d bytes and has %d.\n", c.Data, before, after)
 	return err

@@ -7,14 +7,15 @@
 //	zendeskblocks compact    give up free pages of the data file
 //	zendeskblocks sandbox    serve a fake Zendesk to try things on
 //	zendeskblocks demo       play a scenario from beginning to end
+//	zendeskblocks help       show help on a command
 //	zendeskblocks version    print the version
 //
-// It exits 0 when it did what it was asked, a drain included, and 1 otherwise, with the reason on standard error.
+// It exits 0 when it did what it was asked, a drain included, and 1 otherwise, with the reason on standard error: of serve
+// as a line of its log, of the others as "zendeskblocks: " and the reason; one line for each of several.
 package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,9 +25,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal drains; a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "zendeskblocks:", err)
+	logGRPC()
+	if run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr) != nil {
 		os.Exit(1)
 	}
 }

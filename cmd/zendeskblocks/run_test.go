@@ -21,8 +21,16 @@ func runCommand(t *testing.T, env map[string]string, args ...string) (stdout, st
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out, log bytes.Buffer
-	err = run(ctx, args, func(name string) string { return env[name] }, &out, &log)
+	err = run(ctx, args, environOf(env), &out, &log)
 	return out.String(), log.String(), err
+}
+
+// environOf words variables as os.Environ does.
+func environOf(env map[string]string) (environ []string) {
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	return environ
 }
 
 func TestDemo(t *testing.T) {
@@ -121,7 +129,7 @@ func writeKey(t *testing.T, path string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := run(ctx, []string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "other.db"), "--key-file", path},
-		func(string) string { return "" }, &bytes.Buffer{}, &bytes.Buffer{})
+		nil, &bytes.Buffer{}, &bytes.Buffer{})
 	if _, statErr := os.Stat(path); statErr != nil {
 		t.Fatalf("no key was made: %v, %v", statErr, err)
 	}

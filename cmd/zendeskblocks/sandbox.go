@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -15,19 +16,49 @@ import (
 
 type sandboxCommand struct {
 	Listen    string        `help:"Loopback address to serve on." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
-	IndexLag  time.Duration `help:"How late search sees what has changed." default:"0s"`
-	TokenLife time.Duration `help:"Life of every access token, whatever is asked for; 0: as asked." default:"0s"`
-	RateLimit int           `help:"Requests per minute of the whole account; 0: without limit." default:"0"`
+	IndexLag  time.Duration `help:"How late search sees what has changed; 0: at once." default:"0s" placeholder:"DURATION"`
+	TokenLife time.Duration `help:"Life of every access token, whatever is asked for; 0: as asked." default:"0s" placeholder:"DURATION"`
+	RateLimit int           `help:"Requests per minute of the whole account; 0: without limit." default:"0" placeholder:"NUMBER"`
 	Password  bool          `help:"Allow the password grant, which Zendesk has removed."`
 	ScreenPop bool          `help:"Have the endpoints that show a page to an agent." default:"true" negatable:""`
 }
 
-// Validate checks that nobody but this machine reaches the sandbox: its secrets are published.
-func (c *sandboxCommand) Validate() error {
-	if !loopback(c.Listen) {
-		return errors.New("--listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080")
+// Help is what --help adds.
+func (sandboxCommand) Help() string {
+	return `Beside Zendesk's own it has these endpoints, for tests. They need no credential.
+
+    GET    /_sandbox/requests       what it was asked, oldest first
+    GET    /_sandbox/pops           pages shown to agents, oldest first
+    POST   /_sandbox/faults         misbehave: method and path_prefix say
+                                    on which requests, times how often;
+                                    status, body, retry_after, delay_ms,
+                                    drop (before, after) say how
+    DELETE /_sandbox/faults         behave again
+    POST   /_sandbox/codes          get an authorization code, as a user
+                                    who agrees does
+    POST   /_sandbox/tokens/expire  end all access tokens, or the one in
+                                    {"access_token": ...}
+    POST   /_sandbox/tokens/revoke  the same, as an administrator does
+
+The next search is answered 429, with Retry-After: 7:
+
+    curl -d '{"path_prefix": "/api/v2/search", "status": 429,
+      "retry_after": 7, "times": 1}' 127.0.0.1:50080/_sandbox/faults`
+}
+
+func (c *sandboxCommand) problems() (problems []error) {
+	if !loopback(c.Listen) { // its secrets are published
+		problems = append(problems, errors.New("--listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
 	}
-	return nil
+	for _, number := range []struct {
+		flag     string
+		negative bool
+	}{{"index-lag", c.IndexLag < 0}, {"token-life", c.TokenLife < 0}, {"rate-limit", c.RateLimit < 0}} {
+		if number.negative {
+			problems = append(problems, fmt.Errorf("--%s must not be negative", number.flag))
+		}
+	}
+	return problems
 }
 
 // Run serves the fake Zendesk until ctx is done.
@@ -36,7 +67,7 @@ func (c *sandboxCommand) Run(ctx context.Context, p *process) error {
 		IndexLag: c.IndexLag, TokenLife: c.TokenLife, RateLimit: c.RateLimit, PasswordGrant: c.Password, NoScreenPop: !c.ScreenPop,
 	})
 	if err := sandbox.Start(c.Listen); err != nil {
-		return err
+		return fmt.Errorf("--listen: %w", err)
 	}
 	if err := printSandbox(p.stdout, sandbox.Origin()); err != nil {
 		return errors.Join(err, sandbox.Close())
@@ -48,23 +79,60 @@ func (c *sandboxCommand) Run(ctx context.Context, p *process) error {
 // sandboxAccount is the id of the account that serve --sandbox makes.
 const sandboxAccount = "sandbox"
 
-// ensureSandboxAccount makes the account for the fake Zendesk, unless an earlier start with this data file did.
-func ensureSandboxAccount(ctx context.Context, st *store.Store, sandbox *zendesktest.Zendesk) error {
-	const tenant = "default"
+// ensureSandboxAccount makes the account for the fake Zendesk at an origin, unless an earlier start with this data file
+// did. It never touches a data file that has accounts of its own.
+func ensureSandboxAccount(ctx context.Context, st *store.Store, origin string) error {
+	const tenant = auth.DefaultTenant
+	there := sandboxPlace{}
 	account, err := st.Account(ctx, tenant, sandboxAccount)
 	switch {
-	case err == nil && account.URL == sandbox.Origin():
-		return nil
 	case err == nil:
-		return fmt.Errorf("the data file has an account %q for %s, but the sandbox is at %s: start it there with --sandbox-listen, or use another data file", sandboxAccount, account.URL, sandbox.Origin())
+		there.url = account.URL
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
+	tenants, err := st.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tenant := range tenants {
+		accounts, _, err := st.ListAccounts(ctx, tenant, "", 1)
+		if err != nil {
+			return err
+		}
+		there.accounts = there.accounts || len(accounts) > 0
+	}
+	needed, err := there.needsAccount(origin)
+	if err != nil || !needed {
+		return err
+	}
+	// The first account of its tenant gets the default mark: there is no other to take it from.
 	_, err = st.CreateAccount(ctx, tenant, store.Account{
-		ID: sandboxAccount, Name: "Sandbox", URL: sandbox.Origin(), DefaultRegion: "US", Default: true,
+		ID: sandboxAccount, Name: "Sandbox", URL: origin, DefaultRegion: "US",
 		APIToken: &store.APIToken{Username: zendesktest.Admin.Email, Token: secret.New(zendesktest.Admin.APIToken)},
 	})
 	return err
+}
+
+// sandboxPlace is what decides whether a data file may have the sandbox's account.
+type sandboxPlace struct {
+	url      string // of the account with the sandbox's id; empty: there is none
+	accounts bool   // there are accounts, in whatever tenant
+}
+
+// needsAccount says whether the account is to be made, for a fake Zendesk at an origin. An error says why the data file is
+// not one for it.
+func (there sandboxPlace) needsAccount(origin string) (bool, error) {
+	switch {
+	case there.url == origin:
+		return false, nil
+	case there.url != "" && loopback(hostOf(there.url)):
+		return false, fmt.Errorf("its account %q is for %s, and the sandbox is at %s: start it with --sandbox-listen %s, or name another file with --data",
+			sandboxAccount, there.url, origin, hostOf(there.url))
+	case there.accounts:
+		return false, errors.New("it has accounts of its own, and --sandbox makes none beside them: name another file with --data, or leave --sandbox out")
+	}
+	return true, nil
 }
 
 // hostOf returns the HOST:PORT of an origin.
@@ -86,6 +154,7 @@ An account for it:
 
 What it was asked:      curl %[1]s/_sandbox/requests
 Pages shown to agents:  curl %[1]s/_sandbox/pops
+More to try:            zendeskblocks sandbox --help
 `, origin, hostOf(origin), zendesktest.Admin.Email, zendesktest.Admin.APIToken)
 	return err
 }

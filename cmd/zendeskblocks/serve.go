@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,59 +14,86 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server"
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
-// keysetVariable holds the keyset itself. It has no flag: command lines are seen by everyone on the machine.
-const keysetVariable = envPrefix + "KEYSET"
-
 type serveCommand struct {
-	Listen         string        `help:"Address to serve gRPC on." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
-	Data           string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
-	KeyFile        string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
-	AllowHost      []string      `help:"Host, or host and port, that account URLs may name beside *.zendesk.com; repeatable. Plain http only to loopback." placeholder:"HOST[:PORT]"`
-	Sandbox        bool          `help:"Start a fake Zendesk too, and make a default account for it."`
-	SandboxListen  string        `help:"Loopback address of the fake Zendesk." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
-	BlockTimeout   time.Duration `help:"How long a block may take when its caller sets no deadline." default:"3s"`
-	BlockCap       time.Duration `help:"How long a block may take at most." default:"8s"`
-	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take." default:"15s"`
-	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline." default:"3s"`
-	DrainTimeout   time.Duration `help:"How long running calls may take to end when the process is told to stop." default:"10s"`
-	TestEvery      time.Duration `help:"How often, about, the connection of each account is tested; 0: only when asked." default:"0s"`
-	AuditLog       string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
-	accessFlags    `embed:""`
-	logFlags       `embed:""`
+	Listen       string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
+	Data         string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
+	KeyFile      string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
+	AllowHost    []string      `help:"Host, or host and port, that account URLs may name beside *.zendesk.com; repeatable. Plain http only to loopback." placeholder:"HOST[:PORT]"`
+	TestEvery    time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
+	AuditLog     string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
+	sandboxFlags `embed:"" group:"Sandbox:"`
+	timeFlags    `embed:"" group:"Time limits:"`
+	accessFlags  `embed:"" group:"Who may call:"`
+	logFlags     `embed:"" group:"Log:"`
 }
 
-// Validate reports everything that is wrong with the flags at once.
-func (c *serveCommand) Validate() error {
-	var problems []error
-	for _, d := range []struct {
+// Help is what --help adds.
+func (serveCommand) Help() string {
+	return `Each flag can be set by a variable instead, --key-file by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
+
+SIGTERM and SIGINT drain: running calls end, within --drain-timeout, then the process does. SIGHUP reads the key file again. Token files, JWT keys and certificates are read again by themselves.`
+}
+
+// sandboxFlags say whether there is a fake Zendesk beside the service.
+type sandboxFlags struct {
+	Sandbox       bool   `help:"Start a fake Zendesk too, and make an account for it in a data file that has no accounts."`
+	SandboxListen string `help:"Loopback address of the fake Zendesk." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
+}
+
+// timeFlags bound how long things take.
+type timeFlags struct {
+	BlockTimeout   time.Duration `help:"How long a block may take when its caller sets no deadline; at most --block-cap." default:"3s" placeholder:"DURATION"`
+	BlockCap       time.Duration `help:"How long a block may take at most, whatever deadline its caller sets." default:"8s" placeholder:"DURATION"`
+	DeliverTimeout time.Duration `help:"How long DeliverInteraction may take when its caller sets no deadline." default:"5s" placeholder:"DURATION"`
+	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take, whatever deadline their caller sets." default:"15s" placeholder:"DURATION"`
+	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline. Streams have no limit." default:"3s" placeholder:"DURATION"`
+	DrainTimeout   time.Duration `help:"How long running calls may take to end when the process is told to stop." default:"10s" placeholder:"DURATION"`
+}
+
+func (f *timeFlags) problems() (problems []error) {
+	for _, limit := range []struct {
 		flag  string
 		value time.Duration
 	}{
-		{"block-timeout", c.BlockTimeout}, {"block-cap", c.BlockCap}, {"zendesk-timeout", c.ZendeskTimeout},
-		{"timeout", c.Timeout}, {"drain-timeout", c.DrainTimeout},
+		{"block-timeout", f.BlockTimeout}, {"block-cap", f.BlockCap}, {"deliver-timeout", f.DeliverTimeout},
+		{"zendesk-timeout", f.ZendeskTimeout}, {"timeout", f.Timeout}, {"drain-timeout", f.DrainTimeout},
 	} {
-		if d.value <= 0 {
-			problems = append(problems, fmt.Errorf("--%s must be more than 0", d.flag))
+		if limit.value <= 0 {
+			problems = append(problems, fmt.Errorf("--%s must be more than 0, such as 3s", limit.flag))
 		}
 	}
+	if f.BlockTimeout > f.BlockCap {
+		problems = append(problems, fmt.Errorf("--block-timeout %s must not be more than --block-cap %s", f.BlockTimeout, f.BlockCap))
+	}
+	return problems
+}
+
+func (c *serveCommand) problems() []error {
+	problems := c.timeFlags.problems()
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
 	if c.Data == "" {
 		problems = append(problems, errors.New("--data must name a file"))
 	}
+	for _, host := range c.AllowHost {
+		if _, err := zendeskapi.ParseOrigin("https://example.zendesk.com", []string{host}); err != nil {
+			problems = append(problems, fmt.Errorf("--allow-host: %w", err))
+		}
+	}
 	if c.Sandbox && !loopback(c.SandboxListen) {
-		problems = append(problems, fmt.Errorf("--sandbox-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
+		problems = append(problems, errors.New("--sandbox-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
 	}
 	if c.TestEvery != 0 && c.TestEvery < time.Minute {
 		problems = append(problems, errors.New("--test-every must be at least 1m, or 0"))
 	}
-	return errors.Join(problems...)
+	return append(problems, c.accessFlags.problems(c.Listen)...)
 }
 
 // loopback says whether an address is HOST:PORT on this machine only.
@@ -80,15 +108,21 @@ func loopback(address string) bool {
 
 // Run serves until ctx is done.
 func (c *serveCommand) Run(ctx context.Context, p *process) error {
+	log := c.logger(p.stderr)
+	slog.SetDefault(log) // also for what libraries say through package log
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	if err := c.serve(ctx, p, l, log); err != nil {
 		return err
 	}
-	return c.serve(ctx, p, l)
+	log.Info("stopped")
+	return nil
 }
 
 // serve serves on l, which it closes, until ctx is done.
-func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (err error) {
+func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, log *slog.Logger) (err error) {
 	defer func() {
 		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) {
 			err = errors.Join(err, closeErr)
@@ -97,48 +131,56 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (e
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP) // from the start: unheeded, it would end the process
 	defer signal.Stop(reload)
-	log := c.logger(p.stderr)
-	access, err := c.open(log)
+	config := c.config(log)
+	if err := config.CheckListen(l.Addr(), c.Insecure); err != nil {
+		return err
+	}
+	access, err := auth.Open(config)
 	if err != nil {
 		return err
 	}
 	defer access.Close()
-	if err := access.CheckListen(l.Addr(), c.Insecure); err != nil {
-		return err
-	}
-	st, err := store.Open(ctx, store.Config{Path: c.Data, KeyFile: c.KeyFile, Keyset: p.getenv(keysetVariable), Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	defer keepKeys(ctx, st, reload, log)()
-
 	allowed := slices.Clone(c.AllowHost)
 	var sandbox *zendesktest.Zendesk
 	if c.Sandbox {
 		sandbox = zendesktest.New(zendesktest.Config{})
 		if err := sandbox.Start(c.SandboxListen); err != nil {
-			return err
+			return fmt.Errorf("--sandbox-listen: %w", err)
 		}
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
-		if err := ensureSandboxAccount(ctx, st, sandbox); err != nil {
-			return err
-		}
 	}
-	audit, closeAudit, err := openAudit(cmp.Or(c.AuditLog, c.Data+".audit"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed})
 	if err != nil {
 		return err
 	}
 	defer transport.Close()
+	keyset := p.env[keysetVariable]
+	st, err := store.Open(ctx, store.Config{Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log})
+	if err != nil {
+		key := "--key-file"
+		if keyset != "" {
+			key = keysetVariable
+		}
+		return fmt.Errorf("%w (see --data and %s)", err, key)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if c.Sandbox {
+		if err := ensureSandboxAccount(ctx, st, sandbox.Origin()); err != nil {
+			return fmt.Errorf("data file %q: %w", c.Data, err)
+		}
+	}
+	defer keepKeys(ctx, st, reload, log)()
+	audit, closeAudit, err := openAudit(cmp.Or(c.AuditLog, c.Data+".audit"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	srv, err := server.New(server.Config{
 		Store: st, Transport: transport, Log: log, Auth: access, Audit: audit, AllowHosts: allowed,
-		Timeouts:     server.Timeouts{Block: c.BlockTimeout, BlockCap: c.BlockCap, Zendesk: c.ZendeskTimeout, Other: c.Timeout},
+		Timeouts: server.Timeouts{
+			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
+		},
 		DrainTimeout: c.DrainTimeout,
 		TestEvery:    c.TestEvery,
 		UserAgent:    "zendeskblocks/" + version(),
@@ -151,8 +193,11 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener) (e
 	}
 	log.Info("serving", "address", l.Addr().String(), "data", c.Data, "version", version())
 	if sandbox != nil {
-		if err := printSandboxHints(p.stdout, l.Addr().String(), sandbox.Origin()); err != nil {
-			return err
+		log.Info("serving a fake Zendesk", "origin", sandbox.Origin(), "account_id", sandboxAccount)
+		if c.LogFormat != "json" { // whose reader is a program
+			if err := printSandboxHints(p.stdout, l.Addr().String(), sandbox.Origin()); err != nil {
+				return err
+			}
 		}
 	}
 	return srv.Serve(ctx, l)

@@ -51,6 +51,30 @@ type Config struct {
 	Log       *slog.Logger  // required
 }
 
+// CheckListen refuses an address that others than this machine reach, unless TLS is on and callers must show a
+// credential, or insecure is set.
+func (c Config) CheckListen(addr net.Addr, insecure bool) error {
+	switch addr := addr.(type) {
+	case *net.UnixAddr:
+		return nil
+	case *net.TCPAddr:
+		if addr.IP.IsLoopback() {
+			return nil
+		}
+	}
+	var lacks []string
+	if c.TLS.CertFile == "" || c.TLS.KeyFile == "" {
+		lacks = append(lacks, "TLS (--tls-cert and --tls-key)")
+	}
+	if c.TokenFile == "" && c.JWT.KeyFile == "" && (c.TLS.ClientCAFile == "" || c.TLS.IdentityFile == "") {
+		lacks = append(lacks, "authentication (--token-file, --jwt-key-file or --tls-client-ca)")
+	}
+	if insecure || len(lacks) == 0 {
+		return nil
+	}
+	return fmt.Errorf("listening on %s needs %s, because it is not a loopback address; --insecure serves without", addr, strings.Join(lacks, " and "))
+}
+
 // Authenticator tells who callers are. It is safe for concurrent use.
 type Authenticator struct {
 	tokens     *source[tokens] // nil: there are none; so with the others
@@ -219,28 +243,4 @@ func (a *Authenticator) TLS() *tls.Config {
 		return current, nil
 	}
 	return config
-}
-
-// CheckListen refuses an address that others than this machine reach, unless TLS is on and callers must show a
-// credential, or insecure is set. addr is that of the listener.
-func (a *Authenticator) CheckListen(addr net.Addr, insecure bool) error {
-	if insecure || a.pair != nil && a.Required() {
-		return nil
-	}
-	switch addr := addr.(type) {
-	case *net.UnixAddr:
-		return nil
-	case *net.TCPAddr:
-		if addr.IP.IsLoopback() {
-			return nil
-		}
-	}
-	var lacks []string
-	if a.pair == nil {
-		lacks = append(lacks, "TLS (--tls-cert and --tls-key)")
-	}
-	if !a.Required() {
-		lacks = append(lacks, "authentication (--token-file, --jwt-key-file or --tls-client-ca)")
-	}
-	return fmt.Errorf("listening on %s needs %s, because it is not a loopback address; --insecure serves without", addr, strings.Join(lacks, " and "))
 }

@@ -78,18 +78,23 @@ func TestCheckListen(t *testing.T) {
 	mutual := tlsFiles(t, folder, ca.server(t), ca, someIdentities)
 	tokens := write(t, filepath.Join(folder, "tokens"), []byte("# none\n"), 0o600)
 	plain := TLS{CertFile: mutual.CertFile, KeyFile: mutual.KeyFile}
-	nothing, tokensOnly := open(t, Config{}), open(t, Config{TokenFile: tokens})
-	tlsOnly, both, byCertificate := open(t, Config{TLS: plain}), open(t, Config{TLS: plain, TokenFile: tokens}), open(t, Config{TLS: mutual})
+	nothing, tokensOnly, tlsOnly := Config{}, Config{TokenFile: tokens}, Config{TLS: plain}
+	both, byCertificate := Config{TLS: plain, TokenFile: tokens}, Config{TLS: mutual}
+	for _, c := range []Config{nothing, tokensOnly, tlsOnly, both, byCertificate} {
+		if a := open(t, c); a.Required() != (c.TokenFile != "" || c.TLS.ClientCAFile != "") || (a.TLS() != nil) != (c.TLS.CertFile != "") {
+			t.Errorf("%+v: CheckListen takes it for something else", c)
+		}
+	}
 	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
 	for _, addr := range []net.Addr{tcp("127.0.0.1"), tcp("127.8.8.8"), tcp("::1"), &net.UnixAddr{Name: "x", Net: "unix"}} {
-		for _, a := range []*Authenticator{nothing, tokensOnly, tlsOnly, both} {
+		for _, a := range []Config{nothing, tokensOnly, tlsOnly, both} {
 			if err := a.CheckListen(addr, false); err != nil {
 				t.Errorf("%s: %v", addr, err)
 			}
 		}
 	}
 	for _, addr := range []net.Addr{tcp("0.0.0.0"), tcp("::"), tcp("10.0.0.1"), tcp("2001:db8::1"), &net.TCPAddr{}} {
-		for name, a := range map[string]*Authenticator{"nothing": nothing, "tokens": tokensOnly, "TLS": tlsOnly} {
+		for name, a := range map[string]Config{"nothing": nothing, "tokens": tokensOnly, "TLS": tlsOnly} {
 			if a.CheckListen(addr, false) == nil {
 				t.Errorf("%s with %s only: no error", addr, name)
 			}

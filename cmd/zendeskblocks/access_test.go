@@ -214,6 +214,89 @@ func TestTokensCreateRefusals(t *testing.T) {
 	})
 }
 
+// Tokens are listed without what is secret, their names are unique, and a server that runs lets nobody in by one that was
+// revoked.
+func TestTokensListAndRevoke(t *testing.T) {
+	dir := t.TempDir()
+	file, auditFile := filepath.Join(dir, "tokens"), filepath.Join(dir, "audit")
+	flags := []string{"--token-file", file, "--audit-log", auditFile}
+	tokens := func(args ...string) (string, error) {
+		t.Helper()
+		stdout, _, err := runCommand(t, nil, append([]string{"tokens"}, args...)...)
+		return stdout, err
+	}
+	doomed := createToken(t, append(flags, "--tenant", "acme", "--name", "flow engine", "--role", "runtime,ops")...)
+	kept := createToken(t, append(flags, "--tenant", "acme", "--name", "ann", "--role", "desktop", "--role", "ops", "--agent", "ann@acme.example")...)
+	createToken(t, append(flags, "--name", "flow engine", "--role", "runtime")...)
+	if _, err := tokens(append([]string{"create", "--tenant", "acme", "--name", "flow engine", "--role", "ops"}, flags...)...); err == nil || !strings.Contains(err.Error(), "flow engine") {
+		t.Errorf("a name is given twice: %v", err)
+	}
+
+	text, err := tokens("list", "--token-file", file)
+	must(t, err)
+	if !regexp.MustCompile(`^TENANT +NAME +ROLES +EXPIRES +STATE +AGENT\nacme +flow engine +runtime,ops +20\S+Z +live *\nacme +ann +desktop,ops +20\S+Z +live +ann@acme.example\ndefault +flow engine +runtime +20\S+Z +live *\n$`).MatchString(text) {
+		t.Errorf("the list is\n%s", text)
+	}
+	asJSON, err := tokens("list", "--token-file", file, "--tenant", "acme", "--json")
+	must(t, err)
+	var listed []struct {
+		Tenant, Name, State, Agent string
+		Roles                      []string
+		Expires                    time.Time
+	}
+	must(t, json.Unmarshal([]byte(asJSON), &listed))
+	if len(listed) != 2 || listed[0].Name != "flow engine" || listed[1].Agent != "ann@acme.example" || listed[1].State != "live" || len(listed[1].Roles) != 2 {
+		t.Errorf("the list is\n%s", asJSON)
+	}
+	if none, err := tokens("list", "--token-file", file, "--tenant", "nobody", "--json"); err != nil || none != "[]\n" {
+		t.Errorf("%q, %v", none, err)
+	}
+	content, err := os.ReadFile(file)
+	must(t, err)
+	for _, hash := range regexp.MustCompile(`[0-9a-f]{64}`).FindAllString(string(content), -1) {
+		if strings.Contains(text+asJSON, hash) {
+			t.Error("a list shows a hash")
+		}
+	}
+
+	s := startService(t, "--token-file", file)
+	call := func(token string) codes.Code {
+		_, err := s.accounts.ListAccounts(bearer(t.Context(), token), &zendeskv1.ListAccountsRequest{}, grpc.WaitForReady(true))
+		return status.Code(err)
+	}
+	if call(doomed) != codes.OK {
+		t.Error("the token is not accepted")
+	}
+	if _, err := tokens(append([]string{"revoke", "--tenant", "acme", "--name", "flow"}, flags...)...); err == nil {
+		t.Error("a token that is not there was revoked")
+	}
+	said, err := tokens(append([]string{"revoke", "--tenant", "acme", "--name", "flow engine"}, flags...)...)
+	if err != nil || !strings.Contains(said, "flow engine") {
+		t.Errorf("%q, %v", said, err)
+	}
+	until(t, "the token is refused", func() bool { return call(doomed) == codes.Unauthenticated })
+	if call(kept) != codes.OK {
+		t.Error("another token is refused")
+	}
+	last := auditOf(t, auditFile)
+	if line := last[len(last)-1]; len(last) != 4 || line["event"] != "token revoked" || line["tenant"] != "acme" || line["name"] != "flow engine" || line["caller"] == "" {
+		t.Errorf("the audit is %v", last)
+	}
+	createToken(t, append(flags, "--tenant", "acme", "--name", "flow engine", "--role", "runtime")...)
+
+	// An unfit line keeps neither from being listed nor from being revoked, and is told of.
+	must(t, os.WriteFile(file, append(content, "{\n"...), 0o600))
+	if text, err := tokens("list", "--token-file", file); err == nil || strings.Count(text, "live") != 3 {
+		t.Errorf("error %v; the list is\n%s", err, text)
+	}
+	if said, err := tokens(append([]string{"revoke", "--tenant", "acme", "--name", "ann"}, flags...)...); err == nil || !strings.Contains(said, "ann") {
+		t.Errorf("%q, %v", said, err)
+	}
+	if after, err := os.ReadFile(file); err != nil || strings.Contains(string(after), "ann@") || !strings.HasSuffix(string(after), "\n{\n") {
+		t.Errorf("%v; the file is\n%s", err, after)
+	}
+}
+
 // selfSigned writes a certificate for localhost and its key.
 func selfSigned(t testing.TB, dir string) (cert, key string, roots *x509.CertPool) {
 	t.Helper()

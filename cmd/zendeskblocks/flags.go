@@ -242,7 +242,11 @@ func (l lenient) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 		name = envName(ctx.Value.Name)
 	}
 	l.values.problems = append(l.values.problems, fmt.Errorf("%s: %w", name, err))
-	return nil
+	if !ctx.Value.HasDefault {
+		return nil
+	}
+	// What has no value breaks no other rule.
+	return l.Mapper.Decode(ctx.WithScanner(kong.ScanFromTokens(kong.Token{Type: kong.FlagValueToken, Value: ctx.Value.Default})), target)
 }
 
 // IsBool implements kong.BoolMapper.

@@ -33,45 +33,6 @@ func environOf(env map[string]string) (environ []string) {
 	return environ
 }
 
-func TestDemo(t *testing.T) {
-	stdout, stderr, err := runCommand(t, nil, "demo")
-	if err != nil {
-		t.Fatalf("demo: %v\n%s", err, stderr)
-	}
-	for _, want := range []string{"Maria Lopez", "EXIT_NEXT", "CHECK_OUTCOME_OK", "did what they should"} {
-		if !strings.Contains(stdout, want) {
-			t.Errorf("the transcript lacks %q:\n%s", want, stdout)
-		}
-	}
-	for _, secret := range []string{"sandbox-admin-api-token", "sandbox-client-secret"} {
-		if strings.Contains(stdout+stderr, secret) {
-			t.Errorf("the transcript shows the secret %q", secret)
-		}
-	}
-}
-
-func TestVersionAndHelp(t *testing.T) {
-	if stdout, _, err := runCommand(t, nil, "version"); err != nil || !strings.HasPrefix(stdout, "zendeskblocks ") {
-		t.Errorf("version: %q, %v", stdout, err)
-	}
-	if stdout, _, err := runCommand(t, nil, "serve", "--help"); err != nil || !strings.Contains(stdout, "--allow-host") {
-		t.Errorf("help: %q, %v", stdout, err)
-	}
-}
-
-func TestServeReportsAllProblemsAtOnce(t *testing.T) {
-	_, _, err := runCommand(t, map[string]string{"ZENDESKBLOCKS_BLOCK_TIMEOUT": "-1s"},
-		"serve", "--listen", "nowhere", "--timeout", "0s", "--sandbox", "--sandbox-listen", "0.0.0.0:1")
-	if err == nil {
-		t.Fatal("serve started")
-	}
-	for _, want := range []string{"--listen", "--timeout", "--block-timeout", "--sandbox-listen"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not name %s: %v", want, err)
-		}
-	}
-}
-
 // A data file that cannot be used is refused with one sentence, and stays as it is.
 func TestServeRefusesDataFile(t *testing.T) {
 	foreign := func(t *testing.T, path string) {

@@ -114,7 +114,9 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	if err := c.serve(ctx, p, l, log); err != nil {
+	// Told to stop before it served, it did what it was told.
+	unasked := func(reason error) bool { return !errors.Is(reason, context.Canceled) }
+	if err := c.serve(ctx, p, l, log); err != nil && (ctx.Err() == nil || slices.ContainsFunc(reasons(err), unasked)) {
 		return err
 	}
 	log.Info("stopped")

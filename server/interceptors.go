@@ -50,6 +50,7 @@ var logged = selector.MatchFunc(func(_ context.Context, call interceptors.CallMe
 // logOptions: one line per call, when it ends, without payloads.
 var logOptions = []logging.Option{
 	logging.WithLogOnEvents(logging.FinishCall),
+	logging.WithDurationField(logging.DurationToDurationField),
 	logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
 }
 

@@ -65,7 +65,7 @@ func logFormat(args []string, env environment) (format string, logs bool) {
 
 // reasons takes joined errors apart.
 func reasons(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one that is wrapped is worded by what wraps it
+	joined, ok := err.(interface{ Unwrap() []error }) // one that is wrapped is worded by what wraps it
 	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() {
 		return []error{err}
 	}

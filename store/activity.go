@@ -1,11 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,8 +123,11 @@ type storedActivity struct {
 
 // NewActivityID returns a random id that sorts behind those made of earlier times: 27 lower-case letters and digits.
 func NewActivityID(now time.Time) string {
-	return "a" + kv.Time(now) + strings.ToLower(rand.Text()[:10])
+	return activityIDStart(now) + strings.ToLower(rand.Text()[:10])
 }
+
+// activityIDStart is what ids of a microsecond begin with.
+func activityIDStart(at time.Time) string { return "a" + kv.Time(at) }
 
 func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
 	value, err := v.open(key, sealed)
@@ -149,15 +153,48 @@ func (r *reading) activity(id string) (storedActivity, error) {
 	return r.vault.openActivity(key, values[0])
 }
 
-// saveActivity stores an activity and keeps the index of those to be written.
-func (w *writing) saveActivity(a *storedActivity) error {
-	a.Data, a.Notes = attachedBytes(a.AttachedData), []byte(a.Details.Notes)
-	if a.State == ActivityPending {
-		w.txn.Put(pendingKey(w.tenant, a.ID), nil)
-	} else {
-		w.txn.Delete(pendingKey(w.tenant, a.ID))
+// rows are the activity's keys in the indexes.
+func (a *Activity) rows(tenant string) [][]byte {
+	reason := FailureReason("")
+	if a.Failure != nil {
+		reason = a.Failure.Reason
 	}
+	rows := [][]byte{activityRow(activityIndex(tenant, "", a.State), a.ID, reason)}
+	if a.Account.AccountID != "" {
+		rows = append(rows, activityRow(activityIndex(tenant, a.Account.AccountID, a.State), a.ID, reason))
+	}
+	if a.State == ActivityPending {
+		rows = append(rows, pendingKey(tenant, a.ID))
+	}
+	return rows
+}
+
+// saveActivity stores an activity, and its rows in place of those that it had.
+func (w *writing) saveActivity(a *storedActivity, had [][]byte) error {
+	if a.State < ActivityPending || a.State > ActivityDiscarded {
+		return fmt.Errorf("activity %q: there is no state %d", a.ID, a.State)
+	}
+	rows := a.rows(w.tenant)
+	w.deleteRows(had, rows)
+	for _, row := range rows {
+		if !containsKey(had, row) {
+			w.txn.Put(row, nil)
+		}
+	}
+	a.Data, a.Notes = attachedBytes(a.AttachedData), []byte(a.Details.Notes)
 	return w.save(activityKey(w.tenant, a.ID), a)
+}
+
+func (w *writing) deleteRows(rows, but [][]byte) {
+	for _, row := range rows {
+		if !containsKey(but, row) {
+			w.txn.Delete(row)
+		}
+	}
+}
+
+func containsKey(keys [][]byte, key []byte) bool {
+	return slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
 }
 
 // enqueue gives a pending activity a place behind all others of its ticket.
@@ -191,6 +228,7 @@ type lastPlace struct {
 // dropActivity removes an activity that nobody waits for, and with the last of a ticket the ticket's last place.
 func (w *writing) dropActivity(a *storedActivity) error {
 	w.txn.Delete(activityKey(w.tenant, a.ID))
+	w.deleteRows(a.rows(w.tenant), nil)
 	if a.Place == 0 {
 		return nil
 	}
@@ -221,12 +259,12 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 		t.fail(err)
 		return Activity{}, err
 	}
-	if err := t.writing.saveActivity(&storedActivity{Activity: a, UpdateID: a.ID}); err != nil {
+	if err := t.writing.saveActivity(&storedActivity{Activity: a, UpdateID: a.ID}, nil); err != nil {
 		t.fail(err)
 		return Activity{}, err
 	}
 	for _, part := range []string{"record", "recordset", "reply"} {
-		keys := kv.Key(t.tenant, "i", t.id, part)
+		keys := interactionKey(t.tenant, t.hashed, part)
 		t.writing.txn.DeleteRange(keys, kv.PrefixEnd(keys))
 	}
 	t.sets, t.head.Recordsets, t.head.LastSearched = nil, nil, ""
@@ -261,7 +299,7 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 		if updated, err = w.activity(id); err != nil || updated.UpdateID == updateID {
 			return err
 		}
-		was, next := updated.Activity, &updated.Activity
+		was, had, next := updated.Activity, updated.rows(tenant), &updated.Activity
 		if err := change(next); err != nil {
 			return err
 		}
@@ -272,77 +310,13 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 			}
 		}
 		updated.UpdateID = updateID
-		return w.saveActivity(&updated)
+		return w.saveActivity(&updated, had)
 	})
 	if err != nil {
 		return Activity{}, err
 	}
 	return updated.Activity, nil
 }
-
-// ActivityFilter says which activities a list has, and in which order. Zero fields match all.
-type ActivityFilter struct {
-	State         ActivityState
-	AccountID     string
-	Reason        FailureReason // of the last try's failure
-	InteractionID string
-	Since, Until  time.Time // of CreateTime: from Since up to, and without, Until
-	NewestFirst   bool      // else oldest first
-}
-
-func (f *ActivityFilter) matches(a *Activity) bool {
-	return (f.State == 0 || a.State == f.State) &&
-		(f.AccountID == "" || a.Account.AccountID == f.AccountID) &&
-		(f.Reason == "" || a.Failure != nil && a.Failure.Reason == f.Reason) &&
-		(f.InteractionID == "" || a.InteractionID == f.InteractionID) &&
-		(f.Since.IsZero() || !a.CreateTime.Before(f.Since)) &&
-		(f.Until.IsZero() || a.CreateTime.Before(f.Until))
-}
-
-// ListActivities returns the activities that match, in the order of the times in their ids, from the one behind the
-// position after (empty: from the start): limit of them, or fewer at the end. next is the position to go on after; empty at
-// the end. Errors: [ErrPagePosition].
-func (s *Store) ListActivities(ctx context.Context, tenant string, f ActivityFilter, after string, limit int) (page []Activity, next string, err error) {
-	if err := checkTenant(tenant); err != nil {
-		return nil, "", err
-	}
-	if after != "" && !positionPattern.MatchString(after) {
-		return nil, "", ErrPagePosition
-	}
-	rows := kv.Prefix(activitiesKey(tenant))
-	rows.Limit, rows.Reverse = 64, f.NewestFirst
-	for at := after; ; {
-		if at != "" && f.NewestFirst {
-			rows.End = activityKey(tenant, at)
-		} else if at != "" {
-			rows.Start = kv.After(activityKey(tenant, at))
-		}
-		entries, err := s.scan(ctx, rows)
-		if err != nil {
-			return nil, "", err
-		}
-		for _, entry := range entries {
-			stored, err := s.vault.openActivity(entry.Key, entry.Value)
-			if err != nil {
-				return nil, "", err
-			}
-			at = stored.ID
-			if !f.matches(&stored.Activity) {
-				continue
-			}
-			if len(page) == limit {
-				return page, page[limit-1].ID, nil
-			}
-			page = append(page, stored.Activity)
-		}
-		if len(entries) < rows.Limit {
-			return page, "", nil
-		}
-	}
-}
-
-// positionPattern is what ids of activities are like.
-var positionPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // PendingActivities calls visit with each activity of every tenant that is to be written, in no order that matters, and
 // stops at its error, which comes back as it is. visit may call methods of the Store. Activities that become pending

@@ -53,14 +53,14 @@ const (
 
 // Deliveries returns what was shown; zero when nothing was.
 func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
-	_, err = t.load(deliveriesKey(t.tenant, t.id), &d)
+	_, err = t.load(deliveriesKey(t.tenant, t.hashed), &d)
 	return d, err
 }
 
 // SetDeliveries replaces what was shown: some 300 KiB, as stored.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	if t.change() {
-		t.save(deliveriesKey(t.tenant, t.id), d)
+		t.save(deliveriesKey(t.tenant, t.hashed), d)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Swept) add(other Swept) {
 // reported and stays due; the others are swept all the same.
 func (s *Store) Sweep(ctx context.Context, limit int) (Swept, error) {
 	now := s.time()
-	entries, err := s.scan(ctx, kv.Range{Start: expiriesKey, End: expiryKey(now, "", ""), Limit: limit, KeysOnly: true})
+	entries, err := s.scan(ctx, kv.Range{Start: duesKey, End: dueKey(now, "", ""), Limit: limit, KeysOnly: true})
 	if err != nil {
 		return Swept{}, err
 	}
@@ -43,13 +43,13 @@ func (s *Store) Sweep(ctx context.Context, limit int) (Swept, error) {
 		if err != nil {
 			return swept, err
 		}
-		tenant, id := segments[3], segments[4]
-		one, err := s.sweepOne(ctx, tenant, id, entry.Key, now)
+		tenant, hashed := segments[3], segments[4]
+		one, err := s.sweepOne(ctx, tenant, hashed, entry.Key, now)
 		if ctx.Err() != nil {
 			return swept, err
 		}
 		if err != nil {
-			failures = append(failures, fmt.Errorf("interaction %q of tenant %q: %w", id, tenant, err))
+			failures = append(failures, fmt.Errorf("interaction of tenant %q with the hashed id %q: %w", tenant, hashed, err))
 		}
 		swept.add(one)
 	}
@@ -57,7 +57,7 @@ func (s *Store) Sweep(ctx context.Context, limit int) (Swept, error) {
 }
 
 // sweepOne decides on one interaction. entry is what the index, which has one entry for each, said of it.
-func (s *Store) sweepOne(ctx context.Context, tenant, id string, entry []byte, now time.Time) (Swept, error) {
+func (s *Store) sweepOne(ctx context.Context, tenant, hashed string, entry []byte, now time.Time) (Swept, error) {
 	var swept Swept
 	err := s.update(ctx, tenant, func(w *writing) error {
 		values, err := w.kv.Get(entry)
@@ -66,8 +66,8 @@ func (s *Store) sweepOne(ctx context.Context, tenant, id string, entry []byte, n
 		}
 		w.txn.Delete(entry)
 		var next time.Time
-		if swept, next, err = s.sweep(w, id, now); err == nil && !next.IsZero() {
-			w.txn.Put(expiryKey(next, tenant, id), nil)
+		if swept, next, err = s.sweep(w, hashed, now); err == nil && !next.IsZero() {
+			w.txn.Put(dueKey(next, tenant, hashed), nil)
 		}
 		return err
 	})
@@ -79,8 +79,8 @@ func (s *Store) sweepOne(ctx context.Context, tenant, id string, entry []byte, n
 }
 
 // sweep takes one interaction a step on, and returns when to look at it next; zero: never.
-func (s *Store) sweep(w *writing, id string, now time.Time) (Swept, time.Time, error) {
-	t := InteractionTxn{reading: w.reading, id: id, writing: w}
+func (s *Store) sweep(w *writing, hashed string, now time.Time) (Swept, time.Time, error) {
+	t := InteractionTxn{reading: w.reading, hashed: hashed, writing: w}
 	if err := t.loadHead(); err != nil || !t.exists {
 		return Swept{}, time.Time{}, err
 	}
@@ -97,7 +97,7 @@ func (s *Store) sweep(w *writing, id string, now time.Time) (Swept, time.Time, e
 	if activity.State == ActivityPending || activity.State == ActivityDead {
 		return Swept{}, now.Add(s.idleLife), nil
 	}
-	all := interactionKey(w.tenant, id)
+	all := interactionKey(w.tenant, hashed)
 	if t.head.Stripped {
 		w.txn.DeleteRange(all, kv.PrefixEnd(all))
 		if activity.ID == "" {
@@ -119,8 +119,9 @@ func (s *Store) sweep(w *writing, id string, now time.Time) (Swept, time.Time, e
 	}
 	w.txn.DeleteRange(all, kv.PrefixEnd(all))
 	tombstone := interactionHead{
+		ID:         t.head.ID,
 		CreateTime: t.head.CreateTime, UpdateTime: t.head.UpdateTime, UpdateID: t.head.UpdateID,
 		State: state, ActivityID: t.head.ActivityID, Stripped: true,
 	}
-	return swept, now.Add(s.tombstoneLife), w.save(headKey(w.tenant, id), &tombstone)
+	return swept, now.Add(s.tombstoneLife), w.save(headKey(w.tenant, hashed), &tombstone)
 }

@@ -79,9 +79,16 @@ type Reply struct {
 	Body        []byte `json:"body"`
 }
 
+// storedReply is the stored form of a reply.
+type storedReply struct {
+	RequestID string `json:"request_id"`
+	Reply
+}
+
 // interactionHead is the stored form of what every transaction of an interaction reads, and each that changes something
 // writes: so they are serial.
 type interactionHead struct {
+	ID           string       `json:"id"`
 	CreateTime   time.Time    `json:"create_time"`
 	UpdateTime   time.Time    `json:"update_time"`
 	UpdateID     string       `json:"update_id"` // random; the UpdateInteraction that wrote it
@@ -121,6 +128,7 @@ func (d attachedData) texts() map[string]string {
 type InteractionTxn struct {
 	reading
 	id      string
+	hashed  string    // what stands for the id in keys
 	now     time.Time // of an update
 	writing *writing  // nil in a view
 	err     error     // the first one that no method returned
@@ -137,9 +145,9 @@ type InteractionTxn struct {
 // may run several times, and what it did last counts: it assigns to captured variables and never appends, waits for
 // nothing, and calls no method of the Store. An interaction that does not exist is created when fn changes something.
 func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
-	updateID, now := newID(), s.time()
+	updateID, now, hashed := newID(), s.time(), s.vault.hashInteraction(tenant, id)
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := InteractionTxn{reading: w.reading, id: id, now: now, writing: w}
+		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
 		}
@@ -151,19 +159,19 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 			return err
 		}
 		if !t.exists {
-			t.head.CreateTime = now
+			t.head.ID, t.head.CreateTime = id, now
 			// Written once: the sweep moves it, so that a change costs no second key.
-			w.txn.Put(expiryKey(now.Add(s.idleLife), tenant, id), nil)
+			w.txn.Put(dueKey(now.Add(s.idleLife), tenant, hashed), nil)
 		}
 		t.head.UpdateTime, t.head.UpdateID, t.head.Stripped = now, updateID, false
-		return w.save(headKey(tenant, id), &t.head)
+		return w.save(headKey(tenant, hashed), &t.head)
 	})
 }
 
 // ViewInteraction runs fn on a snapshot of an interaction, with the same rules. Setters make it fail.
 func (s *Store) ViewInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
 	return s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
-		t := InteractionTxn{reading: *r, id: id}
+		t := InteractionTxn{reading: *r, id: id, hashed: s.vault.hashInteraction(tenant, id)}
 		if err := t.loadHead(); err != nil {
 			return err
 		}
@@ -173,7 +181,7 @@ func (s *Store) ViewInteraction(ctx context.Context, tenant, id string, fn func(
 }
 
 func (t *InteractionTxn) loadHead() (err error) {
-	t.exists, err = t.load(headKey(t.tenant, t.id), &t.head)
+	t.exists, err = t.load(headKey(t.tenant, t.hashed), &t.head)
 	return err
 }
 
@@ -234,21 +242,21 @@ func (t *InteractionTxn) ClearAccount() {
 // AttachedData returns all attached data; an empty map if there is none.
 func (t *InteractionTxn) AttachedData() (map[string]string, error) {
 	var stored attachedData
-	_, err := t.load(dataKey(t.tenant, t.id), &stored)
+	_, err := t.load(dataKey(t.tenant, t.hashed), &stored)
 	return stored.texts(), err
 }
 
 // SetAttachedData replaces all attached data: at most 256 KiB.
 func (t *InteractionTxn) SetAttachedData(data map[string]string) {
 	if t.change() {
-		t.save(dataKey(t.tenant, t.id), attachedBytes(data))
+		t.save(dataKey(t.tenant, t.hashed), attachedBytes(data))
 	}
 }
 
 // ScreenPops returns the screen pops, oldest first.
 func (t *InteractionTxn) ScreenPops() ([]ScreenPop, error) {
 	if !t.popsGot {
-		if _, err := t.load(popsKey(t.tenant, t.id), &t.pops); err != nil {
+		if _, err := t.load(popsKey(t.tenant, t.hashed), &t.pops); err != nil {
 			return nil, err
 		}
 		t.popsGot = true
@@ -268,19 +276,20 @@ func (t *InteractionTxn) AddScreenPop(pop ScreenPop) {
 		return
 	}
 	t.pops = append(pops, pop)
-	t.save(popsKey(t.tenant, t.id), t.pops)
+	t.save(popsKey(t.tenant, t.hashed), t.pops)
 }
 
 // Reply returns the reply kept for a request id of an RPC.
 func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, err error) {
-	found, err = t.load(replyKey(t.tenant, t.id, rpc, requestID), &reply)
-	return reply, found, err
+	var stored storedReply
+	found, err = t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored)
+	return stored.Reply, found, err
 }
 
 // KeepReply keeps a reply for a request id of an RPC, as long as the interaction is kept.
 func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 	if t.change() {
-		t.save(replyKey(t.tenant, t.id, rpc, requestID), &reply)
+		t.save(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &storedReply{requestID, reply})
 	}
 }
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"regexp"
+	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/text/cases"
@@ -11,36 +13,43 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the instance id, the ids of keys and the empty ones of the indexes across tenants, which
-// hold ids only. A hashed name is an HMAC under the index key: no name stands in a key.
+// is sealed, but for the format, the instance id, the ids of keys, how far a migration has come, and the empty ones of
+// indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
+// key. Ids of activities are in the order of their times.
 //
-//	"!" "expiry" time tenant interaction id                 when to look whether the interaction has expired
-//	"!" "format"                                            version of this layout
-//	"!" "index"                                             the index key; that it opens proves the keyset
-//	"!" "instance"                                          id of this store, made once
-//	"!" "keys"                                              ids of the keys that values are sealed with
-//	"!" "pending" tenant activity id                        the activity is to be written
-//	tenant "a" "count"                                      number of accounts; absent: none
-//	tenant "a" "default"                                    id of the account that has the mark; absent: no accounts
-//	tenant "a" "name" hashed name                           id of the account of that name
-//	tenant "a" "record" account id                          account
-//	tenant "c" activity id                                  activity
-//	tenant "d" hashed e-mail address                        the latest deliveries to an agent
-//	tenant "i" interaction id "data"                        attached data
-//	tenant "i" interaction id "deliveries"                  what was shown to the agent who has it
-//	tenant "i" interaction id "head"                        times, state, account in force, names of the recordsets
-//	tenant "i" interaction id "pops"                        screen pops
-//	tenant "i" interaction id "record" generation position  one record of a recordset
-//	tenant "i" interaction id "recordset" hashed name       recordset: generation, cursor, columns
-//	tenant "i" interaction id "reply" rpc request id        reply kept for a request id
-//	tenant "t" hashed ticket                                last place given to an activity of the ticket; absent: none is kept
+//	"!" "due" time tenant hashed interaction                  when to look whether the interaction has expired
+//	"!" "format"                                              version of this layout
+//	"!" "index"                                               the index key; that it opens proves the keyset
+//	"!" "instance"                                            id of this store, made once
+//	"!" "keys"                                                ids of the keys that values are sealed with
+//	"!" "migration"                                           how far the step to this format has come; absent: it is done
+//	"!" "pending" tenant activity id                          the activity is to be written
+//	tenant "a" "count"                                        number of accounts; absent: none
+//	tenant "a" "default"                                      id of the account that has the mark; absent: no accounts
+//	tenant "a" "name" hashed name                             id of the account of that name
+//	tenant "a" "record" account id                            account
+//	tenant "b" "account" account id state activity id reason  the account's activity is in the state; reason of its failure
+//	tenant "b" "state" state activity id reason               the same of all activities
+//	tenant "c" activity id                                    activity
+//	tenant "d" hashed e-mail address                          the latest deliveries to an agent
+//	tenant "h" hashed interaction "data"                      attached data
+//	tenant "h" hashed interaction "deliveries"                what was shown to the agent who has it
+//	tenant "h" hashed interaction "head"                      id, times, state, account in force, names of the recordsets
+//	tenant "h" hashed interaction "pops"                      screen pops
+//	tenant "h" hashed interaction "record" generation position  one record of a recordset
+//	tenant "h" hashed interaction "recordset" hashed name     recordset: generation, cursor, columns
+//	tenant "h" hashed interaction "reply" rpc hashed request  reply kept for a request id
+//	tenant "t" hashed ticket                                  last place given to an activity of the ticket; absent: none is kept
+//
+// Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves.
 var (
-	formatKey   = kv.Key("!", "format")
-	indexKey    = kv.Key("!", "index")
-	instanceKey = kv.Key("!", "instance")
-	keysKey     = kv.Key("!", "keys")
-	expiriesKey = kv.Key("!", "expiry")
-	pendingsKey = kv.Key("!", "pending")
+	formatKey    = kv.Key("!", "format")
+	indexKey     = kv.Key("!", "index")
+	instanceKey  = kv.Key("!", "instance")
+	keysKey      = kv.Key("!", "keys")
+	migrationKey = kv.Key("!", "migration")
+	duesKey      = kv.Key("!", "due")
+	pendingsKey  = kv.Key("!", "pending")
 )
 
 // A tenant is never called "!".
@@ -55,13 +64,28 @@ func (v *vault) accountNameKey(tenant, name string) []byte {
 	return kv.Key(tenant, "a", "name", v.hash(tenant, "a", foldName(name)))
 }
 
-func expiryKey(at time.Time, tenant, interaction string) []byte {
-	return kv.Key("!", "expiry", kv.Time(at), tenant, interaction)
+// hashInteraction returns what stands for an interaction's id in keys.
+func (v *vault) hashInteraction(tenant, id string) string { return v.hash(tenant, "i", id) }
+
+func dueKey(at time.Time, tenant, hashed string) []byte {
+	return kv.Key("!", "due", kv.Time(at), tenant, hashed)
 }
 
 func pendingKey(tenant, activity string) []byte  { return kv.Key("!", "pending", tenant, activity) }
-func activitiesKey(tenant string) []byte         { return kv.Key(tenant, "c") }
 func activityKey(tenant, activity string) []byte { return kv.Key(tenant, "c", activity) }
+
+// activityIndex is where the activities of a state have their rows: of one account, or of all if it is empty.
+func activityIndex(tenant, account string, state ActivityState) []byte {
+	if account == "" {
+		return kv.Key(tenant, "b", "state", strconv.Itoa(int(state)))
+	}
+	return kv.Key(tenant, "b", "account", account, strconv.Itoa(int(state)))
+}
+
+// activityRow is an activity's row there.
+func activityRow(index []byte, activity string, reason FailureReason) []byte {
+	return slices.Concat(index, kv.Key(activity, string(reason)))
+}
 
 func (v *vault) agentKey(tenant, email string) []byte {
 	return kv.Key(tenant, "d", v.hash(tenant, "d", email))
@@ -71,30 +95,30 @@ func (v *vault) ticketKey(tenant, url, ticket string) []byte {
 	return kv.Key(tenant, "t", v.hash(tenant, "t", url, ticket))
 }
 
-func interactionKey(tenant, interaction string) []byte { return kv.Key(tenant, "i", interaction) }
-
-func deliveriesKey(tenant, interaction string) []byte {
-	return kv.Key(tenant, "i", interaction, "deliveries")
+// interactionKey is that of a part of an interaction, or what all of them begin with.
+func interactionKey(tenant, hashed string, part ...string) []byte {
+	return slices.Concat(kv.Key(tenant, "h", hashed), kv.Key(part...))
 }
 
-func headKey(tenant, interaction string) []byte { return kv.Key(tenant, "i", interaction, "head") }
-func dataKey(tenant, interaction string) []byte { return kv.Key(tenant, "i", interaction, "data") }
-func popsKey(tenant, interaction string) []byte { return kv.Key(tenant, "i", interaction, "pops") }
+func deliveriesKey(tenant, hashed string) []byte { return interactionKey(tenant, hashed, "deliveries") }
+func headKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "head") }
+func dataKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "data") }
+func popsKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "pops") }
 
-func replyKey(tenant, interaction, rpc, requestID string) []byte {
-	return kv.Key(tenant, "i", interaction, "reply", rpc, requestID)
+func (v *vault) replyKey(tenant, interaction, rpc, requestID string) []byte {
+	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "reply", rpc, v.hash(tenant, "r", interaction, rpc, requestID))
 }
 
 func (v *vault) recordsetKey(tenant, interaction, name string) []byte {
-	return kv.Key(tenant, "i", interaction, "recordset", v.hash(tenant, "i", interaction, name))
+	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "recordset", v.hash(tenant, "i", interaction, name))
 }
 
-func recordsKey(tenant, interaction, generation string) []byte {
-	return kv.Key(tenant, "i", interaction, "record", generation)
+func recordsKey(tenant, hashed, generation string) []byte {
+	return interactionKey(tenant, hashed, "record", generation)
 }
 
-func recordKey(tenant, interaction, generation string, position int) []byte {
-	return kv.Key(tenant, "i", interaction, "record", generation, kv.Number(uint64(position)))
+func recordKey(tenant, hashed, generation string, position int) []byte {
+	return interactionKey(tenant, hashed, "record", generation, kv.Number(uint64(position)))
 }
 
 // foldName maps names that differ only in case, or in how their accents are encoded, to one text.

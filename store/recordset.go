@@ -56,9 +56,9 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 		return nil, err
 	}
 	staged := &StagedRecords{generation: newID(), count: len(records)}
-	size := 0
+	size, hashed := 0, s.vault.hashInteraction(tenant, interactionID)
 	for i, record := range records {
-		key := recordKey(tenant, interactionID, staged.generation, i+1)
+		key := recordKey(tenant, hashed, staged.generation, i+1)
 		value, err := s.vault.seal(key, record)
 		if err != nil {
 			return nil, err
@@ -153,7 +153,7 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 	if position < 1 || position > set.Recordset.Count {
 		return nil, fmt.Errorf("record %d of recordset %q: %w", position, name, ErrNotFound)
 	}
-	values, err := t.get(recordKey(t.tenant, t.id, set.Generation, position))
+	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, position))
 	if err == nil && values[0] == nil {
 		err = fmt.Errorf("record %d of recordset %q is counted and missing", position, name)
 	}
@@ -179,7 +179,7 @@ func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessag
 	for size := 0; from <= end && size < kv.MaxTxnBytes; {
 		var keys [][]byte
 		for ; from <= end && len(keys) < recordsAtOnce; from++ {
-			keys = append(keys, recordKey(t.tenant, t.id, set.Generation, from))
+			keys = append(keys, recordKey(t.tenant, t.hashed, set.Generation, from))
 		}
 		values, err := t.get(keys...)
 		if err != nil {
@@ -221,7 +221,7 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 		return
 	}
 	if len(staged.held) == 0 && staged.count > 0 {
-		values, err := t.kv.Get(recordKey(t.tenant, t.id, staged.generation, 1))
+		values, err := t.kv.Get(recordKey(t.tenant, t.hashed, staged.generation, 1))
 		if err == nil && values[0] == nil {
 			err = errStagedGone
 		}
@@ -277,7 +277,7 @@ func (t *InteractionTxn) RemoveRecordset(name string) {
 // dropRecords drops the records of a recordset, unless those of its generation are to be the new ones.
 func (t *InteractionTxn) dropRecords(set *storedRecordset, next string) {
 	if set.Generation != "" && set.Generation != next {
-		records := recordsKey(t.tenant, t.id, set.Generation)
+		records := recordsKey(t.tenant, t.hashed, set.Generation)
 		t.writing.txn.DeleteRange(records, kv.PrefixEnd(records))
 	}
 }

@@ -224,7 +224,7 @@ func (s *Store) findStale(ctx context.Context, ring *keyring, at []byte) (found 
 
 // plain reports whether an entry is of those that are not sealed.
 func plain(e kv.Entry) bool {
-	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey}, func(key []byte) bool {
+	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey}, func(key []byte) bool {
 		return string(key) == string(e.Key)
 	})
 }

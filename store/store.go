@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -47,16 +48,14 @@ var (
 
 // Why stored data is not read.
 var (
-	errFormat   = errors.New("the data has a format that only a newer version knows")
+	errNewer    = errors.New("made by a newer zendeskblocks (run that version, or restore a backup made before the upgrade)")
+	errNoFormat = errors.New("what says the format of the data is damaged (restore a backup)")
 	errWrongKey = errors.New("the data was written under another key")
 	errKeyInUse = errors.New("values of the data are sealed with this key")
 )
 
 // OutcomeTime is how long storing what has happened may take when who caused it has gone.
 const OutcomeTime = 5 * time.Second
-
-// format is the version of the layout in key.go.
-const format = "1"
 
 // Config says where the data is and what opens it.
 type Config struct {
@@ -88,7 +87,8 @@ type Store struct {
 
 // Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
 // fit: the data file is there and its key file is not, the key file is not a keyset or everyone can read it, a key is
-// missing that values are sealed with, or the data was written under another key or by a newer version.
+// missing that values are sealed with, or the data was written under another key or by a newer version. Data of an older
+// version is migrated first, in small steps: when the process ends meanwhile, the next Open goes on with it.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	source, keyFile := "keyset given", ""
@@ -151,6 +151,9 @@ func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store
 	if err == nil {
 		err = s.adopt(ctx, ring)
 	}
+	if err == nil {
+		err = s.migrate(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -160,18 +163,18 @@ func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store
 // identify reads what the store knows of itself; false when the engine is new.
 func (s *Store) identify(ctx context.Context, ring *keyring) (known bool, err error) {
 	err = s.engine.View(ctx, func(r kv.Reader) error {
-		values, err := r.Get(formatKey, instanceKey)
-		if err != nil || values[0] == nil {
+		values, err := r.Get(instanceKey, formatKey, indexKey)
+		if err != nil || values[0] == nil && values[1] == nil && values[2] == nil {
 			return err
 		}
-		if string(values[0]) != format {
-			return errFormat
+		if _, err := readProgress(r); err != nil {
+			return err
 		}
 		v := newVault(ring)
 		if v.index, err = v.openIndex(r); err != nil {
 			return err
 		}
-		s.instance, s.vault, known = string(values[1]), v, true
+		s.instance, s.vault, known = string(values[0]), v, true
 		return nil
 	})
 	return known, err
@@ -193,7 +196,7 @@ func (s *Store) initialize(ctx context.Context, ring *keyring) error {
 		if err != nil || values[0] != nil {
 			return err
 		}
-		tx.Put(formatKey, []byte(format))
+		tx.Put(formatKey, []byte(strconv.Itoa(format)))
 		tx.Put(indexKey, sealed)
 		tx.Put(instanceKey, []byte(instance))
 		return nil

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
-
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 )
@@ -21,9 +16,6 @@ import (
 // Why keys are not changed.
 var (
 	errKeysetGiven   = errors.New("the keyset was given, not a key file: only a restart changes it")
-	errKeyFileBusy   = errors.New("another process is changing it, or was cut off; if none runs, remove the file")
-	errKeyUnknown    = errors.New("the key file has no such key")
-	errPrimaryKey    = errors.New("it is the primary key; rotate first")
 	errKeyStillInUse = errors.New("values of the data file are still sealed with it; serve the file with this key file until the log says that all values are sealed with the primary key")
 )
 
@@ -35,19 +27,19 @@ type keyUse struct {
 	Cursor []byte   `json:"cursor,omitempty"` // the values of all keys that sort before it are sealed with the last one
 }
 
-// readKeyUse returns what is stored, provided that the keyring has the keys; where nothing is yet, all keys of the keyring.
-func readKeyUse(r kv.Getter, ring *keyring) (use keyUse, known bool, err error) {
+// readKeyUse returns what is stored, provided that its keys are among those given; where nothing is yet, all that are given.
+func readKeyUse(r kv.Getter, keys *keyfile.Keys) (use keyUse, known bool, err error) {
 	values, err := r.Get(keysKey)
 	if err != nil {
 		return keyUse{}, false, err
 	}
 	if values[0] == nil {
-		return keyUse{IDs: slices.Clone(ring.enabled)}, false, nil
+		return keyUse{IDs: keys.Enabled()}, false, nil
 	}
 	if err := decode(values[0], &use); err != nil {
 		return keyUse{}, false, err
 	}
-	lacks := func(id uint32) bool { return !slices.Contains(ring.enabled, id) }
+	lacks := func(id uint32) bool { return !slices.Contains(keys.Enabled(), id) }
 	if !slices.ContainsFunc(use.IDs, func(id uint32) bool { return !lacks(id) }) {
 		return keyUse{}, false, errWrongKey
 	}
@@ -67,9 +59,9 @@ func (u *keyUse) save(tx kv.Txn) error {
 	return err
 }
 
-// openIndex returns the index key, if the keyring is one for the data.
+// openIndex returns the index key, if the keys are those of the data.
 func (v *vault) openIndex(r kv.Getter) ([]byte, error) {
-	if _, _, err := readKeyUse(r, v.ring.Load()); err != nil {
+	if _, _, err := readKeyUse(r, v.keys.Load()); err != nil {
 		return nil, err
 	}
 	values, err := r.Get(indexKey)
@@ -83,24 +75,24 @@ func (v *vault) openIndex(r kv.Getter) ([]byte, error) {
 	return index, nil
 }
 
-// adopt makes a keyring the one in use. That its primary seals is durable before it does.
-func (s *Store) adopt(ctx context.Context, ring *keyring) error {
+// adopt takes keys into use. That their primary one seals is durable before it does.
+func (s *Store) adopt(ctx context.Context, keys *keyfile.Keys) error {
 	s.sealing.Lock()
 	defer s.sealing.Unlock()
 	err := s.repeatAlone(ctx, func(tx kv.Txn) error {
-		if _, err := newVault(ring).openIndex(tx); err != nil {
+		if _, err := newVault(keys).openIndex(tx); err != nil {
 			return err
 		}
-		use, known, err := readKeyUse(tx, ring)
-		if err != nil || known && use.last() == ring.primary {
+		use, known, err := readKeyUse(tx, keys)
+		if err != nil || known && use.last() == keys.Primary() {
 			return err
 		}
-		use.IDs = append(slices.DeleteFunc(use.IDs, func(id uint32) bool { return id == ring.primary }), ring.primary)
+		use.IDs = append(slices.DeleteFunc(use.IDs, func(id uint32) bool { return id == keys.Primary() }), keys.Primary())
 		use.Cursor = nil
 		return use.save(tx)
 	})
 	if err == nil {
-		s.vault.ring.Store(ring)
+		s.vault.keys.Store(keys)
 	}
 	return err
 }
@@ -112,14 +104,14 @@ func (s *Store) Reload(ctx context.Context) error {
 	if s.keyFile == "" {
 		return errKeysetGiven
 	}
-	ring, err := readKeyFile(s.keyFile)
+	keys, err := keyfile.Read(s.keyFile)
 	if err == nil {
-		err = s.adopt(ctx, ring)
+		err = s.adopt(ctx, keys)
 	}
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", s.keyFile, err)
 	}
-	s.log.Info("took over the key file", "key_file", s.keyFile, "primary_key_id", ring.primary)
+	s.log.Info("took over the key file", "key_file", s.keyFile, "primary_key_id", keys.Primary())
 	return nil
 }
 
@@ -136,8 +128,8 @@ const (
 	resealReport = 50_000
 )
 
-// errKeyringChanged ends a pass of Reencrypt, whose cursor is about another primary key.
-var errKeyringChanged = errors.New("the keyring has changed")
+// errKeysChanged ends a pass of Reencrypt, whose cursor is about another primary key.
+var errKeysChanged = errors.New("the keys have changed")
 
 // Reencrypt seals all values with the primary key that other keys have sealed, in short transactions with pauses between
 // them, and returns when none is left. Interrupted, also by the end of the process, it goes on where it was when it is
@@ -145,34 +137,34 @@ var errKeyringChanged = errors.New("the keyring has changed")
 // at a value that no key opens: nothing is known of its key then, so that none may be dropped.
 func (s *Store) Reencrypt(ctx context.Context) error {
 	for {
-		if err := s.reencrypt(ctx); !errors.Is(err, errKeyringChanged) {
+		if err := s.reencrypt(ctx); !errors.Is(err, errKeysChanged) {
 			return err
 		}
 	}
 }
 
-// reencrypt is one pass, for one keyring.
+// reencrypt is one pass, for the keys in use when it begins.
 func (s *Store) reencrypt(ctx context.Context) error {
-	var ring *keyring
+	var keys *keyfile.Keys
 	var use keyUse
-	err := s.repeat(ctx, func(tx kv.Txn) (err error) { // not a View: the keyring must not change between the two
-		ring = s.vault.ring.Load()
-		use, _, err = readKeyUse(tx, ring)
+	err := s.repeat(ctx, func(tx kv.Txn) (err error) { // not a View: the keys must not change between the two
+		keys = s.vault.keys.Load()
+		use, _, err = readKeyUse(tx, keys)
 		return err
 	})
 	if err != nil || len(use.IDs) == 1 {
 		return err
 	}
-	s.log.Info("sealing values again with the primary key", "primary_key_id", ring.primary, "resumed", len(use.Cursor) > 0)
+	s.log.Info("sealing values again with the primary key", "primary_key_id", keys.Primary(), "resumed", len(use.Cursor) > 0)
 	looked, resealed := 0, 0
 	for at := use.Cursor; ; {
 		start := time.Now()
-		found, err := s.findStale(ctx, ring, at)
+		found, err := s.findStale(ctx, keys, at)
 		if err != nil {
 			return err
 		}
 		if len(found.keys) > 0 || found.next == nil {
-			if err := s.reseal(ctx, ring, found); err != nil {
+			if err := s.reseal(ctx, keys, found); err != nil {
 				return err
 			}
 		}
@@ -181,7 +173,7 @@ func (s *Store) reencrypt(ctx context.Context) error {
 		}
 		looked, resealed = looked+found.looked, resealed+len(found.keys)
 		if at = found.next; at == nil {
-			s.log.Info("all values are sealed with the primary key", "primary_key_id", ring.primary, "sealed", resealed)
+			s.log.Info("all values are sealed with the primary key", "primary_key_id", keys.Primary(), "sealed", resealed)
 			return nil
 		}
 		pause := time.NewTimer((resealShare - 1) * time.Since(start))
@@ -202,13 +194,13 @@ type stale struct {
 	next   []byte   // first key behind the run; nil: nothing is
 }
 
-func (s *Store) findStale(ctx context.Context, ring *keyring, at []byte) (found stale, err error) {
+func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (found stale, err error) {
 	entries, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})
 	if err != nil {
 		return stale{}, err
 	}
 	for _, entry := range entries {
-		if !plain(entry) && !sealedWith(entry.Value, ring.primary) {
+		if !plain(entry) && !keyfile.SealedWith(entry.Value, keys.Primary()) {
 			if len(found.keys) > 0 && found.bytes+entrySize(entry) > resealBytes {
 				return found, nil
 			}
@@ -230,10 +222,10 @@ func plain(e kv.Entry) bool {
 }
 
 // reseal seals values again as they are by now, and notes how far it has come.
-func (s *Store) reseal(ctx context.Context, ring *keyring, found stale) error {
+func (s *Store) reseal(ctx context.Context, keys *keyfile.Keys, found stale) error {
 	return s.repeat(ctx, func(tx kv.Txn) error {
-		if s.vault.ring.Load() != ring {
-			return errKeyringChanged
+		if s.vault.keys.Load() != keys {
+			return errKeysChanged
 		}
 		values, err := tx.Get(found.keys...)
 		if err != nil {
@@ -252,50 +244,18 @@ func (s *Store) reseal(ctx context.Context, ring *keyring, found stale) error {
 		if found.bytes > resealBytes {
 			return nil // a value so large that nothing may fit beside it
 		}
-		use, _, err := readKeyUse(tx, ring)
+		use, _, err := readKeyUse(tx, keys)
 		if err != nil {
 			return err
 		}
-		if use.last() != ring.primary {
+		if use.last() != keys.Primary() {
 			return fmt.Errorf("key %d was to take over and did not: reload the key file", use.last())
 		}
 		if use.Cursor = found.next; use.Cursor == nil {
-			use.IDs = []uint32{ring.primary}
+			use.IDs = []uint32{keys.Primary()}
 		}
 		return use.save(tx)
 	})
-}
-
-// Key is a key of a key file, without what is secret.
-type Key struct {
-	ID      uint32
-	Primary bool   // it seals
-	Status  string // ENABLED; DISABLED or DESTROYED: it does not open either
-}
-
-// ListKeys returns the keys of a key file, in its order.
-func ListKeys(keyFile string) ([]Key, error) {
-	ring, err := readKeyFile(keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("key file %q: %w", keyFile, err)
-	}
-	var keys []Key
-	for _, info := range ring.handle.KeysetInfo().GetKeyInfo() {
-		keys = append(keys, Key{ID: info.GetKeyId(), Primary: info.GetKeyId() == ring.primary, Status: info.GetStatus().String()})
-	}
-	return keys, nil
-}
-
-// RotateKey adds a new XChaCha20-Poly1305 key to a key file and makes it the primary one. The others stay, to open what
-// they have sealed. The file is replaced as a whole, durably; its mode and, where that is permitted, its owner stay.
-func RotateKey(keyFile string) (id uint32, err error) {
-	err = changeKeyFile(keyFile, func(m *keyset.Manager) error {
-		if id, err = m.Add(aead.XChaCha20Poly1305KeyTemplate()); err != nil {
-			return err
-		}
-		return m.SetPrimary(id)
-	})
-	return id, err
 }
 
 // DropKey removes a key from the key file of a data file that no process has open, after compacting the data file: what
@@ -310,31 +270,20 @@ func DropKey(ctx context.Context, c Config, id uint32) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return changeKeyFile(s.keyFile, func(m *keyset.Manager) error {
+	return keyfile.Drop(s.keyFile, id, func() error {
 		if err := s.unused(ctx, id); err != nil {
-			return fmt.Errorf("key %d: %w", id, err)
-		}
-		if err := compact(s.engine.(*boltkv.DB), c.Path); err != nil {
-			return fmt.Errorf("compacting data file %q: %w", c.Path, err)
+			return err
 		}
 		// A server may start from here on. It does no harm: the key that goes is not the one that it seals with.
-		return m.Delete(id)
+		return s.engine.(*boltkv.DB).CompactInPlace()
 	})
 }
 
-// unused is nil when a key can go. It trusts no record of that, but looks at every value.
+// unused is nil when no value is sealed with a key. It trusts no record of that, but looks at every value.
 func (s *Store) unused(ctx context.Context, id uint32) error {
-	ring := s.vault.ring.Load()
-	known := slices.ContainsFunc(ring.handle.KeysetInfo().GetKeyInfo(), func(k *tinkpb.KeysetInfo_KeyInfo) bool { return k.GetKeyId() == id })
-	switch {
-	case !known:
-		return errKeyUnknown
-	case id == ring.primary:
-		return errPrimaryKey
-	}
 	var use keyUse
 	err := s.engine.View(ctx, func(r kv.Reader) (err error) {
-		use, _, err = readKeyUse(r, ring)
+		use, _, err = readKeyUse(r, s.vault.keys.Load())
 		return err
 	})
 	if err != nil {
@@ -349,7 +298,7 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 			return err
 		}
 		for _, entry := range entries {
-			if !plain(entry) && sealedWith(entry.Value, id) {
+			if !plain(entry) && keyfile.SealedWith(entry.Value, id) {
 				return errKeyStillInUse
 			}
 		}
@@ -360,115 +309,5 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 	}
 }
 
-// changeKeyFile replaces a key file by what change makes of it: whole, and durable when it returns. A file beside it, which
-// becomes the new one, keeps a second process from changing it at the same time.
-func changeKeyFile(path string, change func(*keyset.Manager) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("key file %q: %w", path, err)
-		}
-	}()
-	target, info, err := resolve(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return errKeyMissing
-	}
-	if err != nil {
-		return err
-	}
-	next := target + ".new"
-	file, err := os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("file %q is there: %w", next, errKeyFileBusy)
-	}
-	if err != nil {
-		return err
-	}
-	text, err := changedKeyset(target, change)
-	if err == nil {
-		_, err = file.Write(text)
-	}
-	if err == nil {
-		err = errors.Join(file.Chmod(info.Mode().Perm()), keepOwner(file, info), file.Sync())
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(next, target)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return syncFolder(target)
-}
-
-func changedKeyset(path string, change func(*keyset.Manager) error) ([]byte, error) {
-	ring, err := readKeyFile(path)
-	if err != nil {
-		return nil, err
-	}
-	manager := keyset.NewManagerFromHandle(ring.handle)
-	if err := change(manager); err != nil {
-		return nil, err
-	}
-	handle, err := manager.Handle()
-	if err != nil {
-		return nil, err
-	}
-	return formatKeyset(handle)
-}
-
-// Compact rewrites a data file that no process has open without its free pages, and so without what they still hold of
-// values that were deleted or sealed again. Until it is done the disk holds both. It reports the sizes in bytes.
-func Compact(path string) (before, after int64, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, 0, fmt.Errorf("data file: %w", err)
-	}
-	db, err := boltkv.Open(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	err = compact(db, path)
-	if err = errors.Join(err, db.Close()); err != nil {
-		return 0, 0, fmt.Errorf("compacting data file %q: %w", path, err)
-	}
-	compacted, err := os.Stat(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	return info.Size(), compacted.Size(), nil
-}
-
-// compact replaces the file under an open database, which is of no use but to be closed then.
-func compact(db *boltkv.DB, path string) error {
-	target, info, err := resolve(path)
-	if err != nil {
-		return err
-	}
-	next := target + ".compact"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was cut off: the lock is ours
-		return err
-	}
-	if err := db.Compact(next); err != nil {
-		return err
-	}
-	file, err := os.Open(next)
-	if err == nil {
-		err = errors.Join(file.Chmod(info.Mode().Perm()), keepOwner(file, info), file.Close())
-	}
-	if err == nil {
-		err = os.Rename(next, target)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return syncFolder(target)
-}
-
-// resolve follows links, which would else be replaced instead of the file.
-func resolve(path string) (string, fs.FileInfo, error) {
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", nil, err
-	}
-	info, err := os.Stat(target)
-	return target, info, err
-}
+// Compact is [boltkv.Compact] for a data file.
+func Compact(path string) (before, after int64, err error) { return boltkv.Compact(path) }

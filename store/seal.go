@@ -3,25 +3,25 @@ package store
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // vault seals values and hashes names.
 type vault struct {
-	ring  atomic.Pointer[keyring]
+	keys  atomic.Pointer[keyfile.Keys]
 	index []byte // the index key
 }
 
-func newVault(ring *keyring) *vault {
+func newVault(keys *keyfile.Keys) *vault {
 	v := new(vault)
-	v.ring.Store(ring)
+	v.keys.Store(keys)
 	return v
 }
 
@@ -29,7 +29,7 @@ var errSealed = errors.New("a stored value does not open with the keyset, or has
 
 // seal encrypts a value for its place: it opens under no other key of the engine.
 func (v *vault) seal(key, value []byte) ([]byte, error) {
-	sealed, err := v.ring.Load().aead.Encrypt(value, key)
+	sealed, err := v.keys.Load().Seal(value, key)
 	if err != nil {
 		return nil, fmt.Errorf("sealing a value: %w", err)
 	}
@@ -37,7 +37,7 @@ func (v *vault) seal(key, value []byte) ([]byte, error) {
 }
 
 func (v *vault) open(key, sealed []byte) ([]byte, error) {
-	value, err := v.ring.Load().aead.Decrypt(sealed, key)
+	value, err := v.keys.Load().Open(sealed, key)
 	if err != nil {
 		return nil, errSealed
 	}
@@ -46,7 +46,7 @@ func (v *vault) open(key, sealed []byte) ([]byte, error) {
 
 // reseal returns a sealed value as the primary key seals it: as it is, if that key did.
 func (v *vault) reseal(key, sealed []byte) ([]byte, error) {
-	if sealedWith(sealed, v.ring.Load().primary) {
+	if keyfile.SealedWith(sealed, v.keys.Load().Primary()) {
 		return sealed, nil
 	}
 	value, err := v.open(key, sealed)
@@ -66,12 +66,6 @@ func (v *vault) putSealed(tx kv.Txn, entries []kv.Entry) error {
 		tx.Put(entry.Key, sealed)
 	}
 	return nil
-}
-
-// sealedWith reports whether a key sealed a value: Tink's prefix, a 1 and the key's id in four bytes, says so. See
-// https://developers.google.com/tink/wire-format.
-func sealedWith(value []byte, id uint32) bool {
-	return len(value) > 5 && value[0] == 1 && binary.BigEndian.Uint32(value[1:]) == id
 }
 
 // hash stands for texts in a key. The first of them keep what is hashed apart: names of tenants, of interactions.

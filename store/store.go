@@ -23,11 +23,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 )
@@ -78,7 +81,7 @@ type Store struct {
 	log      *slog.Logger
 	keyFile  string // empty: the keyset was given
 
-	// sealing is held for reading by every update, and for writing while the keyring changes: after that, nothing is stored
+	// sealing is held for reading by every update, and for writing while the keys in use change: after that, nothing is stored
 	// that another primary key has sealed.
 	sealing sync.RWMutex
 
@@ -96,7 +99,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		keyFile = cmp.Or(c.KeyFile, c.Path+".key")
 		source = fmt.Sprintf("key file %q", keyFile)
 	}
-	ring, err := openKeyring(c, keyFile)
+	keys, err := openKeys(c, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
@@ -104,7 +107,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, engine, ring, c)
+	s, err := newStore(ctx, engine, keys, c)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data file %q, %s: %w", c.Path, source, err), engine.Close())
 	}
@@ -112,28 +115,36 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// openKeyring reads the key file, if there is one to be used.
-func openKeyring(c Config, keyFile string) (*keyring, error) {
+// openKeys reads the key file, if there is one to be used, and makes it when neither it nor the data file is there.
+func openKeys(c Config, keyFile string) (*keyfile.Keys, error) {
 	if keyFile == "" {
-		return parseKeyset(c.Keyset)
+		return keyfile.Parse(c.Keyset)
 	}
-	if err := prepareKeyFile(keyFile, c.Path, c.Log); err != nil {
-		return nil, err
+	if missing(keyFile) && missing(c.Path) {
+		if err := keyfile.Make(keyFile); err != nil {
+			return nil, fmt.Errorf("making it: %w", err)
+		}
+		c.Log.Info("made a key file; back it up: the data cannot be read without it", "key_file", keyFile, "data_file", c.Path)
 	}
-	return readKeyFile(keyFile)
+	return keyfile.Read(keyFile)
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // New returns a store over any engine, which its Close closes. Of the configuration it uses Keyset, which must be given,
 // Log, Now and the lives.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
-	ring, err := parseKeyset(c.Keyset)
+	keys, err := keyfile.Parse(c.Keyset)
 	if err != nil {
 		return nil, fmt.Errorf("keyset given: %w", err)
 	}
-	return newStore(ctx, e, ring, c)
+	return newStore(ctx, e, keys, c)
 }
 
-func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store, error) {
+func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*Store, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -142,14 +153,14 @@ func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store
 		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
 		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
 	}
-	known, err := s.identify(ctx, ring)
+	known, err := s.identify(ctx, keys)
 	if err == nil && !known {
-		if err = s.initialize(ctx, ring); err == nil {
-			_, err = s.identify(ctx, ring)
+		if err = s.initialize(ctx, keys); err == nil {
+			_, err = s.identify(ctx, keys)
 		}
 	}
 	if err == nil {
-		err = s.adopt(ctx, ring)
+		err = s.adopt(ctx, keys)
 	}
 	if err == nil {
 		err = s.migrate(ctx)
@@ -161,7 +172,7 @@ func newStore(ctx context.Context, e kv.Engine, ring *keyring, c Config) (*Store
 }
 
 // identify reads what the store knows of itself; false when the engine is new.
-func (s *Store) identify(ctx context.Context, ring *keyring) (known bool, err error) {
+func (s *Store) identify(ctx context.Context, keys *keyfile.Keys) (known bool, err error) {
 	err = s.engine.View(ctx, func(r kv.Reader) error {
 		values, err := r.Get(instanceKey, formatKey, indexKey)
 		if err != nil || values[0] == nil && values[1] == nil && values[2] == nil {
@@ -170,7 +181,7 @@ func (s *Store) identify(ctx context.Context, ring *keyring) (known bool, err er
 		if _, err := readProgress(r); err != nil {
 			return err
 		}
-		v := newVault(ring)
+		v := newVault(keys)
 		if v.index, err = v.openIndex(r); err != nil {
 			return err
 		}
@@ -181,12 +192,12 @@ func (s *Store) identify(ctx context.Context, ring *keyring) (known bool, err er
 }
 
 // initialize makes a new engine a store, unless another process has done so meanwhile.
-func (s *Store) initialize(ctx context.Context, ring *keyring) error {
+func (s *Store) initialize(ctx context.Context, keys *keyfile.Keys) error {
 	index := make([]byte, 32)
 	if _, err := rand.Read(index); err != nil {
 		return fmt.Errorf("making an index key: %w", err)
 	}
-	sealed, err := newVault(ring).seal(indexKey, index)
+	sealed, err := newVault(keys).seal(indexKey, index)
 	if err != nil {
 		return err
 	}
@@ -239,7 +250,7 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 	})
 }
 
-// repeat updates until the outcome is known, three times at most. The keyring does not change meanwhile.
+// repeat updates until the outcome is known, three times at most. The keys in use do not change meanwhile.
 func (s *Store) repeat(ctx context.Context, fn func(kv.Txn) error) error {
 	s.sealing.RLock()
 	defer s.sealing.RUnlock()

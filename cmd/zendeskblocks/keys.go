@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 )
 
 type keysCommand struct {
@@ -66,7 +67,7 @@ Keep the old key file with backups that were made before step 3: they cannot be 
 
 // Run rotates and says what comes next.
 func (c keysRotateCommand) Run(ctx context.Context, p *process) error {
-	id, err := c.change(ctx, c.auditFlag, "add", func() (uint32, error) { return store.RotateKey(c.keyFile()) })
+	id, err := c.change(ctx, c.auditFlag, "add", func() (uint32, error) { return keyfile.Rotate(c.keyFile()) })
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ type keysListCommand struct {
 
 // Run lists.
 func (c keysListCommand) Run(p *process) error {
-	keys, err := store.ListKeys(c.keyFile())
+	keys, err := keyfile.List(c.keyFile())
 	if err != nil {
 		return c.hint(err)
 	}

@@ -16,14 +16,19 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/scenarioblocks/zendeskblocks/store/durable"
 )
 
 // The file:
 //
 //	meta            bucket
 //	  magic         "zendeskblocks store"
-//	  format        "1": number of the format in decimal
+//	  format        "1"
 //	data            bucket: the keys and values of package kv, as they are
+//
+// Magic and format say that it is such a file, no more: they are the same in all that there are. What the keys and values
+// are, and in which version, is told among them. Another number would be of a file that is not made of these buckets.
 var (
 	metaBucket = []byte("meta")
 	dataBucket = []byte("data")
@@ -88,7 +93,7 @@ func open(path string) (bolt *bbolt.DB, err error) {
 	if err := initialize(bolt); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	if err := syncFolder(path); err != nil {
+	if err := durable.SyncFolder(path); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	return bolt, nil
@@ -211,15 +216,6 @@ func identify(tx *bbolt.Tx) (fresh bool, err error) {
 	return false, nil
 }
 
-// syncFolder makes the name of a new file as durable as its contents.
-func syncFolder(path string) error {
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
-
 // Snapshot implements [kv.Snapshotter]. The copy is a database file for [Open]. Until it is written out it takes its size
 // again on the database's own disk, where no name leads to it.
 func (d *DB) Snapshot(ctx context.Context, w io.Writer) (n int64, err error) {
@@ -282,5 +278,5 @@ func (d *DB) Compact(path string) error {
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	return syncFolder(path)
+	return durable.SyncFolder(path)
 }

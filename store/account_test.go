@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 func create(t testing.TB, s *Store, a Account) Account {
@@ -98,7 +100,7 @@ func TestUpdateAccount(t *testing.T) {
 		}
 
 		updated, err := s.UpdateAccount(t.Context(), tenant, "first", "", func(a *Account) error {
-			*a = Account{ID: "x", Name: "New", URL: "x", Incarnation: "x", ETag: "x", APIToken: &APIToken{Username: "u", Token: NewSecret("t")}}
+			*a = Account{ID: "x", Name: "New", URL: "x", Incarnation: "x", ETag: "x", APIToken: &APIToken{Username: "u", Token: secret.New("t")}}
 			return nil
 		})
 		if err != nil {
@@ -106,7 +108,7 @@ func TestUpdateAccount(t *testing.T) {
 		}
 		want := Account{
 			ID: "first", Name: "New", URL: first.URL, Incarnation: first.Incarnation, Default: true,
-			APIToken: &APIToken{Username: "u", Token: NewSecret("t")}, CreateTime: first.CreateTime, UpdateTime: updated.UpdateTime, ETag: updated.ETag,
+			APIToken: &APIToken{Username: "u", Token: secret.New("t")}, CreateTime: first.CreateTime, UpdateTime: updated.UpdateTime, ETag: updated.ETag,
 		}
 		if diff := cmp.Diff(want, updated, compareSecrets); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -117,7 +119,7 @@ func TestUpdateAccount(t *testing.T) {
 
 func TestETag(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
-		a := create(t, s, Account{ID: "a", Name: "A", APIToken: &APIToken{Username: "u", Token: NewSecret("1")}})
+		a := create(t, s, Account{ID: "a", Name: "A", APIToken: &APIToken{Username: "u", Token: secret.New("1")}})
 		b := create(t, s, Account{ID: "b", Name: "B"})
 		tests := []struct {
 			name   string
@@ -126,7 +128,7 @@ func TestETag(t *testing.T) {
 		}{
 			{"nothing", func(*Account) {}, true},
 			{"check", func(a *Account) { a.Check = Check{Time: time.Unix(1, 0), OK: true} }, true},
-			{"secret", func(a *Account) { a.APIToken.Token = NewSecret("2") }, false},
+			{"secret", func(a *Account) { a.APIToken.Token = secret.New("2") }, false},
 			{"name", func(a *Account) { a.Name = "AA" }, false},
 		}
 		for _, test := range tests {

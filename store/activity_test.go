@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
@@ -90,7 +93,7 @@ func TestComplete(t *testing.T) {
 			tx.KeepReply("Search", "1", Reply{Body: []byte("x")})
 		})
 		given := Activity{
-			ID: "a1", Fingerprint: []byte("f"), Account: atZendesk("x"), Details: []byte("d"), AttachedData: data, TicketID: "7",
+			ID: "a1", Fingerprint: []byte("f"), Account: atZendesk("x"), Details: ActivityDetails{Channel: "call", Notes: "a\nb"}, AttachedData: data, TicketID: "7",
 			State: ActivityPending, Rejected: []Rejected{{Key: "k", Reason: "r"}}, CreateTime: someTime,
 		}
 		stored := complete(t, s, tenant, "i", given)
@@ -108,16 +111,13 @@ func TestComplete(t *testing.T) {
 				t.Errorf("activity (-want +got):\n%s", diff)
 			}
 		}
-		sets, err := s.scan(t.Context(), kv.Prefix(kv.Key(tenant, "i", "i", "recordset")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := storedRecords(t, s, "i"); n != 0 || len(sets) != 0 {
-			t.Errorf("%d records and %d recordsets are left", n, len(sets))
+		// Head, data and pops; the activity, its rows, and the last place of its ticket.
+		if n := keysOf(t, s, tenant); n != 3+4 {
+			t.Errorf("%d keys are stored", n)
 		}
 		view(t, s, "i", func(tx *InteractionTxn) error {
-			if tx.State() != InteractionCompleted || len(tx.RecordsetNames()) != 0 || tx.LastSearched() != "" || len(tx.ScreenPops()) != 1 {
-				t.Errorf("state %v, recordsets %q, last searched %q, pops %v", tx.State(), tx.RecordsetNames(), tx.LastSearched(), tx.ScreenPops())
+			if tx.State() != InteractionCompleted || len(tx.RecordsetNames()) != 0 || tx.LastSearched() != "" || len(popsOf(t, tx)) != 1 {
+				t.Errorf("state %v, recordsets %q, last searched %q, pops %v", tx.State(), tx.RecordsetNames(), tx.LastSearched(), popsOf(t, tx))
 			}
 			if _, found, err := tx.Reply("Search", "1"); found || err != nil {
 				t.Errorf("kept reply: found %v, %v", found, err)
@@ -337,26 +337,37 @@ func TestPendingFollowsState(t *testing.T) {
 	})
 }
 
-// addActivities completes interactions that each have an activity, several in a commit.
-func addActivities(t testing.TB, s *Store, tenant string, n int) []string {
+// addActivities completes interactions, a few at a time, with an activity each.
+func addActivities(t testing.TB, s *Store, tenant string, n int, activity func(i int) Activity) []Activity {
 	t.Helper()
-	var ids []string
-	for i := range n {
-		ids = append(ids, fmt.Sprintf("a%04d", i))
+	all := make([]Activity, n)
+	var group errgroup.Group
+	group.SetLimit(1)
+	if n > 500 {
+		group.SetLimit(32) // more than a hostile engine bears: each may meet several faults in a row
 	}
-	for chunk := range slices.Chunk(ids, 20) {
-		err := s.update(t.Context(), tenant, func(w *writing) error {
-			for _, id := range chunk {
-				a := Activity{ID: id, State: ActivityPending, AttachedData: map[string]string{"id": id}}
-				if err := w.saveActivity(&storedActivity{Activity: a}); err != nil {
-					return err
-				}
-			}
-			return nil
+	for i := range n {
+		group.Go(func() error {
+			return s.UpdateInteraction(t.Context(), tenant, fmt.Sprint("i", i), func(tx *InteractionTxn) (err error) {
+				all[i], err = tx.Complete(activity(i))
+				return err
+			})
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// pendingActivity makes the nth of many.
+func pendingActivity(i int) Activity {
+	return Activity{ID: fmt.Sprintf("a%04d", i), State: ActivityPending, AttachedData: map[string]string{}}
+}
+
+func idsOf(activities []Activity) (ids []string) {
+	for _, a := range activities {
+		ids = append(ids, a.ID)
 	}
 	return ids
 }
@@ -364,9 +375,9 @@ func addActivities(t testing.TB, s *Store, tenant string, n int) []string {
 func TestPendingActivities(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	want := map[string][]string{
-		"a": addActivities(t, s, "a", 3),
-		"b": addActivities(t, s, "b", kv.MaxScanLimit+44),
-		"c": addActivities(t, s, "c", kv.MaxScanLimit-47), // a scan ends with the last of all
+		"a": idsOf(addActivities(t, s, "a", 3, pendingActivity)),
+		"b": idsOf(addActivities(t, s, "b", kv.MaxScanLimit+44, pendingActivity)),
+		"c": idsOf(addActivities(t, s, "c", kv.MaxScanLimit-47, pendingActivity)), // a scan ends with the last of all
 	}
 	if diff := cmp.Diff(want, pendingActivities(t, s)); diff != "" {
 		t.Errorf("pending (-want +got):\n%s", diff)
@@ -394,62 +405,171 @@ func TestPendingActivities(t *testing.T) {
 	}
 }
 
+// listAll reads a list page by page, and holds each page to what is promised of it.
+func listAll(t testing.TB, s *Store, tenant string, f ActivityFilter, limit int, between func()) (all []Activity) {
+	t.Helper()
+	for after := ""; ; {
+		page, next, err := s.ListActivities(t.Context(), tenant, f, after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) > limit || next != "" && len(page) < limit {
+			t.Fatalf("page of %d, next %q", len(page), next)
+		}
+		all = append(all, page...)
+		if next == "" {
+			if len(page) == 0 && after != "" {
+				t.Fatal("the last page is empty")
+			}
+			return all
+		}
+		after = next
+		between()
+	}
+}
+
+// variedActivity makes the nth of many that differ in all that a list asks for.
+func variedActivity(i int) Activity {
+	at := someTime.Add(time.Duration(i) * 700 * time.Nanosecond) // some within a microsecond
+	a := Activity{
+		ID: NewActivityID(at), CreateTime: at, State: ActivityState(i%5 + 1), Details: ActivityDetails{Notes: fmt.Sprint(i)},
+		AttachedData: map[string]string{},
+	}
+	if i%7 > 0 {
+		a.Account = atZendesk(string(rune('a' + i%3)))
+	}
+	if i%4 > 1 {
+		a.Failure = &Failure{Reason: []FailureReason{ReasonTimeout, ReasonNotFound}[i%2]}
+	}
+	return a
+}
+
+// TestListActivities compares lists with the same filter over all that there is.
 func TestListActivities(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	many := listScans*listScanLimit + 100
-	ids := addActivities(t, s, tenant, many)
-	addActivities(t, s, "other", 1)
-	every := func(n int) func(*Activity) bool {
-		return func(a *Activity) bool {
-			return a.AttachedData["id"] == a.ID && slices.Index(ids, a.ID)%n == n-1
+	const many = 1600 // more of a state than one look at the index sees
+	all := addActivities(t, s, tenant, many, variedActivity)
+	addActivities(t, s, "other", 3, variedActivity)
+	slices.SortFunc(all, func(a, b Activity) int { return strings.Compare(a.ID, b.ID) })
+	at := func(i int) time.Time { return all[i].CreateTime }
+	filters := []ActivityFilter{
+		{},
+		{State: ActivityDead},
+		{AccountID: "b"},
+		{AccountID: "b", State: ActivityPending},
+		{AccountID: "none"},
+		{AccountID: strings.Repeat("x", 5000)},
+		{Reason: ReasonNotFound},
+		{Reason: ReasonTimeout, State: ActivityWritten, AccountID: "c"},
+		{Reason: ReasonConflict},
+		{Since: at(many / 2)},
+		{Until: at(many / 2)},
+		{Since: at(10), Until: at(11)},
+		{Since: at(10), Until: at(10)},
+		{Since: at(20), Until: at(30), State: ActivitySkipped},
+		{Until: at(0)},
+		{Since: at(many - 1).Add(1)},
+		{Since: at(300), Until: at(900), Reason: ReasonTimeout},
+		{InteractionID: all[5].InteractionID},
+		{InteractionID: all[5].InteractionID, State: all[5].State, Since: at(5), Until: at(6)},
+		{InteractionID: all[5].InteractionID, State: all[6].State},
+		{InteractionID: all[5].InteractionID, Until: at(5)},
+		{InteractionID: "unknown"},
+	}
+	for _, f := range filters {
+		want := []Activity{}
+		for _, a := range all {
+			reason := FailureReason("")
+			if a.Failure != nil {
+				reason = a.Failure.Reason
+			}
+			if (f.State == 0 || f.State == a.State) && (f.AccountID == "" || f.AccountID == a.Account.AccountID) && (f.Reason == "" || f.Reason == reason) &&
+				(f.InteractionID == "" || f.InteractionID == a.InteractionID) &&
+				(f.Since.IsZero() || f.Since.Compare(a.CreateTime) <= 0) && (f.Until.IsZero() || f.Until.Compare(a.CreateTime) > 0) {
+				want = append(want, a)
+			}
+		}
+		for _, limit := range []int{1, 7, 100, many, many + 1} {
+			if limit == 1 && len(want) > 50 {
+				continue
+			}
+			for _, f.NewestFirst = range []bool{false, true} {
+				got := listAll(t, s, tenant, f, limit, func() {})
+				if f.NewestFirst {
+					slices.Reverse(got)
+				}
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+					t.Fatalf("%+v, %d at a time (-want +got):\n%s", f, limit, diff)
+				}
+			}
 		}
 	}
-	tests := []struct {
-		name  string
-		limit int
-		match func(*Activity) bool
-		want  []string
-		pages int
-	}{
-		{"all at once", many + 1, every(1), ids, 2},
-		{"all, in pages of a scan", listScanLimit, every(1), ids, (many + listScanLimit - 1) / listScanLimit},
-		{"few of many", 2, every(500), []string{ids[499], ids[999], ids[1499], ids[1999]}, 3},
-		{"the last", 1, every(many), ids[many-1:], 2},
-		{"none", 10, func(*Activity) bool { return false }, nil, 2},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			var got []string
-			pages, after := 0, ""
-			for {
-				page, next, err := s.ListActivities(t.Context(), tenant, after, test.limit, test.match)
-				if err != nil || len(page) > test.limit {
-					t.Fatalf("page of %d, %v", len(page), err)
-				}
-				for _, a := range page {
-					got = append(got, a.ID)
-				}
-				pages++
-				if next == "" {
-					break
-				}
-				if next <= after {
-					t.Fatalf("page after %q ends at %q", after, next)
-				}
-				after = next
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" || pages != test.pages {
-				t.Errorf("%d pages, want %d (-want +got):\n%s", pages, test.pages, diff)
-			}
-		})
-	}
-	if page, next, err := s.ListActivities(t.Context(), "nobody", "", 5, every(1)); len(page) != 0 || next != "" || err != nil {
+	if page, next, err := s.ListActivities(t.Context(), "nobody", ActivityFilter{}, "", 5); len(page) != 0 || next != "" || err != nil {
 		t.Errorf("tenant without activities: %v, %q, %v", page, next, err)
+	}
+	for _, after := range []string{"A", " ", "a\x00", strings.Repeat("a", 64), "ä"} {
+		for _, f := range []ActivityFilter{{}, {InteractionID: "i1"}} {
+			if _, _, err := s.ListActivities(t.Context(), tenant, f, after, 5); !errors.Is(err, ErrPagePosition) {
+				t.Errorf("after %q: got %v, want ErrPagePosition", after, err)
+			}
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := s.ListActivities(ctx, tenant, "", 5, every(1)); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.ListActivities(ctx, tenant, ActivityFilter{}, "", 5); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+// TestListActivitiesThatChange lists while others change their state and their account: no activity comes twice, and none
+// that is left alone is missed.
+func TestListActivitiesThatChange(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, s *Store) {
+		const many = 300
+		all := addActivities(t, s, tenant, many, variedActivity)
+		random := rand.New(rand.NewPCG(1, 2))
+		for _, f := range []ActivityFilter{{}, {NewestFirst: true}, {State: ActivityPending}, {AccountID: "a", NewestFirst: true}} {
+			before := idsOf(listAll(t, s, tenant, f, many+1, func() {}))
+			changed := make(map[string]bool)
+			got := idsOf(listAll(t, s, tenant, f, 9, func() {
+				for range 3 {
+					a := all[random.IntN(many)]
+					changed[a.ID] = true
+					changeActivity(t, s, a.ID, func(a *Activity) {
+						a.State = ActivityState(random.IntN(5) + 1)
+						a.Account = atZendesk(string(rune('a' + random.IntN(3))))
+					})
+				}
+			}))
+			seen := make(map[string]int)
+			for i, id := range got {
+				if seen[id]++; seen[id] > 1 {
+					t.Errorf("%+v: %q comes twice", f, id)
+				}
+				if i > 0 && !f.behind(id, got[i-1]) {
+					t.Errorf("%+v: %q comes after %q", f, id, got[i-1])
+				}
+			}
+			for _, id := range before {
+				if seen[id] == 0 && !changed[id] {
+					t.Errorf("%+v: %q is missed", f, id)
+				}
+			}
+		}
+	})
+}
+
+// TestActivityHasState refuses what no list would ever show.
+func TestActivityHasState(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for _, state := range []ActivityState{0, ActivityDiscarded + 1, -1} {
+		err := s.UpdateInteraction(t.Context(), tenant, "i", func(tx *InteractionTxn) error {
+			_, err := tx.Complete(Activity{ID: "a1", State: state})
+			return err
+		})
+		if err == nil {
+			t.Errorf("state %d is allowed", state)
+		}
 	}
 }
 
@@ -467,7 +587,7 @@ func TestLargestActivity(t *testing.T) {
 	update(t, s, "i", func(tx *InteractionTxn) { tx.SetAttachedData(data) })
 	complete(t, s, tenant, "i", Activity{
 		ID: NewActivityID(someTime), Account: atZendesk("x"), TicketID: "7", State: ActivityPending,
-		Details: make([]byte, 72<<10), AttachedData: data,
+		Details: ActivityDetails{Notes: strings.Repeat("\x03", 64<<10), FromAddress: strings.Repeat("\x04", 256), RecordingURL: strings.Repeat("&", 2<<10)}, AttachedData: data,
 	})
 	var id string
 	view(t, s, "i", func(tx *InteractionTxn) error {
@@ -476,7 +596,7 @@ func TestLargestActivity(t *testing.T) {
 		return err
 	})
 	changeActivity(t, s, id, func(a *Activity) {
-		a.State, a.Rejected, a.Failure = ActivityDead, rejected, make([]byte, 4<<10)
+		a.State, a.Rejected, a.Failure = ActivityDead, rejected, &Failure{Reason: ReasonInvalidRequest, Message: strings.Repeat("\x05", 4<<10)}
 	})
 	got, err := s.Activity(t.Context(), tenant, id)
 	if err != nil || !maps.Equal(got.AttachedData, data) || !slices.Equal(got.Rejected, rejected) {
@@ -523,7 +643,7 @@ func TestActivitiesModel(t *testing.T) {
 				}
 			}
 			byID := slices.SortedFunc(slices.Values(queue), func(a, b Activity) int { return strings.Compare(a.ID, b.ID) })
-			listed, next, err := s.ListActivities(rt.Context(), tenant, "", len(queue), func(*Activity) bool { return true })
+			listed, next, err := s.ListActivities(rt.Context(), tenant, ActivityFilter{}, "", len(queue))
 			if diff := cmp.Diff(byID, listed); diff != "" || next != "" || err != nil {
 				rt.Fatalf("listed, then %q, %v (-want +got):\n%s", next, err, diff)
 			}
@@ -540,24 +660,10 @@ func TestActivitiesModel(t *testing.T) {
 				last[a.TicketID] = a.Place
 			}
 			slices.Sort(pending)
-			if diff := cmp.Diff(pending, pendingOf(rt, s, tenant)); diff != "" {
+			if diff := cmp.Diff(pending, pendingActivities(t, s)[tenant]); diff != "" {
 				rt.Fatalf("pending (-want +got):\n%s", diff)
 			}
 		})
 	})
 }
 
-func pendingOf(rt *rapid.T, s *Store, tenant string) (ids []string) {
-	entries, err := s.scan(rt.Context(), kv.Prefix(kv.Key("!", "pending", tenant)))
-	if err != nil {
-		rt.Fatal(err)
-	}
-	for _, entry := range entries {
-		segments, err := kv.Split(entry.Key)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		ids = append(ids, segments[3])
-	}
-	return ids
-}

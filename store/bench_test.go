@@ -48,11 +48,11 @@ func sealingOfCursor(b *testing.B, s *Store) time.Duration {
 	b.Helper()
 	var sealed []kv.Entry // head, recordset, record
 	all := sealedValues(b, s)
-	for _, key := range []string{string(headKey(tenant, "i")), string(s.vault.recordsetKey(tenant, "i", "rs"))} {
+	for _, key := range []string{string(headKey(tenant, s.vault.hashInteraction(tenant, "i"))), string(s.vault.recordsetKey(tenant, "i", "rs"))} {
 		sealed = append(sealed, kv.Entry{Key: []byte(key), Value: all[key]})
 	}
 	for key, value := range all {
-		if len(sealed) < 3 && strings.HasPrefix(key, string(kv.Key(tenant, "i", "i", "record"))) {
+		if len(sealed) < 3 && strings.HasPrefix(key, string(interactionKey(tenant, s.vault.hashInteraction(tenant, "i"), "record"))) {
 			sealed = append(sealed, kv.Entry{Key: []byte(key), Value: value})
 		}
 	}

@@ -1,9 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +25,10 @@ func deliveredTo(t testing.TB, s *Store, tenant, agent string) (ids []string) {
 func TestDeliveries(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s *Store) {
 		want := []Deliveries{
-			{Agent: "a@example.com", Visit: 1, Items: []Delivery{{PopID: "1", Outcome: 2, Body: []byte{0, 255}, Time: someTime}, {PopID: "2", Body: []byte{}, Time: someTime}}},
+			{Agent: "a@example.com", Visit: 1, Items: []Delivery{
+				{ID: "d1", PopID: "1", Agent: Agent{Email: "a@example.com"}, Outcome: DeliveryLink, Failure: &Failure{Reason: ReasonNotFound, RetryAfter: time.Second}, Time: someTime},
+				{ID: "d2", PopID: "2", Outcome: DeliveryDisplayed, Time: someTime},
+			}},
 			{Agent: "b@example.com", Visit: 2},
 		}
 		view(t, s, "i", func(tx *InteractionTxn) error {
@@ -60,7 +63,7 @@ func TestDeliveredTo(t *testing.T) {
 		note := func(interaction, agent string, ids ...string) {
 			var items []Delivered
 			for _, id := range ids {
-				items = append(items, Delivered{ID: id, InteractionID: interaction, Body: []byte(id), Time: clock})
+				items = append(items, Delivered{InteractionID: interaction, Delivery: Delivery{ID: id, Time: clock}})
 			}
 			update(t, s, interaction, func(tx *InteractionTxn) { tx.NoteDelivered(agent, items...) })
 		}
@@ -106,22 +109,22 @@ func TestDeliveredIsBounded(t *testing.T) {
 		deliveries, at, size, want int
 	}{
 		{"at once", maxDelivered + 5, maxDelivered + 5, 1, maxDelivered},
-		{"one by one", 12, 1, maxDeliveredBytes / 10, 10},
-		{"large at once", 12, 12, maxDeliveredBytes / 4, 4},
+		{"one by one", 12, 1, maxDeliveredBytes/10 - 1000, 10},
+		{"large at once", 12, 12, maxDeliveredBytes/4 - 1000, 4},
 		{"too large", 1, 1, maxDeliveredBytes + 1, 0},
 	}
 	for _, test := range tests {
 		var items []Delivered
 		var want []string
 		for i := range test.deliveries {
-			items = append(items, Delivered{ID: fmt.Sprint(i), Body: bytes.Repeat([]byte{1}, test.size), Time: someTime})
+			items = append(items, Delivered{Delivery: Delivery{ID: fmt.Sprint(i), PopID: strings.Repeat("x", test.size), Time: someTime}})
 			if i >= test.deliveries-test.want {
 				want = append(want, fmt.Sprint(i))
 			}
 		}
 		for start := 0; start < len(items); start += test.at {
 			update(t, s, "i", func(tx *InteractionTxn) {
-				tx.SetDeliveries(Deliveries{Agent: test.name, Items: []Delivery{{Body: make([]byte, 200<<10)}}})
+				tx.SetDeliveries(Deliveries{Agent: test.name, Items: []Delivery{{PopID: strings.Repeat("x", 300<<10)}}})
 				tx.NoteDelivered(test.name, items[start:start+test.at]...)
 			})
 		}
@@ -146,8 +149,8 @@ func TestWatchDelivered(t *testing.T) {
 		go func() {
 			for i := range deliveries {
 				err := s.UpdateInteraction(ctx, tenant, fmt.Sprint("i", i%3), func(tx *InteractionTxn) error {
-					tx.NoteDelivered("a", Delivered{ID: fmt.Sprint(i), Time: someTime})
-					tx.NoteDelivered("b", Delivered{ID: "another agent's", Time: someTime})
+					tx.NoteDelivered("a", Delivered{Delivery: Delivery{ID: fmt.Sprint(i), Time: someTime}})
+					tx.NoteDelivered("b", Delivered{Delivery: Delivery{ID: "another agent's", Time: someTime}})
 					return nil
 				})
 				if err != nil {

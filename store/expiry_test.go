@@ -27,7 +27,7 @@ func sweep(t testing.TB, s *Store, limit int) Swept {
 // expiries is the index: when each interaction is looked at next, by tenant and id.
 func expiries(t testing.TB, s *Store) map[string]string {
 	t.Helper()
-	entries, err := s.scan(t.Context(), kv.Prefix(expiriesKey))
+	entries, err := s.scan(t.Context(), kv.Prefix(duesKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +109,8 @@ func TestSweep(t *testing.T) {
 		view(t, s, "data", func(tx *InteractionTxn) error {
 			data, err := tx.AttachedData()
 			use, state := tx.Account()
-			if len(data) != 0 || len(tx.ScreenPops()) != 0 || len(tx.RecordsetNames()) != 0 || state != AccountUnset || use != (AccountUse{}) {
-				t.Errorf("not stripped: %v, %v, %q, %v", data, tx.ScreenPops(), tx.RecordsetNames(), use)
+			if len(data) != 0 || len(popsOf(t, tx)) != 0 || len(tx.RecordsetNames()) != 0 || state != AccountUnset || use != (AccountUse{}) {
+				t.Errorf("not stripped: %v, %v, %q, %v", data, popsOf(t, tx), tx.RecordsetNames(), use)
 			}
 			if !tx.CreateTime().Equal(someTime) || !tx.UpdateTime().Equal(someTime) {
 				t.Errorf("times are %v and %v", tx.CreateTime(), tx.UpdateTime())
@@ -327,7 +327,7 @@ func TestSweepGoesOn(t *testing.T) {
 		update(t, s, id, func(tx *InteractionTxn) { tx.ClearAccount() })
 	}
 	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
-		tx.Put(headKey(tenant, "b"), []byte("spoilt"))
+		tx.Put(headKey(tenant, s.vault.hashInteraction(tenant, "b")), []byte("spoilt"))
 		return nil
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ func TestInteractionIsCreatedByAChange(t *testing.T) {
 		}
 		update(t, s, "i", func(tx *InteractionTxn) {
 			tx.Exists()
-			tx.ScreenPops()
+			popsOf(t, tx)
 		})
 		refused := errors.New("refused")
 		err := s.UpdateInteraction(t.Context(), tenant, "i", func(tx *InteractionTxn) error {
@@ -92,11 +92,11 @@ func TestAttachedDataAndPops(t *testing.T) {
 			if diff := cmp.Diff(wantData, data); diff != "" {
 				t.Errorf("attached data (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(wantPops, tx.ScreenPops()); diff != "" {
+			if diff := cmp.Diff(wantPops, popsOf(t, tx)); diff != "" {
 				t.Errorf("screen pops (-want +got):\n%s", diff)
 			}
 		}
-		pops := []ScreenPop{{ID: "1", Type: 2, RecordID: "3", URL: "u", CreateTime: time.Unix(1, 0).UTC()}, {ID: "2"}, {ID: "3"}}
+		pops := []ScreenPop{{ID: "1", RecordType: RecordUser, RecordID: "3", URL: "u", CreateTime: time.Unix(1, 0).UTC()}, {ID: "2"}, {ID: "3"}}
 		update(t, s, "i", func(tx *InteractionTxn) {
 			check(tx, map[string]string{}, nil)
 			tx.SetAttachedData(map[string]string{"a": "1", "b": "2"})
@@ -107,7 +107,7 @@ func TestAttachedDataAndPops(t *testing.T) {
 		update(t, s, "i", func(tx *InteractionTxn) {
 			tx.SetAttachedData(map[string]string{"b": ""})
 			tx.AddScreenPop(pops[2])
-			tx.ScreenPops()[0].ID = "a copy"
+			popsOf(t, tx)[0].ID = "a copy"
 		})
 		view(t, s, "i", func(tx *InteractionTxn) error {
 			check(tx, map[string]string{"b": ""}, pops)
@@ -257,7 +257,7 @@ func TestOnceInEffect(t *testing.T) {
 		tx.AddScreenPop(ScreenPop{ID: "1"})
 	})
 	view(t, s, "i", func(tx *InteractionTxn) error {
-		if pops := tx.ScreenPops(); len(pops) != 1 || runs != 1 {
+		if pops := popsOf(t, tx); len(pops) != 1 || runs != 1 {
 			t.Errorf("interaction was updated %d times: %v", runs, pops)
 		}
 		return nil
@@ -272,12 +272,12 @@ func TestOnceInEffect(t *testing.T) {
 	}
 }
 
-// TestDamageIsNoAbsence spoils values: methods without an error make the transaction fail.
+// TestDamageIsNoAbsence spoils values: getters say so, and setters make the transaction fail.
 func TestDamageIsNoAbsence(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	populate(t, s)
 	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
-		tx.Put(popsKey(tenant, "call-1"), []byte("spoilt"))
+		tx.Put(popsKey(tenant, s.vault.hashInteraction(tenant, "call-1")), []byte("spoilt"))
 		tx.Put(s.vault.recordsetKey(tenant, "call-1", canary), []byte("spoilt"))
 		tx.Put(s.vault.agentKey(tenant, canaryAgent), []byte("spoilt"))
 		return nil
@@ -286,7 +286,6 @@ func TestDamageIsNoAbsence(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, use := range map[string]func(*InteractionTxn){
-		"ScreenPops":       func(tx *InteractionTxn) { tx.ScreenPops() },
 		"AddScreenPop":     func(tx *InteractionTxn) { tx.AddScreenPop(ScreenPop{}) },
 		"PublishRecordset": func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: canary}, &StagedRecords{}) },
 		"UpdateRecordset":  func(tx *InteractionTxn) { tx.UpdateRecordset(Recordset{Name: canary}) },
@@ -301,4 +300,24 @@ func TestDamageIsNoAbsence(t *testing.T) {
 			t.Errorf("%s: got %v, want errSealed", name, err)
 		}
 	}
+	view(t, s, "call-1", func(tx *InteractionTxn) error {
+		_, popsErr := tx.ScreenPops()
+		_, setErr := tx.Recordset(canary)
+		_, recordsErr := tx.Records(canary, 1, 1)
+		for _, err := range []error{popsErr, setErr, recordsErr} {
+			if !errors.Is(err, errSealed) {
+				t.Errorf("got %v, want errSealed", err)
+			}
+		}
+		return nil // a getter that failed is the caller's to judge
+	})
+}
+
+func popsOf(t testing.TB, tx *InteractionTxn) []ScreenPop {
+	t.Helper()
+	pops, err := tx.ScreenPops()
+	if err != nil {
+		t.Error(err)
+	}
+	return pops
 }

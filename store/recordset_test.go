@@ -37,7 +37,7 @@ func storedRecords(t testing.TB, s *Store, id string) int {
 	t.Helper()
 	n := 0
 	err := s.engine.View(t.Context(), func(r kv.Reader) error {
-		scan := kv.Prefix(kv.Key(tenant, "i", id, "record"))
+		scan := kv.Prefix(interactionKey(tenant, s.vault.hashInteraction(tenant, id), "record"))
 		scan.KeysOnly = true
 		for {
 			entries, err := r.Scan(scan)

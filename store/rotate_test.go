@@ -18,9 +18,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/mac"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 )
@@ -28,7 +28,7 @@ import (
 // rotate adds a primary key to the store's key file, and has the store take it over.
 func rotate(t testing.TB, s *Store) (id uint32) {
 	t.Helper()
-	id, err := RotateKey(s.keyFile)
+	id, err := keyfile.Rotate(s.keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,13 +45,13 @@ func reencrypt(t testing.TB, s *Store) {
 	}
 }
 
-func primaryOf(s *Store) uint32 { return s.vault.ring.Load().primary }
+func primaryOf(s *Store) uint32 { return s.vault.keys.Load().Primary() }
 
 // keysInUse is what the store knows of who may have sealed its values.
 func keysInUse(t testing.TB, s *Store) (use keyUse) {
 	t.Helper()
 	err := s.engine.View(t.Context(), func(r kv.Reader) (err error) {
-		use, _, err = readKeyUse(r, s.vault.ring.Load())
+		use, _, err = readKeyUse(r, s.vault.keys.Load())
 		return err
 	})
 	if err != nil {
@@ -81,29 +81,39 @@ func sealedValues(t testing.TB, s *Store) map[string][]byte {
 	}
 }
 
+// keysetOf is the part of a keyset with one of its keys alone.
+func keysetOf(t testing.TB, text string, id uint32) string {
+	t.Helper()
+	var keyset struct {
+		PrimaryKeyID uint32           `json:"primaryKeyId"`
+		Key          []map[string]any `json:"key"`
+	}
+	if err := json.Unmarshal([]byte(text), &keyset); err != nil {
+		t.Fatal(err)
+	}
+	keyset.PrimaryKeyID = id
+	keyset.Key = slices.DeleteFunc(keyset.Key, func(key map[string]any) bool { return key["keyId"] != float64(id) })
+	alone, err := json.Marshal(keyset)
+	if err != nil || len(keyset.Key) != 1 {
+		t.Fatalf("%d keys, %v", len(keyset.Key), err)
+	}
+	return string(alone)
+}
+
 // checkSealed opens every value with the primary key alone.
 func checkSealed(t testing.TB, s *Store) {
 	t.Helper()
-	manager := keyset.NewManagerFromHandle(s.vault.ring.Load().handle)
-	for _, id := range s.vault.ring.Load().enabled {
-		if id == primaryOf(s) {
-			continue
-		}
-		if err := manager.Delete(id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	handle, err := manager.Handle()
+	text, err := os.ReadFile(s.keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := aead.New(handle)
+	alone, err := keyfile.Parse(keysetOf(t, string(text), primaryOf(s)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	values := sealedValues(t, s)
 	for key, value := range values {
-		if _, err := alone.Decrypt(value, []byte(key)); err != nil {
+		if _, err := alone.Open(value, []byte(key)); err != nil {
 			t.Errorf("value of %q does not open with the primary key", key)
 		}
 	}
@@ -143,11 +153,11 @@ func TestRotation(t *testing.T) {
 	if err := DropKey(t.Context(), Config{Path: path}, old); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ListKeys(path + ".key")
+	keys, err := keyfile.List(path + ".key")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Key{{ID: primaryOf(s), Primary: true, Status: "ENABLED"}}, keys); diff != "" {
+	if diff := cmp.Diff([]keyfile.Key{{ID: primaryOf(s), Primary: true, Status: "ENABLED"}}, keys); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
 	content := files(t, folder)["data.db"]
@@ -172,37 +182,30 @@ func TestRotation(t *testing.T) {
 
 // TestReencryptOnHostileEngine runs every step twice, and loses sight of commits.
 func TestReencryptOnHostileEngine(t *testing.T) {
-	s := hostileStore(t)
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := keyfile.Make(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	s := hostileStore(t, keyFile)
 	populate(t, s)
 	for i := range 100 {
 		update(t, s, fmt.Sprintf("more-%d", i), func(tx *InteractionTxn) { tx.SetAttachedData(map[string]string{"k": "v"}) })
 	}
 	before := dump(t, s)
-	manager := keyset.NewManagerFromHandle(s.vault.ring.Load().handle)
-	id, err := manager.Add(aead.XChaCha20Poly1305KeyTemplate())
+	if _, err := keyfile.Rotate(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyfile.Read(keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := manager.SetPrimary(id); err != nil {
-		t.Fatal(err)
-	}
-	handle, err := manager.Handle()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := formatKeyset(handle)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := parseKeyset(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.adopt(t.Context(), ring); err != nil {
+	if err := s.adopt(t.Context(), keys); err != nil {
 		t.Fatal(err)
 	}
 	reencrypt(t, s)
+	s.keyFile = keyFile
 	checkSealed(t, s)
+	s.keyFile = ""
 	if diff := cmp.Diff(before, dump(t, s), compareSecrets); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}
@@ -390,13 +393,13 @@ func TestReencryptIsInterrupted(t *testing.T) {
 	}
 	rotate(t, s)
 	for steps := range 3 {
-		ring, at := s.vault.ring.Load(), keysInUse(t, s).Cursor
+		keys, at := s.vault.keys.Load(), keysInUse(t, s).Cursor
 		for range steps {
-			found, err := s.findStale(t.Context(), ring, at)
+			found, err := s.findStale(t.Context(), keys, at)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.reseal(t.Context(), ring, found); err != nil {
+			if err := s.reseal(t.Context(), keys, found); err != nil {
 				t.Fatal(err)
 			}
 			at = found.next
@@ -427,7 +430,7 @@ func TestReencryptIsInterrupted(t *testing.T) {
 func TestReencryptLargeValues(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	largest := func(id string) json.RawMessage {
-		key := recordKey(tenant, id, newID(), 1)
+		key := recordKey(tenant, s.vault.hashInteraction(tenant, id), newID(), 1)
 		overhead := entrySize(kv.Entry{Key: key, Value: make([]byte, 1+4+24+16)}) // prefix, nonce and tag
 		return bytes.Repeat([]byte("x"), kv.MaxTxnBytes-overhead)
 	}
@@ -472,31 +475,33 @@ func TestReloadRefuses(t *testing.T) {
 		spoil func(path string) error
 		want  error
 	}{
-		{"missing", os.Remove, errKeyMissing},
-		{"empty", write(""), errKeyEmpty},
-		{"truncated", func(path string) error { return os.Truncate(path, 100) }, errKeyTruncated},
-		{"no keyset", write("[]"), errNotKeyset},
-		{"no AEAD", write(newKeyset(t, mac.HMACSHA256Tag256KeyTemplate())), errNotAEAD},
-		{"readable by everyone", func(path string) error { return os.Chmod(path, 0o644) }, errKeyExposed},
+		{"missing", os.Remove, keyfile.ErrMissing},
+		{"empty", write(""), keyfile.ErrEmpty},
+		{"truncated", func(path string) error { return os.Truncate(path, 100) }, keyfile.ErrTruncated},
+		{"no keyset", write("[]"), keyfile.ErrNotKeyset},
+		{"no AEAD", write(newKeyset(t, mac.HMACSHA256Tag256KeyTemplate())), keyfile.ErrNotAEAD},
+		{"readable by everyone", func(path string) error { return os.Chmod(path, 0o644) }, keyfile.ErrExposed},
 		{"foreign", write(foreign), errWrongKey},
 		{"lacks a key in use", func(path string) error {
-			return changeKeyFile(path, func(m *keyset.Manager) error {
-				handle, err := m.Handle()
-				if err != nil {
-					return err
-				}
-				return m.Delete(handle.KeysetInfo().GetKeyInfo()[0].GetKeyId())
-			})
+			keys, err := keyfile.List(path)
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return write(keysetOf(t, string(text), keys[1].ID))(path)
 		}, errKeyInUse},
 		{"foreign, same id", func(path string) error {
-			keys, err := ListKeys(path)
-			other, parseErr := parseKeyset(foreign)
+			keys, err := keyfile.List(path)
+			other, parseErr := keyfile.Parse(foreign)
 			if err := errors.Join(err, parseErr); err != nil {
 				return err
 			}
 			// The same two ids, for one key that is not theirs.
-			text := strings.ReplaceAll(foreign, fmt.Sprint(other.primary), fmt.Sprint(keys[0].ID))
-			second := strings.ReplaceAll(foreign, fmt.Sprint(other.primary), fmt.Sprint(keys[1].ID))
+			text := strings.ReplaceAll(foreign, fmt.Sprint(other.Primary()), fmt.Sprint(keys[0].ID))
+			second := strings.ReplaceAll(foreign, fmt.Sprint(other.Primary()), fmt.Sprint(keys[1].ID))
 			_, key, _ := strings.Cut(second, `"key":[`)
 			text = strings.TrimSuffix(strings.TrimSpace(text), "]}") + "," + key
 			return write(text)(path)
@@ -508,7 +513,7 @@ func TestReloadRefuses(t *testing.T) {
 			s := openStore(t, folder)
 			populate(t, s)
 			rotate(t, s)
-			before, ring := dump(t, s), s.vault.ring.Load()
+			before, keys := dump(t, s), s.vault.keys.Load()
 			good := files(t, folder)["data.db.key"]
 			if err := test.spoil(s.keyFile); err != nil {
 				t.Fatal(err)
@@ -520,8 +525,8 @@ func TestReloadRefuses(t *testing.T) {
 			if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), s.keyFile) {
 				t.Errorf("error is not one sentence that names the file: %v", err)
 			}
-			if s.vault.ring.Load() != ring {
-				t.Error("the keyring was replaced")
+			if s.vault.keys.Load() != keys {
+				t.Error("the keys were replaced")
 			}
 			if diff := cmp.Diff(before, dump(t, s), compareSecrets); diff != "" {
 				t.Errorf("(-before +after):\n%s", diff)
@@ -543,12 +548,16 @@ func TestOpenRefusesKeysetThatLacksKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := primaryOf(s)
 	rotate(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := changeKeyFile(s.keyFile, func(m *keyset.Manager) error { return m.Disable(old) }); err != nil {
+	text, err := os.ReadFile(s.keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disabled := strings.Replace(string(text), `"ENABLED"`, `"DISABLED"`, 1) // the old one is the first
+	if err := os.WriteFile(s.keyFile, []byte(disabled), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	before := files(t, folder)
@@ -568,15 +577,15 @@ func TestDropKeyRefuses(t *testing.T) {
 		want    error
 		open    bool // the data file is
 	}{
-		{"primary", func(_ *testing.T, s *Store) uint32 { return primaryOf(s) }, errPrimaryKey, false},
-		{"unknown", func(_ *testing.T, s *Store) uint32 { return primaryOf(s) + 1 }, errKeyUnknown, false},
+		{"primary", func(_ *testing.T, s *Store) uint32 { return primaryOf(s) }, keyfile.ErrPrimary, false},
+		{"unknown", func(_ *testing.T, s *Store) uint32 { return primaryOf(s) + 1 }, keyfile.ErrUnknown, false},
 		{"not encrypted again", func(t *testing.T, s *Store) uint32 {
 			old := primaryOf(s)
 			rotate(t, s)
 			return old
 		}, errKeyStillInUse, false},
 		{"not even reloaded", func(t *testing.T, s *Store) uint32 {
-			if _, err := RotateKey(s.keyFile); err != nil {
+			if _, err := keyfile.Rotate(s.keyFile); err != nil {
 				t.Fatal(err)
 			}
 			return primaryOf(s)
@@ -609,7 +618,7 @@ func TestDropKeyRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return old
-		}, errKeyFileBusy, false},
+		}, keyfile.ErrBusy, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -652,7 +661,7 @@ func TestDropUnusedKey(t *testing.T) {
 	s := openStore(t, folder)
 	populate(t, s)
 	before := dump(t, s)
-	skipped, err := RotateKey(s.keyFile)
+	skipped, err := keyfile.Rotate(s.keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -668,57 +677,6 @@ func TestDropUnusedKey(t *testing.T) {
 	}
 }
 
-func TestRotateKeyFile(t *testing.T) {
-	folder := t.TempDir()
-	path, link := filepath.Join(folder, "real"), filepath.Join(folder, "link")
-	if err := errors.Join(makeKeyFile(path), os.Chmod(path, 0o640), os.Symlink("real", link)); err != nil {
-		t.Fatal(err)
-	}
-	before, err := ListKeys(link)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := RotateKey(link)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, err := ListKeys(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []Key{{ID: before[0].ID, Status: "ENABLED"}, {ID: id, Primary: true, Status: "ENABLED"}}
-	if diff := cmp.Diff(want, after); diff != "" {
-		t.Errorf("keys (-want +got):\n%s", diff)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("mode is %v, %v; want 0640 as before", info.Mode(), err)
-	}
-	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
-		t.Errorf("the link is %v, %v", info.Mode(), err)
-	}
-	if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := RotateKey(path); !errors.Is(err, errKeyFileBusy) {
-		t.Errorf("beside another process: got %v, want errKeyFileBusy", err)
-	}
-	if _, err := RotateKey(filepath.Join(folder, "none")); !errors.Is(err, errKeyMissing) {
-		t.Errorf("no key file: got %v, want errKeyMissing", err)
-	}
-	if err := os.Remove(path + ".new"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := RotateKey(path); !errors.Is(err, errKeyExposed) {
-		t.Errorf("readable by everyone: got %v, want errKeyExposed", err)
-	}
-	if len(files(t, folder)) != 2 {
-		t.Errorf("the folder holds %v", files(t, folder))
-	}
-}
-
 func TestCompact(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "data.db")
@@ -728,7 +686,7 @@ func TestCompact(t *testing.T) {
 	update(t, s, "large", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })
 	var removed []byte
 	for key, value := range sealedValues(t, s) {
-		if strings.HasPrefix(key, string(kv.Key(tenant, "i", "large", "record"))) {
+		if strings.HasPrefix(key, string(interactionKey(tenant, s.vault.hashInteraction(tenant, "large"), "record"))) {
 			removed = value
 		}
 	}
@@ -787,7 +745,7 @@ func TestKeysStaySecret(t *testing.T) {
 	}()
 	rotate(t, s)
 	reencrypt(t, s)
-	keys, err := ListKeys(s.keyFile)
+	keys, err := keyfile.List(s.keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -806,38 +764,4 @@ func TestKeysStaySecret(t *testing.T) {
 	if !strings.Contains(said, "all values are sealed") {
 		t.Errorf("the log does not tell of the end: %q", said)
 	}
-}
-
-// FuzzParseKeyset wants a keyring that works, or one of the known errors, which tells nothing of the key.
-func FuzzParseKeyset(f *testing.F) {
-	good := newKeyset(f, aead.XChaCha20Poly1305KeyTemplate())
-	f.Add(good)
-	f.Add(good[:len(good)/2])
-	f.Add(strings.Replace(good, `"ENABLED"`, `"DISABLED"`, 1))
-	f.Add(strings.Replace(good, `"TINK"`, `"RAW"`, 1))
-	f.Add(newKeyset(f, mac.HMACSHA256Tag256KeyTemplate()))
-	f.Add(newKeyset(f, aead.AES256GCMKeyTemplate()))
-	f.Add(`{"primaryKeyId":1,"key":[{"keyId":1,"status":"ENABLED","outputPrefixType":"TINK"}]}`)
-	f.Add("")
-	f.Add("{}")
-	f.Fuzz(func(t *testing.T, text string) {
-		ring, err := parseKeyset(text)
-		if err != nil {
-			if !slices.Contains([]error{errKeyEmpty, errKeyTruncated, errNotKeyset, errNotAEAD, errNotPrefixed, errNoPrimary}, err) {
-				t.Errorf("error is %v", err)
-			}
-			return
-		}
-		v, key, value := newVault(ring), []byte("key"), []byte("value")
-		sealed, err := v.seal(key, value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if opened, err := v.open(key, sealed); err != nil || !bytes.Equal(opened, value) {
-			t.Errorf("opened %q, %v", opened, err)
-		}
-		if !sealedWith(sealed, ring.primary) {
-			t.Error("what the primary key sealed does not say so")
-		}
-	})
 }

@@ -22,14 +22,17 @@ import (
 	"github.com/tink-crypto/tink-go/v2/mac"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 const tenant = "acme"
 
-var compareSecrets = cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() })
+var compareSecrets = cmp.Comparer(func(a, b secret.Value) bool { return a.Reveal() == b.Reveal() })
 
 // onEveryEngine runs a test on the data file, and on one that runs every function twice and loses sight of commits.
 func onEveryEngine(t *testing.T, test func(*testing.T, *Store)) {
@@ -51,13 +54,22 @@ func openStore(t testing.TB, folder string) *Store {
 	return s
 }
 
-func hostileStore(t testing.TB) *Store {
+// hostileStore has the keys of a file, or some of its own.
+func hostileStore(t testing.TB, keyFile ...string) *Store {
 	t.Helper()
+	text := newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())
+	for _, path := range keyFile {
+		bytes, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(bytes)
+	}
 	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(t.Context(), kvtest.Hostile(engine), Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())})
+	s, err := New(t.Context(), kvtest.Hostile(engine), Config{Keyset: text})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +128,11 @@ func populate(t testing.TB, s *Store) Account {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 5, time.UTC)
 	account, err := s.CreateAccount(t.Context(), tenant, Account{
 		ID: "acme-eu", Name: "Name " + canary, URL: "https://" + canary + ".zendesk.com", DefaultRegion: "DE",
-		APIToken: &APIToken{Username: canary + "@example.com", Token: NewSecret(canary + "1")},
+		APIToken: &APIToken{Username: canary + "@example.com", Token: secret.New(canary + "1")},
 		OAuthToken: &OAuthToken{
-			AccessToken: NewSecret(canary + "2"), ClientID: canary, Scopes: []string{"read"}, RequestedScopes: []string{"read", "write"},
+			AccessToken: secret.New(canary + "2"), ClientID: canary, Scopes: []string{"read"}, RequestedScopes: []string{"read", "write"},
 			IssueTime: at, ExpireTime: at.Add(time.Hour),
-			Renewal: &Renewal{Grant: "refresh_token", ClientSecret: NewSecret(canary + "3"), RefreshToken: NewSecret(canary + "4"), RefreshExpireTime: at},
+			Renewal: &Renewal{Grant: "refresh_token", ClientSecret: secret.New(canary + "3"), RefreshToken: secret.New(canary + "4"), RefreshExpireTime: at},
 		},
 		Check: Check{Time: at, OK: true, Reason: canary},
 	})
@@ -135,19 +147,23 @@ func populate(t testing.TB, s *Store) Account {
 	update(t, s, "call-1", func(tx *InteractionTxn) {
 		tx.SetAccount(use)
 		tx.SetAttachedData(map[string]string{canary + " key": canary + "\x01<&>ü"})
-		tx.AddScreenPop(ScreenPop{ID: "pop-1", Account: use, Type: 1, RecordID: canary, URL: canary, CreateTime: at})
+		tx.AddScreenPop(ScreenPop{ID: "pop-1", Account: use, RecordType: RecordTicket, RecordID: canary, URL: canary, CreateTime: at})
 		tx.PublishRecordset(Recordset{
 			Name: canary, Account: use, Query: canary, Columns: []string{canary}, ColumnsSet: []string{canary}, Total: 7, Position: 1,
 		}, staged)
 		tx.KeepReply("Search", "request-1", Reply{Fingerprint: []byte(canary), Body: []byte(canary)})
-		tx.SetDeliveries(Deliveries{Agent: canaryAgent, Visit: 1, Items: []Delivery{{PopID: "pop-1", Outcome: 1, Body: []byte(canary), Time: at}}})
-		tx.NoteDelivered(canaryAgent, Delivered{ID: "delivery-1", InteractionID: "call-1", Body: []byte(canary), Time: at})
+		shown := Delivery{
+			ID: "delivery-1", PopID: "pop-1", Agent: Agent{Email: canaryAgent, ZendeskUserID: "7"}, Outcome: DeliveryLink,
+			Failure: &Failure{Reason: ReasonNotFound, Message: canary}, Time: at,
+		}
+		tx.SetDeliveries(Deliveries{Agent: canaryAgent, Visit: 1, Items: []Delivery{shown}})
+		tx.NoteDelivered(canaryAgent, Delivered{InteractionID: "call-1", Pop: popsOf(t, tx)[0], Delivery: shown})
 	})
 	update(t, s, "call-2", func(tx *InteractionTxn) {
 		if _, err := tx.Complete(Activity{
-			ID: "activity-1", Fingerprint: []byte(canary), Account: use, Details: []byte(canary), AttachedData: map[string]string{canary: canary},
-			TicketID: "4711", TicketRule: 1, Create: true, FollowUpOf: "4710", RequesterID: canary,
-			State: ActivityPending, Begun: true, Attempts: 2, NextAttempt: at, Failure: []byte(canary), FailureReason: 3, AuditID: canary,
+			ID: "activity-1", Fingerprint: []byte(canary), Account: use, Details: ActivityDetails{Channel: canary, Agent: Agent{Email: canary}, Notes: canary, StartTime: at, Requester: Requester{Name: canary}}, AttachedData: map[string]string{canary: canary},
+			TicketID: "4711", TicketRule: TicketPopped, Create: true, FollowUpOf: "4710", RequesterID: canary,
+			State: ActivityPending, Begun: true, Attempts: 2, NextAttempt: at, Failure: &Failure{Reason: ReasonConflict, Message: canary, HTTPStatus: 409, RetryAfter: time.Minute, ZendeskRequestID: canary, Attempts: 2, Retryable: true}, AuditID: canary,
 			Rejected: []Rejected{{Key: canary, Reason: canary}}, CreateTime: at, WriteTime: at,
 		}); err != nil {
 			t.Error(err)
@@ -171,7 +187,7 @@ func dump(t testing.TB, s *Store) map[string]any {
 	view(t, s, "call-1", func(tx *InteractionTxn) error {
 		use, state := tx.Account()
 		all["use"], all["state"], all["times"] = use, state, []time.Time{tx.CreateTime(), tx.UpdateTime()}
-		all["pops"], all["names"] = tx.ScreenPops(), tx.RecordsetNames()
+		all["pops"], all["names"] = popsOf(t, tx), tx.RecordsetNames()
 		data, err := tx.AttachedData()
 		keep("data", data, err)
 		sets, err := tx.Recordsets()
@@ -243,7 +259,7 @@ func TestNothingInClear(t *testing.T) {
 			t.Errorf("%s holds %q", what, canary)
 		}
 	}
-	if !bytes.Contains(data, []byte("call-1")) {
+	if !bytes.Contains(data, []byte("activity-1")) {
 		t.Error("data file does not even hold an id, so this test looked in the wrong place")
 	}
 	if lines := bytes.Count(log.Bytes(), []byte("key_file")); lines != 1 {
@@ -251,13 +267,17 @@ func TestNothingInClear(t *testing.T) {
 	}
 }
 
-// TestKeyTree compares the keys of one of everything with the drawing in key.go.
+// TestKeyTree compares the keys of one of everything, in the middle of a migration, with the drawing in key.go.
 func TestKeyTree(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	account := populate(t, s)
+	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(migrationKey, nil); return nil }); err != nil {
+		t.Fatal(err)
+	}
 	known := map[string]string{
-		tenant: "tenant", "acme-eu": "account id", "call-1": "interaction id", "call-2": "interaction id", "activity-1": "activity id",
-		"Search": "rpc", "request-1": "request id", kv.Number(1): "position",
+		tenant: "tenant", "acme-eu": "account id", "activity-1": "activity id", "1": "state", string(ReasonConflict): "reason",
+		s.vault.hashInteraction(tenant, "call-1"): "hashed interaction", s.vault.hashInteraction(tenant, "call-2"): "hashed interaction",
+		"Search": "rpc", s.vault.hash(tenant, "r", "call-1", "Search", "request-1"): "hashed request", kv.Number(1): "position",
 		s.vault.hash(tenant, "d", canaryAgent): "hashed e-mail address", s.vault.hash(tenant, "t", account.URL, "4711"): "hashed ticket",
 	}
 	hashed, random := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[A-Z2-7]{26}$`)
@@ -324,21 +344,21 @@ func TestOpenRefuses(t *testing.T) {
 		given string // keyset
 		want  error
 	}{
-		{name: "key missing", spoil: os.Remove, want: errKeyMissing},
+		{name: "key missing", spoil: os.Remove, want: keyfile.ErrMissing},
 		{name: "another key", spoil: func(path string) error { return write(path, good, 0o600) }, want: errWrongKey},
 		{name: "another key given", given: good, want: errWrongKey},
-		{name: "empty key file", spoil: func(path string) error { return write(path, "\n", 0o600) }, want: errKeyEmpty},
-		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: errKeyTruncated},
-		{name: "no text", spoil: func(path string) error { return write(path, "\x00\xff", 0o600) }, want: errNotKeyset},
+		{name: "empty key file", spoil: func(path string) error { return write(path, "\n", 0o600) }, want: keyfile.ErrEmpty},
+		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: keyfile.ErrTruncated},
+		{name: "no text", spoil: func(path string) error { return write(path, "\x00\xff", 0o600) }, want: keyfile.ErrNotKeyset},
 		{name: "folder", spoil: func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, want: syscall.EISDIR},
-		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: errNotAEAD},
-		{name: "no primary", spoil: func(path string) error { return write(path, noPrimary, 0o600) }, want: errNoPrimary},
-		{name: "no prefix", spoil: func(path string) error { return write(path, raw, 0o600) }, want: errNotPrefixed},
-		{name: "readable by everyone", spoil: func(path string) error { return os.Chmod(path, 0o604) }, want: errKeyExposed},
-		{name: "no keyset given", given: "{}", want: errNotKeyset},
-		{name: "fresh, empty key file", fresh: true, spoil: func(path string) error { return write(path, "", 0o600) }, want: errKeyEmpty},
-		{name: "fresh, no keyset given", fresh: true, given: signing, want: errNotAEAD},
-		{name: "fresh, readable by everyone", fresh: true, spoil: func(path string) error { return write(path, good, 0o644) }, want: errKeyExposed},
+		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: keyfile.ErrNotAEAD},
+		{name: "no primary", spoil: func(path string) error { return write(path, noPrimary, 0o600) }, want: keyfile.ErrNoPrimary},
+		{name: "no prefix", spoil: func(path string) error { return write(path, raw, 0o600) }, want: keyfile.ErrNotPrefixed},
+		{name: "readable by everyone", spoil: func(path string) error { return os.Chmod(path, 0o604) }, want: keyfile.ErrExposed},
+		{name: "no keyset given", given: "{}", want: keyfile.ErrNotKeyset},
+		{name: "fresh, empty key file", fresh: true, spoil: func(path string) error { return write(path, "", 0o600) }, want: keyfile.ErrEmpty},
+		{name: "fresh, no keyset given", fresh: true, given: signing, want: keyfile.ErrNotAEAD},
+		{name: "fresh, readable by everyone", fresh: true, spoil: func(path string) error { return write(path, good, 0o644) }, want: keyfile.ErrExposed},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -398,28 +418,6 @@ func files(t *testing.T, folder string) map[string]string {
 	return all
 }
 
-func TestNewerFormatIsRefused(t *testing.T) {
-	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	err = engine.Update(t.Context(), func(tx kv.Txn) error {
-		tx.Put(formatKey, []byte("2"))
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(t.Context(), engine, Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}); !errors.Is(err, errFormat) {
-		t.Errorf("got %v, want errFormat", err)
-	}
-}
-
 func TestKeyFile(t *testing.T) {
 	folder := t.TempDir()
 	openStore(t, folder)
@@ -435,7 +433,7 @@ func TestKeyFile(t *testing.T) {
 	}
 	// The faster of two processes wins.
 	text := files(t, folder)["data.db.key"]
-	if err := makeKeyFile(filepath.Join(folder, "data.db.key")); err != nil {
+	if err := keyfile.Make(filepath.Join(folder, "data.db.key")); err != nil {
 		t.Fatal(err)
 	}
 	if files(t, folder)["data.db.key"] != text {
@@ -483,7 +481,7 @@ func TestTenants(t *testing.T) {
 		_, stageErr := s.StageRecords(t.Context(), name, "call-1", nil)
 		_, activityErr := s.Activity(t.Context(), name, "activity-1")
 		_, updateErr := s.UpdateActivity(t.Context(), name, "activity-1", func(*Activity) error { return nil })
-		_, _, listErr := s.ListActivities(t.Context(), name, "", 1, func(*Activity) bool { return true })
+		_, _, listErr := s.ListActivities(t.Context(), name, ActivityFilter{}, "", 1)
 		_, deliveredErr := s.DeliveredTo(t.Context(), name, canaryAgent)
 		_, watchErr := s.WatchDelivered(t.Context(), name, canaryAgent)
 		for _, err := range []error{

@@ -666,4 +666,3 @@ func TestActivitiesModel(t *testing.T) {
 		})
 	})
 }
-

@@ -1,0 +1,601 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
+)
+
+// openTestdata opens a copy of a data file of an older format.
+func openTestdata(t testing.TB, name string) (engine *boltkv.DB, c Config) {
+	t.Helper()
+	folder := t.TempDir()
+	for _, ext := range []string{".data", ".key"} {
+		content, err := os.ReadFile(filepath.Join("testdata", name+ext))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name+ext), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if ext == ".key" {
+			c.Keyset = string(content)
+		}
+	}
+	engine, err := boltkv.Open(filepath.Join(folder, name+".data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return engine, c
+}
+
+// golden is what a data file of an older format holds, written down by the program that wrote the file.
+type golden struct {
+	Instance string
+	Tenants  map[string]*goldenTenant
+}
+
+type goldenTenant struct {
+	Accounts     []any
+	Interactions map[string]any
+	Activities   []any
+	Pending      []string
+	Delivered    map[string][]any
+}
+
+// format1Time is shortly after the last change of the data file of format 1.
+var format1Time = time.Date(2026, 3, 1, 13, 0, 10, 0, time.UTC)
+
+func readGolden(t testing.TB, name string) (g golden) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// plainOf is a value as it reads from a golden file.
+func plainOf(t testing.TB, value any) (plain any) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &plain); err != nil {
+		t.Fatal(err)
+	}
+	return plain
+}
+
+// content reads all that want has, as the typed store gives it.
+func content(t testing.TB, s *Store, want golden) (got golden) {
+	t.Helper()
+	type fields = map[string]any
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	use := func(u AccountUse) fields {
+		return fields{"AccountID": u.AccountID, "Incarnation": u.Incarnation, "Name": u.Name, "URL": u.URL, "Selection": u.Selection}
+	}
+	pop := func(p ScreenPop) fields {
+		return fields{"ID": p.ID, "Account": use(p.Account), "RecordType": p.RecordType, "RecordID": p.RecordID, "URL": p.URL, "CreateTime": p.CreateTime}
+	}
+	agent := func(a Agent) fields { return fields{"Email": a.Email, "ZendeskUserID": a.ZendeskUserID} }
+	failure := func(f *Failure) any {
+		if f == nil {
+			return nil
+		}
+		return fields{
+			"Reason": f.Reason, "Message": f.Message, "HTTPStatus": f.HTTPStatus, "RetryAfter": f.RetryAfter, "ZendeskRequestID": f.ZendeskRequestID,
+			"Attempts": f.Attempts, "Retryable": f.Retryable,
+		}
+	}
+	delivery := func(d Delivery) fields {
+		return fields{"ID": d.ID, "PopID": d.PopID, "Agent": agent(d.Agent), "Outcome": d.Outcome, "Failure": failure(d.Failure), "Time": d.Time}
+	}
+	got = golden{Instance: s.InstanceID(), Tenants: make(map[string]*goldenTenant)}
+	tenants, err := s.Tenants(t.Context())
+	check(err)
+	for _, tenant := range tenants {
+		into := &goldenTenant{Interactions: make(map[string]any), Delivered: make(map[string][]any)}
+		got.Tenants[tenant] = into
+		known := want.Tenants[tenant]
+		if known == nil {
+			continue
+		}
+		accounts, _, err := s.ListAccounts(t.Context(), tenant, "", 100)
+		check(err)
+		for _, a := range accounts {
+			secrets := make(fields)
+			for name, value := range a.secrets() {
+				secrets[name] = value.Reveal()
+			}
+			into.Accounts = append(into.Accounts, plainOf(t, fields{"Account": a, "Default": a.Default, "ETag": a.ETag, "Secrets": secrets}))
+		}
+		for id, wanted := range known.Interactions {
+			check(s.ViewInteraction(t.Context(), tenant, id, func(tx *InteractionTxn) error {
+				var pops, sets, items []fields
+				for _, p := range popsOf(t, tx) {
+					pops = append(pops, pop(p))
+				}
+				all, err := tx.Recordsets()
+				check(err)
+				for _, rs := range all {
+					var records []string
+					for len(records) < rs.Count {
+						some, err := tx.Records(rs.Name, len(records)+1, 40)
+						check(err)
+						for _, record := range some {
+							records = append(records, string(record))
+						}
+					}
+					sets = append(sets, fields{"Recordset": rs, "Records": records})
+				}
+				replies := make(fields)
+				for key := range wanted.(fields)["Replies"].(fields) {
+					rpc, request, _ := strings.Cut(key, " ")
+					if reply, found, err := tx.Reply(rpc, request); found || err != nil {
+						check(err)
+						replies[key] = fields{"Fingerprint": reply.Fingerprint, "Body": reply.Body}
+					}
+				}
+				deliveries, err := tx.Deliveries()
+				check(err)
+				ids := make(map[string]bool)
+				for _, d := range deliveries.Items {
+					if ids[d.ID] || d.ID == "" {
+						t.Errorf("delivery id %q is empty or another's", d.ID)
+					}
+					ids[d.ID] = true
+					item := delivery(d)
+					delete(item, "ID") // format 1 had none
+					items = append(items, item)
+				}
+				data, err := tx.AttachedData()
+				check(err)
+				account, state := tx.Account()
+				into.Interactions[id] = plainOf(t, fields{
+					"Exists": tx.Exists(), "State": tx.State(), "CreateTime": tx.CreateTime(), "UpdateTime": tx.UpdateTime(), "ActivityID": tx.ActivityID(),
+					"LastSearched": tx.LastSearched(), "Account": use(account), "AccountState": state, "AttachedData": data, "ScreenPops": pops,
+					"Recordsets": sets, "Replies": replies, "Deliveries": fields{"Agent": deliveries.Agent, "Visit": deliveries.Visit, "Items": items},
+				})
+				if tx.head.ID != id {
+					t.Errorf("interaction %q has the id %q inside", id, tx.head.ID)
+				}
+				return nil
+			}))
+		}
+		for _, a := range listAll(t, s, tenant, ActivityFilter{}, 3, func() {}) {
+			d := a.Details
+			into.Activities = append(into.Activities, plainOf(t, fields{
+				"ID": a.ID, "InteractionID": a.InteractionID, "Fingerprint": a.Fingerprint, "Account": use(a.Account), "AttachedData": a.AttachedData,
+				"Details": fields{
+					"Channel": d.Channel, "Direction": d.Direction, "FromAddress": d.FromAddress, "ToAddress": d.ToAddress, "Agent": agent(d.Agent),
+					"Service": d.Service, "Disposition": d.Disposition, "Notes": d.Notes, "RecordingURL": d.RecordingURL, "StartTime": d.StartTime,
+					"AnswerTime": d.AnswerTime, "EndTime": d.EndTime, "Requester": fields{"Name": d.Requester.Name, "Email": d.Requester.Email},
+				},
+				"TicketID": a.TicketID, "TicketRule": a.TicketRule, "Create": a.Create, "FollowUpOf": a.FollowUpOf, "RequesterID": a.RequesterID,
+				"Place": a.Place, "Previous": a.Previous, "State": a.State, "Begun": a.Begun, "Attempts": a.Attempts, "NextAttempt": a.NextAttempt,
+				"Failure": failure(a.Failure), "AuditID": a.AuditID, "Rejected": plainRejected(a.Rejected), "CreateTime": a.CreateTime, "WriteTime": a.WriteTime,
+			}))
+		}
+		for email := range known.Delivered {
+			list, err := s.DeliveredTo(t.Context(), tenant, email)
+			check(err)
+			for _, d := range list {
+				item := delivery(d.Delivery)
+				item["InteractionID"], item["Pop"] = d.InteractionID, pop(d.Pop)
+				into.Delivered[email] = append(into.Delivered[email], plainOf(t, item))
+			}
+		}
+	}
+	check(s.PendingActivities(t.Context(), func(tenant string, a Activity) error {
+		got.Tenants[tenant].Pending = append(got.Tenants[tenant].Pending, a.ID)
+		return nil
+	}))
+	return got
+}
+
+func plainRejected(rejected []Rejected) any {
+	if rejected == nil {
+		return nil
+	}
+	return rejected
+}
+
+// keysOfData are all keys that there are.
+func keysOfData(t testing.TB, engine kv.Engine) (keys []string) {
+	t.Helper()
+	err := engine.View(t.Context(), func(r kv.Reader) error {
+		for rest := (kv.Range{KeysOnly: true}); ; {
+			entries, err := r.Scan(rest)
+			if err != nil || len(entries) == 0 {
+				return err
+			}
+			for _, entry := range entries {
+				keys = append(keys, string(entry.Key))
+			}
+			rest.Start = kv.After(entries[len(entries)-1].Key)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// checkFormat1Migrated holds a store, made over what the program of format 1 wrote, to all that was in it.
+func checkFormat1Migrated(t testing.TB, s *Store) {
+	t.Helper()
+	want := readGolden(t, "format1")
+	if diff := cmp.Diff(want, content(t, s, want)); diff != "" {
+		t.Errorf("content (-written +read):\n%s", diff)
+	}
+	for _, key := range keysOfData(t, s.engine) {
+		segments, err := kv.Split([]byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if segments[0] == "!" && segments[1] == "expiry" || segments[1] == "i" || segments[1] == "migration" || strings.Contains(key, "5135557611") {
+			t.Errorf("key %q is left", key)
+		}
+	}
+	// Each interaction is looked at in its time: in the end nothing is left of those that have no activity to be decided on.
+	index := expiries(t, s)
+	interactions := 0
+	for _, tenant := range want.Tenants {
+		interactions += len(tenant.Interactions)
+	}
+	if len(index) != interactions {
+		t.Errorf("%d interactions are indexed, want %d", len(index), interactions)
+	}
+}
+
+func TestMigrateFormat1(t *testing.T) {
+	for name, wrap := range map[string]func(kv.Engine) kv.Engine{"bolt": func(e kv.Engine) kv.Engine { return e }, "hostile": kvtest.Hostile} {
+		t.Run(name, func(t *testing.T) {
+			engine, c := openTestdata(t, "format1")
+			c.Now = func() time.Time { return format1Time }
+			var log bytes.Buffer
+			c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			s, err := New(t.Context(), wrap(engine), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFormat1Migrated(t, s)
+			for _, line := range []string{"migrating the data", "migrated the data", "cannot be read"} { // one activity is damaged
+				if strings.Count(log.String(), line) != 1 {
+					t.Errorf("the log does not say once %q:\n%s", line, &log)
+				}
+			}
+			// What was migrated lives on.
+			reencrypt(t, s)
+			clock := format1Time.Add(400 * 24 * time.Hour)
+			s.now = func() time.Time { return clock }
+			for _, tenant := range []string{"acme", "default"} {
+				for _, a := range listAll(t, s, tenant, ActivityFilter{}, 100, func() {}) {
+					if _, err := s.UpdateActivity(t.Context(), tenant, a.ID, func(a *Activity) error { a.State = ActivityWritten; return nil }); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			for range 4 {
+				sweep(t, s, 100)
+				clock = clock.Add(40 * 24 * time.Hour)
+			}
+			for _, key := range keysOfData(t, s.engine) {
+				if segments, err := kv.Split([]byte(key)); err != nil || !slices.Contains([]string{"a", "d", "t"}, segments[1]) && segments[0] != "!" || segments[1] == "due" {
+					t.Errorf("key %q is left after all have expired, %v", key, err)
+				}
+			}
+		})
+	}
+}
+
+// failing makes no commit after some, or makes one more whose outcome nobody hears of.
+type failing struct {
+	kv.Engine
+	commits  int
+	lastMade bool
+}
+
+var errKilled = errors.New("killed")
+
+func (f *failing) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if f.commits--; f.commits >= 0 {
+		return f.Engine.Update(ctx, fn)
+	}
+	if f.commits == -1 && f.lastMade {
+		if err := f.Engine.Update(ctx, fn); err != nil {
+			return err
+		}
+	}
+	return errKilled
+}
+
+// TestMigrationIsCutOff ends the process around each commit, and opens the data again.
+func TestMigrationIsCutOff(t *testing.T) {
+	for _, lastMade := range []bool{false, true} {
+		for commits := 0; ; commits++ {
+			engine, c := openTestdata(t, "format1")
+			c.Now = func() time.Time { return format1Time }
+			_, err := New(t.Context(), &failing{engine, commits, lastMade}, c)
+			if err != nil && !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			finished := err == nil
+			if commits > 2 && !finished {
+				// A second time, so that what goes on is cut off, too.
+				if _, err := New(t.Context(), &failing{engine, 2, lastMade}, c); err != nil && !errors.Is(err, errKilled) {
+					t.Fatal(err)
+				}
+			}
+			s, err := New(t.Context(), engine, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFormat1Migrated(t, s)
+			if t.Failed() {
+				t.Fatalf("after %d commits, the last one made: %v", commits, lastMade)
+			}
+			if finished {
+				if commits < 8 {
+					t.Errorf("the migration is over after %d commits: too few for this test", commits)
+				}
+				break
+			}
+		}
+	}
+}
+
+// TestMigratingTogether has two processes open the data of an engine that serves several.
+func TestMigratingTogether(t *testing.T) {
+	engine, c := openTestdata(t, "format1")
+	c.Now = func() time.Time { return format1Time }
+	errs := make(chan error, 2)
+	for range cap(errs) {
+		go func() {
+			_, err := New(t.Context(), engine, c)
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	s, err := New(t.Context(), engine, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkFormat1Migrated(t, s)
+}
+
+// TestMigrateLargest moves values that leave no room for anything beside them, and one that the longer key leaves none for.
+func TestMigrateLargest(t *testing.T) {
+	engine, c := openTestdata(t, "format1")
+	keys, err := keyfile.Parse(c.Keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	generation := newID()
+	old := func(position int) []byte {
+		return kv.Key("acme", "i", "1", "record", generation, kv.Number(uint64(position)))
+	}
+	overhead := len(old(1)) + 1 + 4 + 24 + 16 // prefix, nonce and tag
+	sizes := []int{kv.MaxTxnBytes - overhead, kv.MaxTxnBytes - overhead - 40, kv.MaxTxnBytes - overhead - 40, 10, kv.MaxTxnBytes / 2, kv.MaxTxnBytes / 2, kv.MaxTxnBytes / 2}
+	put := func(key, value []byte) {
+		t.Helper()
+		sealed, err := keys.Seal(value, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(key, sealed); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(kv.Key("acme", "i", "1", "head"), []byte(`{"create_time":"2026-03-01T12:00:00Z","update_time":"2026-03-01T12:00:00Z","update_id":"x","recordsets":["rs"]}`))
+	for i, size := range sizes {
+		put(old(i+1), bytes.Repeat([]byte("1"), size))
+	}
+	set, err := encode(storedRecordset{Recordset: Recordset{Name: "rs", Count: len(sizes)}, Generation: generation})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVault(keys)
+	if err := engine.View(t.Context(), func(r kv.Reader) (err error) { v.index, err = v.openIndex(r); return err }); err != nil {
+		t.Fatal(err)
+	}
+	put(kv.Key("acme", "i", "1", "recordset", v.hash("acme", "i", "1", "rs")), set)
+	s, err := New(t.Context(), engine, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.ViewInteraction(t.Context(), "acme", "1", func(tx *InteractionTxn) error {
+		for i, size := range sizes {
+			record, err := tx.Record("rs", i+1)
+			if err != nil {
+				return err
+			}
+			if want := bytes.Repeat([]byte("1"), size); i > 0 && !bytes.Equal(record, want) || i == 0 && string(record) != "null" {
+				t.Errorf("record %d has %d bytes, want %d", i+1, len(record), size)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMigrateDamage keeps damage what it is, and all around it.
+func TestMigrateDamage(t *testing.T) {
+	engine, c := openTestdata(t, "format1")
+	c.Now = func() time.Time { return format1Time }
+	want := readGolden(t, "format1")
+	damaged := want.Tenants["acme"].Activities[0].(map[string]any)["ID"].(string)
+	spoil := [][]byte{
+		kv.Key("acme", "c", damaged),
+		kv.Key("acme", "i", "pending", "head"),
+		kv.Key("acme", "i", "written", "reply", "Search", "late"),
+	}
+	err := engine.Update(t.Context(), func(tx kv.Txn) error {
+		for _, key := range spoil {
+			tx.Put(key, []byte("spoilt"))
+		}
+		tx.Put([]byte("not a key of ours\x01"), []byte("x"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(t.Context(), engine, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Activity(t.Context(), "acme", damaged); !errors.Is(err, errSealed) {
+		t.Errorf("damaged activity: got %v, want errSealed", err)
+	}
+	if err := s.ViewInteraction(t.Context(), "acme", "pending", func(*InteractionTxn) error { return nil }); !errors.Is(err, errSealed) {
+		t.Errorf("damaged interaction: got %v, want errSealed", err)
+	}
+	err = s.ViewInteraction(t.Context(), "acme", "written", func(tx *InteractionTxn) error {
+		_, _, err := tx.Reply("Search", "late")
+		return err
+	})
+	if !errors.Is(err, errSealed) {
+		t.Errorf("damaged reply: got %v, want errSealed", err)
+	}
+	if got := listAll(t, s, "acme", ActivityFilter{}, 100, func() {}); len(got) != len(want.Tenants["acme"].Activities)-1 {
+		t.Errorf("%d activities are listed", len(got))
+	}
+}
+
+// TestFormatIsRefused leaves the data as it is, whatever says that it is of another format.
+func TestFormatIsRefused(t *testing.T) {
+	begun := func(from int) []byte {
+		value, err := encode(migration{From: from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	tests := []struct {
+		name    string
+		entries map[string][]byte // nil: the key goes
+		want    error
+	}{
+		{"newer", map[string][]byte{"format": []byte("3")}, errNewer},
+		{"much newer", map[string][]byte{"format": []byte("1000000")}, errNewer},
+		{"newer, on the way", map[string][]byte{"format": []byte("3"), "migration": begun(2)}, errNewer},
+		{"0", map[string][]byte{"format": []byte("0")}, errNoFormat},
+		{"negative", map[string][]byte{"format": []byte("-1")}, errNoFormat},
+		{"empty", map[string][]byte{"format": {}}, errNoFormat},
+		{"garbage", map[string][]byte{"format": []byte("\xff1")}, errNoFormat},
+		{"missing", map[string][]byte{"format": nil}, errNoFormat},
+		{"on the way, no JSON", map[string][]byte{"format": []byte("2"), "migration": []byte("x")}, errNoFormat},
+		{"on the way to elsewhere", map[string][]byte{"format": []byte("2"), "migration": begun(5)}, errNoFormat},
+		{"on the way from nowhere", map[string][]byte{"format": []byte("1"), "migration": begun(0)}, errNoFormat},
+	}
+	for _, test := range tests {
+		engine, c := openTestdata(t, "format1")
+		err := engine.Update(t.Context(), func(tx kv.Txn) error {
+			for name, value := range test.entries {
+				if value == nil {
+					tx.Delete(kv.Key("!", name))
+				} else {
+					tx.Put(kv.Key("!", name), value)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(t.Context(), &failing{Engine: engine}, c) // it would tell of any commit
+		if !errors.Is(err, test.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want %v", test.name, err, test.want)
+		}
+	}
+	// Only the newer version knows what else there should be.
+	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, []byte("3")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), engine, Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}); !errors.Is(err, errNewer) {
+		t.Errorf("got %v, want errNewer", err)
+	}
+}
+
+// TestStepsAreInOrder has a step from each older format, and a data file of it.
+func TestStepsAreInOrder(t *testing.T) {
+	for i, step := range steps {
+		if step.from != firstFormat+i || step.to != step.from+1 {
+			t.Errorf("step %d is from %d to %d", i, step.from, step.to)
+		}
+		if _, err := os.Stat(filepath.Join("testdata", fmt.Sprintf("format%d.data", step.from))); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(steps) != format-firstFormat {
+		t.Errorf("%d steps lead to format %d", len(steps), format)
+	}
+}
+
+// FuzzWire reads any bytes as each message of format 1, and wants something that can be stored.
+func FuzzWire(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte("\x0a\x04call\x12\x07inbound"))
+	f.Add(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1<<63))
+	long := protowire.AppendTag(nil, 1, protowire.VarintType)
+	long = protowire.AppendVarint(long, 1<<62)
+	f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 10, protowire.BytesType), long))
+	f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), long))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var w wire
+		d, pop := w.delivery(message)
+		for _, value := range []any{w.details(message), w.failure(message), d, pop} {
+			if _, err := encode(value); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

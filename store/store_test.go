@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -26,19 +25,12 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
-
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 const tenant = "acme"
 
 var compareSecrets = cmp.Comparer(func(a, b secret.Value) bool { return a.Reveal() == b.Reveal() })
-
-// onEveryEngine runs a test on the data file, and on one that runs every function twice and loses sight of commits.
-func onEveryEngine(t *testing.T, test func(*testing.T, *Store)) {
-	t.Run("bolt", func(t *testing.T) { test(t, openStore(t, t.TempDir())) })
-	t.Run("hostile", func(t *testing.T) { test(t, hostileStore(t)) })
-}
 
 func openStore(t testing.TB, folder string) *Store {
 	t.Helper()
@@ -455,51 +447,5 @@ func TestValuesStayInPlace(t *testing.T) {
 	}
 	if _, err := s.Account(t.Context(), "other", "acme-eu"); !errors.Is(err, errSealed) {
 		t.Errorf("got %v, want errSealed", err)
-	}
-}
-
-func TestTenants(t *testing.T) {
-	s := openStore(t, t.TempDir())
-	populate(t, s)
-	if _, err := s.Account(t.Context(), "other", "acme-eu"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("account of another tenant: got %v, want ErrNotFound", err)
-	}
-	if _, err := s.Activity(t.Context(), "other", "activity-1"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("activity of another tenant: got %v, want ErrNotFound", err)
-	}
-	err := s.ViewInteraction(t.Context(), "other", "call-1", func(tx *InteractionTxn) error {
-		if tx.Exists() {
-			t.Error("interaction of another tenant is there")
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	nothing := func(*InteractionTxn) error { return nil }
-	for _, name := range []string{"", "!", "Acme", "a/b", strings.Repeat("a", 64)} {
-		_, stageErr := s.StageRecords(t.Context(), name, "call-1", nil)
-		_, activityErr := s.Activity(t.Context(), name, "activity-1")
-		_, updateErr := s.UpdateActivity(t.Context(), name, "activity-1", func(*Activity) error { return nil })
-		_, _, listErr := s.ListActivities(t.Context(), name, ActivityFilter{}, "", 1)
-		_, deliveredErr := s.DeliveredTo(t.Context(), name, canaryAgent)
-		_, watchErr := s.WatchDelivered(t.Context(), name, canaryAgent)
-		for _, err := range []error{
-			activityErr, updateErr, listErr, deliveredErr, watchErr,
-			stageErr, s.UpdateInteraction(t.Context(), name, "call-1", nothing), s.ViewInteraction(t.Context(), name, "call-1", nothing),
-		} {
-			if err == nil {
-				t.Errorf("tenant %q is allowed", name)
-			}
-		}
-	}
-}
-
-func TestContextEnds(t *testing.T) {
-	s := openStore(t, t.TempDir())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.CreateAccount(ctx, tenant, Account{ID: "a", Name: "A"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

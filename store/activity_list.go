@@ -87,22 +87,18 @@ func (r *reading) activityOf(f *ActivityFilter, at string) ([]Activity, error) {
 	return []Activity{a}, nil
 }
 
-const (
-	// listRows is how many rows of each index one snapshot looks at.
-	listRows = kv.MaxScanLimit
-	// listActivities is how many activities are read at a time: each may be large.
-	listActivities = 16
-)
+// activitiesAtOnce is how many activities are read at a time: each may be large.
+const activitiesAtOnce = 16
 
 // listOn returns matching activities behind a position, limit of them at most, and the position to go on after, which is
 // empty at the end.
 func (r *reading) listOn(rows kv.Reader, f *ActivityFilter, at string, limit int) (found []Activity, next string, err error) {
-	ids, next, err := f.ids(rows, r.tenant, at)
+	ids, next, err := f.ids(rows, r.tenant, at, limit)
 	if err != nil {
 		return nil, "", err
 	}
 	for len(ids) > 0 && len(found) < limit {
-		n := min(len(ids), listActivities, limit-len(found))
+		n := min(len(ids), activitiesAtOnce, limit-len(found))
 		keys := make([][]byte, n)
 		for i, id := range ids[:n] {
 			keys[i] = activityKey(r.tenant, id)
@@ -129,16 +125,20 @@ func (r *reading) listOn(rows kv.Reader, f *ActivityFilter, at string, limit int
 }
 
 // ids returns the ids of matching activities behind a position, in order, as far as one look at the indexes of all states
-// reaches, and where that ends: empty when nothing follows.
-func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string) (ids []string, end string, err error) {
+// reaches, and where that ends: empty when nothing follows. It looks at no more than it takes for some of them.
+func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids []string, end string, err error) {
 	if len(f.AccountID) > maxAccountIDBytes {
 		return nil, "", nil
+	}
+	limit := min(some, kv.MaxScanLimit)
+	if f.Reason != "" {
+		limit = kv.MaxScanLimit // most rows may be of other reasons
 	}
 	for state := ActivityPending; state <= ActivityDiscarded; state++ {
 		if f.State != 0 && f.State != state {
 			continue
 		}
-		entries, err := rows.Scan(f.rows(activityIndex(tenant, f.AccountID, state), at))
+		entries, err := rows.Scan(f.rows(activityIndex(tenant, f.AccountID, state), at, limit))
 		if err != nil {
 			return nil, "", err
 		}
@@ -153,7 +153,7 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string) (ids []string, e
 				ids = append(ids, last)
 			}
 		}
-		if len(entries) == listRows && (end == "" || f.behind(end, last)) {
+		if len(entries) == limit && (end == "" || f.behind(end, last)) {
 			end = last
 		}
 	}
@@ -169,9 +169,9 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string) (ids []string, e
 }
 
 // rows is the part of an index that is behind a position and in the time.
-func (f *ActivityFilter) rows(index []byte, at string) kv.Range {
+func (f *ActivityFilter) rows(index []byte, at string, limit int) kv.Range {
 	rows := kv.Prefix(index)
-	rows.Limit, rows.Reverse, rows.KeysOnly = listRows, f.NewestFirst, true
+	rows.Limit, rows.Reverse, rows.KeysOnly = limit, f.NewestFirst, true
 	if !f.Since.IsZero() {
 		rows.Start = slices.Concat(index, []byte(activityIDStart(f.Since)))
 	}

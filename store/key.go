@@ -17,29 +17,29 @@ import (
 // indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
 // key. Ids of activities are in the order of their times.
 //
-//	"!" "due" time tenant hashed interaction                  when to look whether the interaction has expired
-//	"!" "format"                                              version of this layout
-//	"!" "index"                                               the index key; that it opens proves the keyset
-//	"!" "instance"                                            id of this store, made once
-//	"!" "keys"                                                ids of the keys that values are sealed with
-//	"!" "migration"                                           how far the step to this format has come; absent: it is done
-//	"!" "pending" tenant activity id                          the activity is to be written
-//	tenant "a" "count"                                        number of accounts; absent: none
-//	tenant "a" "default"                                      id of the account that has the mark; absent: no accounts
-//	tenant "a" "name" hashed name                             id of the account of that name
-//	tenant "a" "record" account id                            account
-//	tenant "b" "account" account id state activity id reason  the account's activity is in the state; reason of its failure
-//	tenant "b" "state" state activity id reason               the same of all activities
-//	tenant "c" activity id                                    activity
-//	tenant "d" hashed e-mail address                          the latest deliveries to an agent
-//	tenant "h" hashed interaction "data"                      attached data
-//	tenant "h" hashed interaction "deliveries"                what was shown to the agent who has it
-//	tenant "h" hashed interaction "head"                      id, times, state, account in force, names of the recordsets
-//	tenant "h" hashed interaction "pops"                      screen pops
+//	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired
+//	"!" "format"                                                version of this layout
+//	"!" "index"                                                 the index key; that it opens proves the keyset
+//	"!" "instance"                                              id of this store, made once
+//	"!" "keys"                                                  ids of the keys that values are sealed with
+//	"!" "migration"                                             how far the step to this format has come; absent: it is done
+//	"!" "pending" tenant activity id                            the activity is to be written
+//	tenant "a" "count"                                          number of accounts; absent: none
+//	tenant "a" "default"                                        id of the account that has the mark; absent: no accounts
+//	tenant "a" "name" hashed name                               id of the account of that name
+//	tenant "a" "record" account id                              account
+//	tenant "b" "account" account id state activity id reason    the account's activity is in the state; reason of its failure
+//	tenant "b" "state" state activity id reason                 the same of all activities
+//	tenant "c" activity id                                      activity
+//	tenant "d" hashed e-mail address                            the latest deliveries to an agent
+//	tenant "h" hashed interaction "data"                        attached data
+//	tenant "h" hashed interaction "deliveries"                  what was shown to the agent who has it
+//	tenant "h" hashed interaction "head"                        id, times, state, account in force, names of the recordsets
+//	tenant "h" hashed interaction "pops"                        screen pops
 //	tenant "h" hashed interaction "record" generation position  one record of a recordset
-//	tenant "h" hashed interaction "recordset" hashed name     recordset: generation, cursor, columns
-//	tenant "h" hashed interaction "reply" rpc hashed request  reply kept for a request id
-//	tenant "t" hashed ticket                                  last place given to an activity of the ticket; absent: none is kept
+//	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
+//	tenant "h" hashed interaction "reply" rpc hashed request    reply kept for a request id
+//	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
 //
 // Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves.
 var (

@@ -122,7 +122,7 @@ const (
 	stepKeys  = kv.MaxTxnKeys - 2
 	stepBytes = kv.MaxTxnBytes - 8<<10
 	// stepEntries is how many entries are read at a time, each of which may be large.
-	stepEntries = 64
+	stepEntries = stepKeys
 	// stepReport is how many entries lie between two reports of progress.
 	stepReport = 100_000
 )
@@ -130,7 +130,7 @@ const (
 // part is what one transaction of a step changes.
 type part struct {
 	puts       []kv.Entry
-	deletes    [][]byte
+	deletes    []kv.Range // entries that follow each other go together
 	bytes      int    // in both
 	looked     int    // at entries
 	unreadable int    // of these, to any extent
@@ -146,13 +146,15 @@ func (p *part) add(e kv.Entry, c conversion) bool {
 	if c.delete {
 		size += len(e.Key)
 	}
-	// One key more, for what is deleted.
+	// One key more, for what is deleted, if it does not follow what is already.
 	if size > 0 && p.bytes > 0 && (p.bytes+size > stepBytes || len(p.puts)+len(p.deletes)+len(c.puts)+1 > stepKeys) {
 		return false
 	}
 	p.puts, p.bytes = append(p.puts, c.puts...), p.bytes+size
-	if c.delete {
-		p.deletes = append(p.deletes, e.Key)
+	if last := len(p.deletes) - 1; c.delete && last >= 0 && bytes.Equal(p.deletes[last].End, p.next) {
+		p.deletes[last].End = kv.After(e.Key)
+	} else if c.delete {
+		p.deletes = append(p.deletes, kv.Range{Start: e.Key, End: kv.After(e.Key)})
 	}
 	if p.looked++; c.unreadable {
 		p.unreadable++
@@ -229,7 +231,7 @@ func (s *Store) commitPart(ctx context.Context, step step, stored []byte, part p
 	return next, s.writePart(ctx, stored, next, part.puts, part.deletes)
 }
 
-func (s *Store) writePart(ctx context.Context, stored, next []byte, puts []kv.Entry, deletes [][]byte) error {
+func (s *Store) writePart(ctx context.Context, stored, next []byte, puts []kv.Entry, deletes []kv.Range) error {
 	return s.repeat(ctx, func(tx kv.Txn) error {
 		values, err := tx.Get(migrationKey)
 		if err != nil {
@@ -249,8 +251,8 @@ func (s *Store) writePart(ctx context.Context, stored, next []byte, puts []kv.En
 		for _, put := range puts {
 			tx.Put(put.Key, put.Value)
 		}
-		for _, key := range deletes {
-			tx.Delete(key)
+		for _, keys := range deletes {
+			tx.DeleteRange(keys.Start, keys.End)
 		}
 		return nil
 	})

@@ -52,6 +52,33 @@ func openTestdata(t testing.TB, name string) (engine *boltkv.DB, c Config) {
 	return engine, c
 }
 
+// addFormat1 adds interactions of format 1, three entries each, that nobody ever looks for.
+func addFormat1(t testing.TB, engine kv.Engine, c Config, n int) {
+	t.Helper()
+	keys, err := keyfile.Parse(c.Keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start := 0; start < n; start += 20 {
+		err := engine.Update(t.Context(), func(tx kv.Txn) error {
+			for i := start; i < start+20; i++ {
+				for part, value := range map[string]string{"head": `{"create_time":"2026-03-01T12:00:00Z"}`, "data": `{}`, "pops": `[]`} {
+					key := kv.Key("zeta", "i", fmt.Sprint(i), part)
+					sealed, err := keys.Seal([]byte(value), key)
+					if err != nil {
+						return err
+					}
+					tx.Put(key, sealed)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // golden is what a data file of an older format holds, written down by the program that wrote the file.
 type golden struct {
 	Instance string
@@ -348,6 +375,7 @@ func TestMigrationIsCutOff(t *testing.T) {
 	for _, lastMade := range []bool{false, true} {
 		for commits := 0; ; commits++ {
 			engine, c := openTestdata(t, "format1")
+			addFormat1(t, engine, c, 200)
 			c.Now = func() time.Time { return format1Time }
 			_, err := New(t.Context(), &failing{engine, commits, lastMade}, c)
 			if err != nil && !errors.Is(err, errKilled) {
@@ -369,7 +397,7 @@ func TestMigrationIsCutOff(t *testing.T) {
 				t.Fatalf("after %d commits, the last one made: %v", commits, lastMade)
 			}
 			if finished {
-				if commits < 8 {
+				if commits < 12 {
 					t.Errorf("the migration is over after %d commits: too few for this test", commits)
 				}
 				break
@@ -578,6 +606,21 @@ func TestStepsAreInOrder(t *testing.T) {
 	if len(steps) != format-firstFormat {
 		t.Errorf("%d steps lead to format %d", len(steps), format)
 	}
+}
+
+// BenchmarkMigrate takes interactions of format 1, three entries each, to the present format.
+func BenchmarkMigrate(b *testing.B) {
+	const interactions = 5000
+	for b.Loop() {
+		b.StopTimer()
+		engine, c := openTestdata(b, "format1")
+		addFormat1(b, engine, c, interactions)
+		b.StartTimer()
+		if _, err := New(b.Context(), engine, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(3*interactions*b.N)/b.Elapsed().Seconds(), "entries/s")
 }
 
 // FuzzWire reads any bytes as each message of format 1, and wants something that can be stored.

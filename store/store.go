@@ -134,8 +134,8 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// New returns a store over any engine, which its Close closes. Of the configuration it uses Keyset, which must be given,
-// Log, Now and the lives.
+// New returns a store over any engine, which its Close closes, and migrates the data as Open does. Of the configuration it
+// uses Keyset, which must be given, Log, Now and the lives.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
 	keys, err := keyfile.Parse(c.Keyset)
 	if err != nil {

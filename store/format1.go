@@ -51,12 +51,12 @@ func (v *vault) activityOfFormat1(tenant string, e kv.Entry) (conversion, error)
 	}
 	var w wire
 	a := old.storedActivity
-	a.Activity.Details = w.details(old.Details)
-	a.Notes = []byte(a.Activity.Details.Notes)
+	a.Details = w.details(old.Details)
+	a.Notes = []byte(a.Details.Notes)
 	if old.FailureReason != 0 {
 		f := w.failure(old.Failure)
 		f.Reason = reasonOfFormat1(uint64(old.FailureReason))
-		a.Activity.Failure = &f
+		a.Failure = &f
 	}
 	c, err := v.resealed(e.Key, &a, w.damaged)
 	if err != nil {

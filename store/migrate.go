@@ -131,10 +131,10 @@ const (
 type part struct {
 	puts       []kv.Entry
 	deletes    []kv.Range // entries that follow each other go together
-	bytes      int    // in both
-	looked     int    // at entries
-	unreadable int    // of these, to any extent
-	next       []byte // first key behind the part; nil: nothing is
+	bytes      int        // in both
+	looked     int        // at entries
+	unreadable int        // of these, to any extent
+	next       []byte     // first key behind the part; nil: nothing is
 }
 
 // add takes a conversion in, unless there is no room for it. There always is for the first one.

@@ -85,7 +85,7 @@ func testSweep(t *testing.T, s *fixture) {
 		return err
 	})
 	// A head of each; two parts of the one that was touched; an activity, two rows and a last place.
-	if n := keysOf(t, s, tenant); n != 4+2+4 {
+	if n := keysOf(t, s); n != 4+2+4 {
 		t.Errorf("%d keys are left", n)
 	}
 	view(t, s, "done", func(tx *store.InteractionTxn) error {
@@ -104,7 +104,7 @@ func testSweep(t *testing.T, s *fixture) {
 		t.Errorf("activity of a forgotten interaction: got %v, want ErrNotFound", err)
 	}
 	check(43*day+2*time.Second, store.Swept{Looked: 1, Removed: 1})
-	if n := keysOf(t, s, tenant); n != 0 {
+	if n := keysOf(t, s); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
 	update(t, s, "data", func(tx *store.InteractionTxn) {
@@ -150,7 +150,7 @@ func testSweepKeepsUnwritten(t *testing.T, s *fixture) {
 			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
 		}
 	}
-	if n := keysOf(t, s, tenant); n != 0 {
+	if n := keysOf(t, s); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
 }

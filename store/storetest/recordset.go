@@ -46,15 +46,15 @@ func testStaging(t *testing.T, s *fixture) {
 		{"fewer", recordsOf(3, 10, "e"), false},
 	}
 	for _, test := range tests {
-		before := keysOf(t, s, tenant)
+		before := keysOf(t, s)
 		staged := stage(t, s, "i", test.records)
-		if written := keysOf(t, s, tenant) > before; written != test.written {
+		if written := keysOf(t, s) > before; written != test.written {
 			t.Errorf("%s: written %v, want %v", test.name, written, test.written)
 		}
 		update(t, s, "i", func(tx *store.InteractionTxn) {
 			tx.PublishRecordset(store.Recordset{Name: "rs", Count: -1, Removed: true}, staged)
 		})
-		if n := keysOf(t, s, tenant) - 2; n != len(test.records) { // beside head and recordset
+		if n := keysOf(t, s) - 2; n != len(test.records) { // beside head and recordset
 			t.Errorf("%s: %d records are stored, want %d: older ones are left", test.name, n, len(test.records))
 		}
 		view(t, s, "i", func(tx *store.InteractionTxn) error {
@@ -83,7 +83,7 @@ func testStagingTooLarge(t *testing.T, s *fixture) {
 	if _, err := s.StageRecords(t.Context(), tenant, "i", records); !errors.Is(err, store.ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
-	if n := keysOf(t, s, tenant); n != 0 {
+	if n := keysOf(t, s); n != 0 {
 		t.Errorf("%d records are left", n)
 	}
 }
@@ -95,7 +95,7 @@ func testPublishedTwice(t *testing.T, s *fixture) {
 		for range 2 {
 			update(t, s, "i", func(tx *store.InteractionTxn) { tx.PublishRecordset(store.Recordset{Name: "rs"}, staged) })
 		}
-		if got := keysOf(t, s, tenant) - 2; got != n {
+		if got := keysOf(t, s) - 2; got != n {
 			t.Errorf("%d records are left of %d", got, n)
 		}
 	}

@@ -84,7 +84,7 @@ var tests = []test{
 	{"SweepMeetsChange", testSweepMeetsChange, true},
 	{"SweepOnceInEffect", testSweepOnceInEffect, true},
 
-	{"ActivityIDsSort", testActivityIDsSort, true},
+	{"ActivityIDsSort", func(t *testing.T, _ *fixture) { testActivityIDsSort(t) }, true},
 	{"Complete", testComplete, false},
 	{"CompleteIsWhole", testCompleteIsWhole, false},
 	{"PublishAfterComplete", testPublishAfterComplete, false},
@@ -153,8 +153,8 @@ func (d *disturbed) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	return err
 }
 
-// keysOf counts what is stored of a tenant: each key of its begins with it.
-func keysOf(t testing.TB, s *fixture, tenant string) (n int) {
+// keysOf counts what is stored of the tenant: each key of its begins with it.
+func keysOf(t testing.TB, s *fixture) (n int) {
 	t.Helper()
 	err := s.engine.View(t.Context(), func(r kv.Reader) error {
 		n = 0

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -24,7 +25,7 @@ func (s *Service) ListRecords(ctx context.Context, req *zendeskv1.ListRecordsReq
 	last := 0
 	if position := v.PageToken(req.GetPageToken()); position != "" {
 		var err error
-		if last, err = strconv.Atoi(position); err != nil || last < 1 {
+		if last, err = strconv.Atoi(position); err != nil || last < 1 || last > math.MaxInt32 {
 			v.MalformedPageToken()
 		}
 	}

@@ -56,6 +56,7 @@ func (v *vault) activityOfFormat1(tenant string, e kv.Entry) (conversion, error)
 	if old.FailureReason != 0 {
 		f := w.failure(old.Failure)
 		f.Reason = reasonOfFormat1(uint64(old.FailureReason))
+		f.Retryable = f.Reason.Retryable()
 		a.Failure = &f
 	}
 	c, err := v.resealed(e.Key, &a, w.damaged)
@@ -338,6 +339,7 @@ func (w *wire) failure(message []byte) (f Failure) {
 			f.Attempts = int(int32(number))
 		}
 	})
+	f.Retryable = f.Reason.Retryable()
 	return f
 }
 

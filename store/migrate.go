@@ -27,8 +27,8 @@ type step struct {
 	from, to int
 	name     string
 	// convert says what is to become of an entry. It decides by the entry alone, so that the work can stop and go on
-	// between any two, and an entry that it has written is left as it is. What cannot be read is kept where it belongs and
-	// told of, as damage that it is. New keys sort before the one they are made of: the step does not come to them again.
+	// between any two, and an entry that it has written is left as it is. A value that cannot be read is kept as it is
+	// where it belongs, damage that it is; of one that can in part, that part. New keys sort before the one they are made of: the step does not come to them again.
 	convert func(*vault, kv.Entry) (conversion, error)
 }
 
@@ -186,7 +186,7 @@ func (s *Store) runStep(ctx context.Context, step step, p progress) error {
 		}
 	}
 	if unreadable > 0 {
-		s.log.Warn("the data held values that cannot be read, and keeps them", "values", unreadable)
+		s.log.Warn("the data holds values that are damaged in part or in whole", "values", unreadable)
 	}
 	s.log.Info("migrated the data", "from", step.from, "to", step.to, "looked_at", looked)
 	return nil

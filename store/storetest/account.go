@@ -64,18 +64,22 @@ func testCreateAccountErrors(t *testing.T, s *fixture) {
 	tests := []struct {
 		account store.Account
 		want    error
+		holder  string
 	}{
-		{store.Account{ID: "acme", Name: "x"}, store.ErrAccountExists},
-		{store.Account{ID: "new", Name: "STRASSE e\u0301"}, store.ErrNameTaken},
-		{store.Account{ID: "new", Name: "Acme"}, store.ErrNameTaken},
-		{store.Account{ID: "unused", Name: "new"}, store.ErrNameTaken},
-		{store.Account{ID: "mine", Name: "Mine"}, nil},
-		{store.Account{ID: "long", Name: strings.Repeat("\u0390", 100)}, nil}, // folds to three times as many characters
+		{store.Account{ID: "acme", Name: "x"}, store.ErrAccountExists, ""},
+		{store.Account{ID: "new", Name: "STRASSE e\u0301"}, store.ErrNameTaken, "acme"},
+		{store.Account{ID: "new", Name: "Acme"}, store.ErrNameTaken, "acme"},
+		{store.Account{ID: "unused", Name: "new"}, store.ErrNameTaken, "other"},
+		{store.Account{ID: "mine", Name: "Mine"}, nil, ""},
+		{store.Account{ID: "long", Name: strings.Repeat("\u0390", 100)}, nil, ""}, // folds to three times as many characters
 	}
 	for _, test := range tests {
 		got, err := s.CreateAccount(t.Context(), tenant, test.account)
 		if !errors.Is(err, test.want) || err != nil && got.ID != "" {
 			t.Errorf("create %+v: got %+v, %v, want %v", test.account, got, err, test.want)
+		}
+		if taken, ok := errors.AsType[*store.NameTakenError](err); ok != (test.holder != "") || ok && taken.HolderID != test.holder {
+			t.Errorf("create %+v: taken is %+v, want %q", test.account, taken, test.holder)
 		}
 	}
 	for _, id := range []string{"", strings.Repeat("a", 64)} {

@@ -28,7 +28,8 @@ type step struct {
 	name     string
 	// convert says what is to become of an entry. It decides by the entry alone, so that the work can stop and go on
 	// between any two, and an entry that it has written is left as it is. A value that cannot be read is kept as it is
-	// where it belongs, damage that it is; of one that can in part, that part. New keys sort before the one they are made of: the step does not come to them again.
+	// where it belongs, damage that it is; of one that can in part, that part. New keys sort before the one that they are
+	// made of: the step does not come to them again.
 	convert func(*vault, kv.Entry) (conversion, error)
 }
 
@@ -95,7 +96,7 @@ func (s *Store) migrate(ctx context.Context) error {
 			err = s.runStep(ctx, steps[p.running.From-firstFormat], p)
 		}
 		if err != nil && !errors.Is(err, errOvertaken) {
-			return fmt.Errorf("migrating the data from format %d, which the next start goes on with: %w", p.format, err)
+			return fmt.Errorf("migrating the data, which the next start goes on with: %w", err)
 		}
 	}
 }

@@ -79,7 +79,8 @@ func addFormat1(t testing.TB, engine kv.Engine, c Config, n int) {
 	}
 }
 
-// golden is what a data file of an older format holds, written down by the program that wrote the file.
+// golden is what a data file of an older format holds, written down by the program of then that wrote the file, with what
+// that program read of it: no code is shared with the migration.
 type golden struct {
 	Instance string
 	Tenants  map[string]*goldenTenant

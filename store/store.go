@@ -2,7 +2,8 @@
 // completed interactions leave, in one data file.
 //
 // It hides the engine under it (package kv), the layout of keys, transactions, and encryption at rest: what it is given
-// is sealed before it reaches the engine, and no name stands in a key.
+// is sealed before it reaches the engine, and no name, address or id of a caller stands in a key. Data of an older layout is
+// migrated when it is opened.
 //
 // Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities and Reencrypt may
 // take several. When it returns nil, what it wrote survives the process and the machine. Nothing that is passed in or returned

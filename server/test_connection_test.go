@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ func TestTestConnection(t *testing.T) {
 			if test.prepare != nil {
 				test.prepare(t, s)
 			}
-			if test.fault != (zendesktest.Fault{}) {
+			if !reflect.DeepEqual(test.fault, zendesktest.Fault{}) {
 				s.zendesk.AddFault(test.fault)
 			}
 			got, resp := testConnection(t.Context(), t, s)

@@ -135,7 +135,7 @@ func (e *NameTakenError) Error() string {
 }
 
 // Is makes it an ErrNameTaken.
-func (e *NameTakenError) Is(target error) bool { return target == ErrNameTaken } //nolint:errorlint // a sentinel
+func (e *NameTakenError) Is(target error) bool { return target == ErrNameTaken }
 
 // CreateAccount creates an account. It sets Incarnation, ETag and the times itself. With Default set, or as the tenant's
 // first, the account gets the mark. Errors: [ErrAccountExists], [*NameTakenError].

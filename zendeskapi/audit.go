@@ -12,34 +12,45 @@ import (
 // Audit is the record of one change of a ticket.
 type Audit struct {
 	ID        string
-	AuthorID  string
+	AuthorID  string // -1: the system
 	CreatedAt time.Time
+	ReadAt    time.Time      // Zendesk's clock when it was read, like Ticket.ReadAt
+	Rel       string         // via.source.rel, such as "merge" or "follow_up"; often empty
 	Metadata  map[string]any // metadata.custom: what the writer of the change attached; empty if nothing
+
+	closes bool // the change closed the ticket
 }
 
-// UnmarshalJSON reads Zendesk's audit object.
-func (a *Audit) UnmarshalJSON(data []byte) error {
-	var wire struct {
-		ID        id
-		AuthorID  id        `json:"author_id"`
-		CreatedAt time.Time `json:"created_at"`
-		Metadata  struct{ Custom json.RawMessage }
+// readAudit reads Zendesk's audit object. Whoever looks for what a change was marked with must find it: metadata count
+// wherever they stand, and the rest may be missing.
+func readAudit(o object) (Audit, error) {
+	a := Audit{
+		ID: o.text("id"), AuthorID: o.text("author_id"), CreatedAt: o.time("created_at"),
+		Rel: o.inner("via").inner("source").text("rel"),
 	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return err
+	var events []json.RawMessage
+	if json.Unmarshal(o.lenient("events"), &events) == nil {
+		for _, raw := range events {
+			event, _ := readObject(raw)
+			a.closes = a.closes || event.text("field_name") == "status" && event.text("value") == "closed"
+		}
 	}
-	if wire.ID == "" {
-		return errBadID
+	for _, metadata := range o.all("metadata") {
+		inner, err := readObject(metadata)
+		if err != nil {
+			continue // null, or odd
+		}
+		for _, custom := range inner.all("custom") {
+			// Adds to what is there; what is no object changes nothing.
+			_ = json.Unmarshal(custom, &a.Metadata)
+		}
 	}
-	*a = Audit{ID: string(wire.ID), AuthorID: string(wire.AuthorID), CreatedAt: wire.CreatedAt}
-	if isObject(wire.Metadata.Custom) {
-		return json.Unmarshal(wire.Metadata.Custom, &a.Metadata)
-	}
-	return nil
+	return a, nil
 }
 
-// TicketAudits returns the audits of a ticket that were written at since or later, the newest first; with the zero time,
-// all of them. Zendesk's clock counts, in whole seconds. Kinds of errors: those of a read; NotFound.
+// TicketAudits returns the audits of a ticket that were written at since or later, or at a time that cannot be read, the
+// newest first; with the zero time, all of them. Zendesk's clock counts, in whole seconds. Audits that cannot be read are
+// left out; none that can is a BadResponse. Kinds of errors: those of a read; NotFound.
 // https://developer.zendesk.com/api-reference/ticketing/tickets/ticket_audits/#list-audits-for-a-ticket
 func (c *Client) TicketAudits(ctx context.Context, ticketID string, since time.Time) ([]Audit, error) {
 	const op = "ticket_audits"
@@ -47,13 +58,14 @@ func (c *Client) TicketAudits(ctx context.Context, ticketID string, since time.T
 		return nil, invalid(op, "the ticket's id must be digits")
 	}
 	query := url.Values{"page[size]": {strconv.Itoa(pageSize)}, "sort": {"-created_at"}}
-	audits := []Audit{}
+	audits, undated := []Audit{}, []Audit{}
 	descending := true
-	err := c.list(ctx, op, apiPath("tickets", ticketID, "audits"), query, "audits", func(records []json.RawMessage) (bool, error) {
-		for _, raw := range records {
-			var a Audit
-			if err := decode(raw, &a); err != nil {
-				return false, err
+	err := c.list(ctx, op, apiPath("tickets", ticketID, "audits"), query, "audits", func(got *answer, records []json.RawMessage) (bool, error) {
+		for _, a := range readRecords(records, readAudit) {
+			a.ReadAt = got.date
+			if a.CreatedAt.IsZero() {
+				undated = append(undated, a)
+				continue
 			}
 			if len(audits) > 0 && a.CreatedAt.After(audits[len(audits)-1].CreatedAt) {
 				descending = false
@@ -61,6 +73,9 @@ func (c *Client) TicketAudits(ctx context.Context, ticketID string, since time.T
 			audits = append(audits, a)
 		}
 		if len(audits) == 0 {
+			if len(undated) == 0 && len(records) > 0 {
+				return false, errNoRecord
+			}
 			return true, nil
 		}
 		// Archived tickets are listed whole and in their own order: only what is seen to descend may end early.
@@ -72,5 +87,5 @@ func (c *Client) TicketAudits(ctx context.Context, ticketID string, since time.T
 	}
 	audits = slices.DeleteFunc(audits, func(a Audit) bool { return a.CreatedAt.Before(since) })
 	slices.SortStableFunc(audits, func(a, b Audit) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return audits, nil
+	return append(undated, audits...), nil
 }

@@ -5,9 +5,9 @@ import (
 	"net/http"
 )
 
-// DisplayTicket shows a ticket in the browser of an agent, a user's id, who has Zendesk open. It is sent once. Kinds of
-// errors: those of a write; NotFound when an id is not valid. See [Error.EndpointUnavailable] for accounts whose plan
-// lacks the endpoint.
+// DisplayTicket shows a ticket in the browser of an agent, a user's id, who has Zendesk open. It is sent once. Success is
+// told by the status alone: Zendesk has been seen to answer with nothing, "OK" and null. Kinds of errors: those of a write;
+// NotFound when an id is not valid. See [Error.EndpointUnavailable] for accounts whose plan lacks the endpoint.
 // https://developer.zendesk.com/api-reference/voice/talk-api/partner_edition/#open-ticket-in-agents-browser
 func (c *Client) DisplayTicket(ctx context.Context, agentID, ticketID string) error {
 	return c.display(ctx, "display_ticket", agentID, "tickets", ticketID)

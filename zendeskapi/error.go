@@ -1,13 +1,11 @@
 package zendeskapi
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -23,9 +21,9 @@ const (
 	CredentialsRejected Kind = "credentials_rejected" // credential wrong, expired or missing
 	AccessDenied        Kind = "access_denied"        // credential good; its role, plan or scopes do not allow this
 	InvalidRequest      Kind = "invalid_request"      // refused for what it asks
-	NotFound            Kind = "not_found"            // no record of that id, or no such endpoint
+	NotFound            Kind = "not_found"            // no record of that id, no such endpoint, or no such help desk; see RecordMissing
 	Conflict            Kind = "conflict"             // someone else changed it at the same time
-	Unavailable         Kind = "unavailable"          // unreachable, or it says that it cannot answer now
+	Unavailable         Kind = "unavailable"          // unreachable, also from this network, or it says that it cannot answer now
 	BadResponse         Kind = "bad_response"         // the answer is not readable as Zendesk's
 )
 
@@ -50,10 +48,14 @@ type Error struct {
 	Code       string        // Zendesk's own code or title, such as RecordNotFound or invalid_grant; empty if it gave none
 	Detail     string        // Zendesk's description, one line, at most 500 characters; empty if it gave none
 	Fields     []FieldError  // what Zendesk found wrong with single fields
+	Cause      string        // what broke on the way, for logs and people, without anything that was sent or answered; often empty
+	MovedTo    string        // the host, with its port if it names one, that the answer redirects to; empty if it is no other one
 	RequestID  string        // X-Request-Id of the answer, for Zendesk's support
-	RetryAfter time.Duration // how long to wait before asking again; 0 when Zendesk did not say. At most an hour
+	Date       time.Time     // Zendesk's clock when it answered, in whole seconds (ours, if it did not tell); zero when there was no answer
+	RetryAfter time.Duration // how long Zendesk asks to be left alone, in whole seconds, at most an hour; 0 when it did not say
+	Pause      time.Duration // how long to leave it alone: RetryAfter, else what its headers tell of an exhausted limit, else, when throttled, ten seconds
 	Attempts   int           // how many requests were sent
-	Err        error         // the cause, if there is more to say than the status
+	Err        error         // what there is beside the status, such as an error of the network
 
 	body      Secret // the answer as text; a Secret so that no formatting prints it
 	unknown   bool
@@ -62,9 +64,10 @@ type Error struct {
 
 // FieldError is what Zendesk found wrong with one field of a record.
 type FieldError struct {
-	Field       string // such as "status" or "base"
+	Field       string // as Zendesk names it: "status", "requester", "assignee", "base", …
 	Code        string // such as "BlankValue"; often empty
 	Description string
+	TicketField string // id of the ticket field that is meant, if Zendesk told; also with Field "base"
 }
 
 // Error is for logs.
@@ -80,7 +83,10 @@ func (e *Error) Error() string {
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, ", %d attempts", e.Attempts)
 	}
-	if e.Err != nil {
+	if e.Cause != "" {
+		b.WriteString(": " + e.Cause)
+	}
+	if e.Err != nil && !errors.Is(e.Err, errConnection) {
 		b.WriteString(": " + e.Err.Error())
 	}
 	return b.String()
@@ -91,7 +97,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Message is for people: what happened, and what Zendesk said about it. One line without secrets.
 func (e *Error) Message() string {
-	said := first(e.Detail, e.Code)
+	said := first(e.Detail, e.Code, e.Cause)
 	if cause, ok := errors.AsType[unreadable](e.Err); ok && said == "" {
 		said = string(cause)
 	}
@@ -105,14 +111,21 @@ func (e *Error) Message() string {
 // answer, and for requests whose answers hold tokens.
 func (e *Error) Body() string { return e.body.Reveal() }
 
-// Unknown reports whether a write may have taken effect although it failed: the connection broke, time ran out, or the
-// answer was unreadable, after the request had begun to leave. It is false for reads.
+// Unknown reports whether a write may have taken effect although it failed: it had a connection when that broke or time
+// ran out, the answer was unreadable, or it was one of a server that failed (5xx), also when that asks for patience. It is
+// false for reads.
 func (e *Error) Unknown() bool { return e.unknown }
 
+// RecordMissing reports whether Zendesk said that it has no record of the id asked for. Any other 404 says nothing of the
+// record: the endpoint is missing (InvalidEndpoint), or the whole help desk ("No help desk at …", or a page).
+func (e *Error) RecordMissing() bool {
+	return e.Kind == NotFound && (e.Code == "RecordNotFound" || e.StatusCode == http.StatusGone)
+}
+
 // EndpointUnavailable reports whether Zendesk refused the endpoint as such, not the ids that stood in the request: the
-// account's plan lacks it (404 InvalidEndpoint) or the credential may not use it (403).
+// account's plan lacks it or it is there no more (a 404 that is not RecordMissing), or the credential may not use it (403).
 func (e *Error) EndpointUnavailable() bool {
-	return e.Kind == AccessDenied || e.Kind == NotFound && (e.Code == "InvalidEndpoint" || e.Code == "")
+	return e.Kind == AccessDenied || e.Kind == NotFound && !e.RecordMissing()
 }
 
 var errNoCredential = errors.New("the account has no credential")
@@ -125,94 +138,82 @@ type unreadable string
 func (e unreadable) Error() string { return string(e) }
 
 const (
-	errEmpty      unreadable = "the answer is empty"
-	errNotObject  unreadable = "the answer is no JSON object"
-	errMalformed  unreadable = "a value in the answer is malformed"
-	errTooLarge   unreadable = "the answer is larger than 16 MiB"
-	errCutShort   unreadable = "the connection broke within the answer"
-	errRedirected unreadable = "the answer is a redirect that is not followed"
-	errBadLink    unreadable = "the answer's link to the next page leads nowhere"
-	errEndless    unreadable = "the list in the answer does not end"
-	errBadID      unreadable = "an id in the answer is no number"
-	errNoList     unreadable = "the answer does not hold the list asked for"
-	errNotRecords unreadable = "the answer's results are not a list of objects"
-	errNoCount    unreadable = "the answer does not tell how many results there are"
-	errNoUser     unreadable = "the answer holds no user"
-	errNoTicket   unreadable = "the answer holds no ticket"
-	errNotToken   unreadable = "the answer holds no token"
+	errEmpty        unreadable = "the answer is empty"
+	errNotObject    unreadable = "the answer is no JSON object"
+	errTooLarge     unreadable = "the answer is larger than 16 MiB"
+	errCutShort     unreadable = "the connection broke within the answer"
+	errBadLink      unreadable = "the answer's link to the next page leads nowhere"
+	errEndless      unreadable = "the list in the answer does not end"
+	errBadID        unreadable = "an id in the answer is no number"
+	errBadCount     unreadable = "the answer's count is no number"
+	errBadTicket    unreadable = "the ticket in the answer has no readable status or time"
+	errNoRecord     unreadable = "no record of the list in the answer is readable"
+	errIncomplete   unreadable = "the answer holds less than it counts"
+	errNoList       unreadable = "the answer does not hold the list asked for"
+	errNotRecords   unreadable = "the answer's results are not a list of objects"
+	errNoCount      unreadable = "the answer does not tell how many results there are"
+	errNoUser       unreadable = "the answer holds no user"
+	errTooManyUsers unreadable = "too many people are like the address to tell who has it"
+	errNoTicket     unreadable = "the answer holds no ticket"
+	errNotToken     unreadable = "the answer holds no token"
 )
 
-// connectionError classifies an error of the HTTP client: there was no answer.
-func connectionError(ctx context.Context, err error) *Error {
-	// Its text repeats the address with the query.
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
-	e := &Error{Kind: Unavailable, Err: cause(err)}
-	_, badCertificate := errors.AsType[*tls.CertificateVerificationError](err)
-	name, badName := errors.AsType[*net.DNSError](err)
-	network, isNetwork := errors.AsType[net.Error](err)
-	switch ctxErr := ctx.Err(); {
-	// Asked of the context: timeouts of the transport satisfy errors.Is(err, context.DeadlineExceeded) too.
-	case errors.Is(ctxErr, context.DeadlineExceeded):
-		e.Kind, e.Err = Timeout, ctxErr
-	case ctxErr != nil:
-		e.Kind, e.Err = Canceled, ctxErr
-	case errors.Is(err, errOwnNetwork):
-		e.Detail = errOwnNetwork.Error()
-	case badCertificate:
-		e.Detail = "the host's certificate is not valid"
-	case badName && name.IsNotFound:
-		e.Detail = "the host's name is not known"
-	case isNetwork && network.Timeout():
-		e.Kind, e.transient = Timeout, true
-	default:
-		e.transient = true
-	}
-	return e
-}
-
-var errConnection = errors.New("the connection broke")
-
-// cause keeps of an error what the operating system, the resolver or TLS said. Other texts of the HTTP client can repeat
-// what the other side sent.
-func cause(err error) error {
-	if operation, ok := errors.AsType[*net.OpError](err); ok {
-		return operation
-	}
-	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return certificate
-	}
-	if network, ok := errors.AsType[net.Error](err); ok && network.Timeout() {
-		return network
-	}
-	return errConnection
-}
-
 // refusal makes the error of an answer that is none of success.
-func refusal(status int, header http.Header, said fault) *Error {
-	e := &Error{
-		Kind: kindOf(status, said.code),
-		Code: said.code, Detail: said.detail, Fields: said.fields,
-	}
+func refusal(got *answer, origin string, said fault) *Error {
+	e := &Error{Kind: kindOf(got.status, said.code), Code: said.code, Detail: said.detail, Fields: said.fields}
+	after, asked := retryAfter(got.header, got.date)
 	switch {
-	case status == http.StatusServiceUnavailable && header.Get("Retry-After") != "":
+	case got.status == http.StatusServiceUnavailable && asked:
 		e.Kind = RateLimited
-	case status >= 300 && status < 400:
-		e.Err = errRedirected
+	case got.status >= 300 && got.status < 400:
+		// What stands in its body is about the address, which may hold secrets.
+		e.Code, e.Detail = "", ""
+		e.MovedTo, e.Cause = redirection(origin, got.header.Get("Location"))
+	case got.status == http.StatusForbidden && isPage(got.body):
+		e.Kind, e.Cause = Unavailable, "a page refuses this network, or this address of Zendesk: it is no answer of the API"
+	case got.status == http.StatusProxyAuthRequired, got.status == http.StatusNetworkAuthenticationRequired:
+		e.Kind, e.Cause = Unavailable, "a proxy on the way wants to be signed in to"
 	}
-	if e.Kind == RateLimited {
-		e.RetryAfter = retryAfter(header, time.Now())
+	e.RetryAfter, e.Pause = after, after
+	if e.Kind == RateLimited && !asked {
+		e.Pause = limitPause(got.header)
 	}
-	switch status {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		e.transient = true
+	switch got.status {
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
 	default:
-		e.transient = e.Kind == RateLimited || said.code == "unavailable"
+		e.transient = got.status >= 500 || got.status == http.StatusRequestTimeout || e.Kind == RateLimited || said.code == "unavailable"
 	}
-	// A server that fails, or a gateway before it, may have acted. One that throttles, or says what is wrong, has not.
-	e.unknown = status >= 500 && e.Kind != RateLimited || status == http.StatusRequestTimeout || status < 300 && e.Kind == BadResponse
+	// A server that fails, or a gateway before it, may have acted, whatever it asks for. One that says what is wrong has not.
+	e.unknown = got.status >= 500 || got.status == http.StatusRequestTimeout ||
+		got.status < 300 && (e.Kind == BadResponse || e.Kind == Unavailable)
 	return e
+}
+
+var (
+	authority   = regexp.MustCompile(`^[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?$`)
+	signInPages = regexp.MustCompile(`(?i)\b(access|auth|login|saml|sign_?in|signin|sso)\b`)
+)
+
+// redirection words where a redirect that was not followed leads; host is another one than that of the origin.
+func redirection(origin, location string) (host, words string) {
+	const unnamed = "it redirects, and does not tell where to"
+	base, err := url.Parse(origin)
+	if err != nil || location == "" {
+		return "", unnamed
+	}
+	to, err := base.Parse(location)
+	if err != nil || !authority.MatchString(to.Host) {
+		return "", unnamed
+	}
+	words = "it redirects to another address"
+	if signInPages.MatchString(to.Path) {
+		words = "it redirects to a page for signing in"
+	}
+	if sameOrigin(base, to) {
+		return "", words
+	}
+	host = strings.ToLower(to.Host)
+	return host, words + " at the host " + host
 }
 
 // kindOfCode holds the codes that say more than the status does: some arrive with status 200.

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
 func TestErrorBodies(t *testing.T) {
@@ -24,7 +26,7 @@ func TestErrorBodies(t *testing.T) {
 			status: 422, kind: InvalidRequest, code: "RecordInvalid",
 			body:   `{"error":"RecordInvalid","description":"Record validation errors","details":{"status":[{"description":"Status: closed prevents ticket update","error":"InvalidValue"}],"base":["odd"]}}`,
 			detail: "Record validation errors; base: odd; status: Status: closed prevents ticket update",
-			fields: []FieldError{{Field: "base", Description: "odd"}, {"status", "InvalidValue", "Status: closed prevents ticket update"}},
+			fields: []FieldError{{Field: "base", Description: "odd"}, {Field: "status", Code: "InvalidValue", Description: "Status: closed prevents ticket update"}},
 		},
 		"titled":             {status: 403, body: `{"error":{"title":"Forbidden","message":"You do not have access"}}`, kind: AccessDenied, code: "Forbidden", detail: "You do not have access", noRoute: true},
 		"record not found":   {status: 404, body: `{"error":"RecordNotFound","description":"Not found"}`, kind: NotFound, code: "RecordNotFound", detail: "Not found"},
@@ -111,6 +113,90 @@ func TestBodyIsBounded(t *testing.T) {
 	}
 }
 
+// Whoever leaves out what is refused must know each part of it.
+func TestFieldErrors(t *testing.T) {
+	for name, tt := range map[string]struct {
+		body string
+		want []FieldError
+	}{
+		"requester and more": {
+			`{"error":"RecordInvalid","description":"Record validation errors","details":{"requester":[{"description":"Requester: Kim is suspended."}],"status":[{"description":"Status: is odd","error":"InvalidValue"},{"description":"Status: is late"}],"assignee":[{"error":"InvalidValue"}]}}`,
+			[]FieldError{{Field: "assignee", Code: "InvalidValue"}, {Field: "requester", Description: "Requester: Kim is suspended."}, {Field: "status", Code: "InvalidValue", Description: "Status: is odd"}, {Field: "status", Description: "Status: is late"}},
+		},
+		"a ticket field": {
+			`{"error":"RecordInvalid","details":{"base":[{"description":"Score: is required","error":"BlankValue","ticket_field_id":360001,"ticket_field_type":"integer"}]}}`,
+			[]FieldError{{Field: "base", Code: "BlankValue", Description: "Score: is required", TicketField: "360001"}},
+		},
+		"texts":              {`{"details":{"base":"odd","email":["one","two"]}}`, []FieldError{{Field: "base", Description: "odd"}, {Field: "email", Description: "one"}, {Field: "email", Description: "two"}}},
+		"an object":          {`{"details":{"base":{"description":"odd","error":"E"}}}`, []FieldError{{Field: "base", Code: "E", Description: "odd"}}},
+		"parts of a part":    {`{"details":{"requester":{"name":[{"description":"is short"}],"email":["is odd"]}}}`, []FieldError{{Field: "requester", Description: "email: is odd"}, {Field: "requester", Description: "name: is short"}}},
+		"named and no more":  {`{"details":{"status":[],"base":null,"odd":true}}`, []FieldError{{Field: "base"}, {Field: "odd"}, {Field: "status"}}},
+		"under errors":       {`{"errors":{"base":[{"description":"odd"}]}}`, []FieldError{{Field: "base", Description: "odd"}}},
+		"details are a list": {`{"error":"x","details":["odd"]}`, nil},
+		"no details":         {`{"error":"x"}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := newClient(t, reply{status: 422, body: tt.body}).UpdateTicket(t.Context(), "1", TicketUpdate{})
+			if diff := cmp.Diff(tt.want, failed(t, err, InvalidRequest).Fields); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	// None is crowded out by another.
+	var many strings.Builder
+	for i := range 100 {
+		many.WriteString(`{"description":"x` + strings.Repeat("y", i) + `"},`)
+	}
+	body := `{"details":{"base":[` + strings.TrimSuffix(many.String(), ",") + `],"status":["closed"]}}`
+	_, err := newClient(t, reply{status: 422, body: body}).UpdateTicket(t.Context(), "1", TicketUpdate{})
+	fields := failed(t, err, InvalidRequest).Fields
+	if len(fields) != maxPerField+1 || fields[len(fields)-1].Field != "status" {
+		t.Errorf("fields are %+v", fields)
+	}
+}
+
+func TestFieldErrorCustomField(t *testing.T) {
+	for field, want := range map[string]string{
+		"custom_fields.360001": "360001", "custom_field_360001": "360001", "ticket_field_360001": "360001", "fields.360001": "360001", "ticket.custom_fields.360001": "360001",
+		"custom_fields[360001]": "360001", "360001": "360001", "base": "", "status": "", "custom_fields": "", "custom_fields.x": "", "requester": "",
+	} {
+		if id, ok := (FieldError{Field: field}).CustomField(); id != want || ok != (want != "") {
+			t.Errorf("%q is of field %q, %t", field, id, ok)
+		}
+	}
+	if id, ok := (FieldError{Field: "base", TicketField: "7"}).CustomField(); id != "7" || !ok {
+		t.Errorf("field is %q, %t", id, ok)
+	}
+}
+
+// What the fake refuses part by part arrives part by part.
+func TestRefusedPartsOfATicket(t *testing.T) {
+	client, zendesk := fakeClient(t, zendesktest.Config{})
+	if err := zendesk.RequireField(zendesktest.ScoreField, true); err != nil {
+		t.Fatal(err)
+	}
+	parts := func(err error) map[string]string {
+		found := map[string]string{}
+		for _, f := range failed(t, err, InvalidRequest).Fields {
+			id, _ := f.CustomField()
+			found[f.Field] = id
+		}
+		return found
+	}
+	_, err := client.CreateTicket(t.Context(), TicketCreate{Comment: "c", Requester: &Requester{Name: "Kim", Email: "kim@example.com8050262430"}}, "key")
+	if diff := cmp.Diff(map[string]string{"requester": ""}, parts(err)); diff != "" {
+		t.Error(diff)
+	}
+	_, err = client.UpdateTicket(t.Context(), number64(zendesktest.CallerTickets[0]), TicketUpdate{Comment: "c"})
+	if diff := cmp.Diff(map[string]string{"base": number64(zendesktest.ScoreField)}, parts(err)); diff != "" {
+		t.Error(diff)
+	}
+	_, err = client.UpdateTicket(t.Context(), number64(zendesktest.ClosedTicket), TicketUpdate{Comment: "c"})
+	if diff := cmp.Diff(map[string]string{"status": ""}, parts(err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAnswersAndRequestsAreBounded(t *testing.T) {
 	client := newClient(t, reply{body: `{"user":{"name":"` + strings.Repeat("x", maxAnswerBytes) + `"}}`})
 	_, err := client.Me(t.Context())
@@ -135,7 +221,7 @@ func FuzzErrorBody(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
 		said, _ := parseFault(body)
-		e := refusal(status, http.Header{}, said)
+		e := refusal(newAnswer(status, http.Header{}), "https://acme.zendesk.com", said)
 		e.body = NewSecret(bodyText(body))
 		texts := []string{e.Code, e.Detail, e.Message()}
 		for _, field := range e.Fields {

@@ -3,6 +3,8 @@ package zendeskapi
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -14,6 +16,8 @@ const (
 	maxDetailRunes     = 500
 	maxCodeRunes       = 100
 	maxFaultsPerAnswer = 20
+	maxFieldErrors     = 200 // of an answer
+	maxPerField        = 10  // so that no field crowds out another
 )
 
 // fault is what an answer says went wrong.
@@ -67,46 +71,92 @@ func parseFault(body []byte) (said fault, found bool) {
 	outer := texts(trimmed, "description", "error_description", "message")
 	detail = first(detail, outer["description"], outer["error_description"], outer["message"])
 	fields := fieldErrors(keys["details"])
+	if isObject(keys["errors"]) {
+		fields = append(fields, fieldErrors(keys["errors"])...)
+		found = found || len(fields) > 0
+	}
 	for _, f := range fields {
 		detail = join("; ", detail, join(": ", f.Field, f.Description))
 	}
 	return fault{code: sanitize(code, maxCodeRunes), detail: sanitize(detail, maxDetailRunes), fields: fields}, found
 }
 
-// fieldErrors reads details: by field, a list of objects or of texts.
+// fieldErrors reads details: by field, a list of objects or texts, one of them, or such details of the field's parts.
 func fieldErrors(raw json.RawMessage) []FieldError {
 	var byField map[string]json.RawMessage
 	if json.Unmarshal(raw, &byField) != nil {
 		return nil
 	}
-	names := make([]string, 0, len(byField))
-	for name := range byField {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var fields []FieldError
-	for _, name := range names {
-		var items []json.RawMessage
-		if json.Unmarshal(byField[name], &items) != nil {
-			items = []json.RawMessage{byField[name]}
+	for _, name := range slices.Sorted(maps.Keys(byField)) {
+		if len(fields) >= maxFieldErrors {
+			break
 		}
-		for _, item := range items {
-			if len(fields) == maxFaultsPerAnswer {
-				return fields
-			}
-			f := FieldError{Field: sanitize(name, maxCodeRunes), Description: sanitize(scalar(item), maxDetailRunes)}
-			if isObject(item) {
-				inner := texts(item, "error", "description")
-				f.Code = sanitize(inner["error"], maxCodeRunes)
-				f.Description = sanitize(inner["description"], maxDetailRunes)
-			}
+		found := errorsOf(byField[name], 0)
+		if len(found) == 0 {
+			found = []FieldError{{}} // it is named: that is something
+		}
+		for _, f := range found[:min(len(found), maxPerField)] {
+			f.Field = sanitize(name, maxCodeRunes)
 			fields = append(fields, f)
 		}
 	}
 	return fields
 }
 
-func isObject(raw json.RawMessage) bool { return bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) }
+// errorsOf reads what is said of one field.
+func errorsOf(raw json.RawMessage, depth int) []FieldError {
+	const maxDepth = 3
+	var list []json.RawMessage
+	var parts map[string]json.RawMessage
+	switch {
+	case depth > maxDepth:
+		return nil
+	case json.Unmarshal(raw, &list) == nil:
+		var found []FieldError
+		for _, item := range list[:min(len(list), maxPerField)] {
+			found = append(found, errorsOf(item, depth+1)...)
+		}
+		return found
+	case json.Unmarshal(raw, &parts) != nil:
+		if text := scalar(raw); text != "" {
+			return []FieldError{{Description: sanitize(text, maxDetailRunes)}}
+		}
+		return nil
+	}
+	said := FieldError{
+		Code:        sanitize(scalar(parts["error"]), maxCodeRunes),
+		Description: sanitize(first(scalar(parts["description"]), scalar(parts["message"])), maxDetailRunes),
+	}
+	if id := scalar(parts["ticket_field_id"]); isID(id) {
+		said.TicketField = id
+	}
+	if said != (FieldError{}) {
+		return []FieldError{said}
+	}
+	var found []FieldError
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		for _, f := range errorsOf(parts[name], depth+1) {
+			f.Description = sanitize(join(": ", name, f.Description), maxDetailRunes)
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// customFieldName is how Zendesk names a custom field: custom_fields.360001, custom_field_360001, ticket_field_360001 …
+var customFieldName = regexp.MustCompile(`^(?:ticket\.)?(?:custom_|ticket_)?fields?[._\[]?([0-9]{1,20})\]?$`)
+
+// CustomField returns the id of the custom field that Zendesk means, if it told: by the field's name, or beside it.
+func (f FieldError) CustomField() (id string, ok bool) {
+	if found := customFieldName.FindStringSubmatch(f.Field); found != nil {
+		return found[1], true
+	}
+	if isID(f.Field) {
+		return f.Field, true
+	}
+	return f.TicketField, f.TicketField != ""
+}
 
 // texts returns the members of an object that are strings or numbers.
 func texts(raw json.RawMessage, names ...string) map[string]string {
@@ -121,25 +171,12 @@ func texts(raw json.RawMessage, names ...string) map[string]string {
 	return found
 }
 
-// scalar is a string's text or a number as it is written; the empty string for everything else.
-func scalar(raw json.RawMessage) string {
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		return text
-	}
-	var number json.Number
-	if json.Unmarshal(raw, &number) == nil {
-		return number.String()
-	}
-	return ""
-}
-
 // plainText is what of a body that is no JSON object is worth showing: not HTML.
 func plainText(body []byte) string {
 	if text := scalar(body); text != "" {
 		return text
 	}
-	if bytes.HasPrefix(body, []byte("<")) || json.Valid(body) {
+	if isPage(body) || json.Valid(body) {
 		return ""
 	}
 	return string(body[:min(len(body), maxBodyTextBytes)])

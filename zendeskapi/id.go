@@ -6,22 +6,7 @@ import (
 	"strings"
 )
 
-// id reads Zendesk's ids, whole numbers beyond what a float holds exactly, as their digits. null is the empty id.
-type id string
-
-// UnmarshalJSON takes a number or a string of digits.
-func (i *id) UnmarshalJSON(data []byte) error {
-	text := strings.Trim(string(data), `"`)
-	if text == "null" {
-		text = ""
-	} else if !isID(text) {
-		return errBadID
-	}
-	*i = id(text)
-	return nil
-}
-
-// isID tells whether a text is decimal digits, as Zendesk's ids are.
+// isID tells whether a text is decimal digits, as Zendesk's ids are: whole numbers beyond what a float holds exactly.
 func isID(text string) bool {
 	return text != "" && len(text) <= 20 && strings.Trim(text, "0123456789") == ""
 }

@@ -21,39 +21,58 @@ type page struct {
 	next    string
 }
 
-// UnmarshalJSON takes the list under the page's key.
-func (p *page) UnmarshalJSON(data []byte) error {
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(data, &keys); err != nil {
+// read takes the list under the page's key, and the link to the next page.
+func (p *page) read(o object) error {
+	var err error
+	if p.records, err = o.list(p.key); err != nil {
 		return err
 	}
-	var links struct {
-		Links struct{ Next string } `json:"links"`
-		Meta  *struct {
-			HasMore bool `json:"has_more"`
-		} `json:"meta"`
-		NextPage string `json:"next_page"`
-	}
-	if err := json.Unmarshal(data, &links); err != nil {
-		return err
-	}
-	p.records = nil
-	if err := json.Unmarshal(keys[p.key], &p.records); err != nil || p.records == nil {
+	if p.records == nil {
 		return errNoList
 	}
-	p.next = links.NextPage
-	if links.Meta != nil {
-		// A cursor stays valid at the end of a list: links.next alone would lead round for ever.
-		p.next = ""
-		if links.Meta.HasMore {
-			p.next = links.Links.Next
-		}
+	meta, err := o.object("meta")
+	if err != nil {
+		return err
 	}
-	return nil
+	if meta == nil {
+		p.next, err = o.link("next_page")
+		return err
+	}
+	// A cursor stays valid at the end of a list: links.next alone would lead round for ever.
+	p.next = ""
+	raw, err := meta.get("has_more")
+	var more bool
+	switch {
+	case err != nil:
+		return err
+	case json.Unmarshal(raw, &more) != nil && raw != nil:
+		return wrongType("has_more")
+	case !more:
+		return nil
+	}
+	links, err := o.object("links")
+	if err != nil {
+		return err
+	}
+	p.next, err = links.link("next")
+	return err
+}
+
+// link returns the address of another page; empty if there is none.
+func (o object) link(name string) (string, error) {
+	raw, err := o.get(name)
+	if err != nil || isNull(raw) {
+		return "", err
+	}
+	var address string
+	if json.Unmarshal(raw, &address) != nil {
+		return "", wrongType(name)
+	}
+	return address, nil
 }
 
 // list reads a list page by page, as long as visit says so. A list that does not end is a BadResponse.
-func (c *Client) list(ctx context.Context, op, path string, query url.Values, key string, visit func([]json.RawMessage) (more bool, err error)) error {
+func (c *Client) list(ctx context.Context, op, path string, query url.Values, key string, visit func(*answer, []json.RawMessage) (more bool, err error)) error {
 	r := request{op: op, method: http.MethodGet, path: path, query: encodeQuery(query)}
 	for pages := 1; ; pages++ {
 		p := page{key: key}
@@ -61,7 +80,7 @@ func (c *Client) list(ctx context.Context, op, path string, query url.Values, ke
 		if err != nil {
 			return err
 		}
-		more, err := visit(p.records)
+		more, err := visit(got, p.records)
 		if err == nil && (!more || p.next == "") {
 			return nil
 		}
@@ -76,8 +95,13 @@ func (c *Client) list(ctx context.Context, op, path string, query url.Values, ke
 			r = next
 			continue
 		}
-		return c.complete(&Error{Op: op, Kind: BadResponse, Attempts: got.attempts, Err: err}, got, false)
+		return c.badResponse(op, got, err)
 	}
+}
+
+// badResponse is an answer that was read, and is of no use.
+func (c *Client) badResponse(op string, got *answer, err error) *Error {
+	return c.complete(&Error{Op: op, Kind: BadResponse, Attempts: got.attempts, Err: err}, got, false)
 }
 
 // rebase follows a link within the account's own origin, whatever host it names: the credential goes nowhere else.
@@ -91,16 +115,16 @@ func rebase(from request, link string) (request, bool) {
 	return to, to.path != from.path || to.query != from.query
 }
 
-// listOf reads a whole list.
-func listOf[T any](ctx context.Context, c *Client, op, path string, query url.Values, key string) ([]T, error) {
+// listOf reads a whole list. Records that cannot be read are left out; when all of them are such, that is an error.
+func listOf[T any](ctx context.Context, c *Client, op, path string, query url.Values, key string, read func(object) (T, error)) ([]T, error) {
 	all := []T{}
-	err := c.list(ctx, op, path, query, key, func(records []json.RawMessage) (bool, error) {
-		for _, raw := range records {
-			var record T
-			if err := decode(raw, &record); err != nil {
-				return false, err
-			}
-			all = append(all, record)
+	spoilt := false
+	err := c.list(ctx, op, path, query, key, func(got *answer, records []json.RawMessage) (bool, error) {
+		readable := readRecords(records, read)
+		all = append(all, readable...)
+		spoilt = spoilt || len(readable) < len(records)
+		if spoilt && len(all) == 0 {
+			return false, errNoRecord
 		}
 		return true, nil
 	})
@@ -108,4 +132,19 @@ func listOf[T any](ctx context.Context, c *Client, op, path string, query url.Va
 		return nil, err
 	}
 	return all, nil
+}
+
+// readRecords reads the records of a list that can be read.
+func readRecords[T any](records []json.RawMessage, read func(object) (T, error)) []T {
+	var readable []T
+	for _, raw := range records {
+		o, err := readObject(raw)
+		if err != nil {
+			continue
+		}
+		if record, err := read(o); err == nil {
+			readable = append(readable, record)
+		}
+	}
+	return readable
 }

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"sync/atomic"
+	"strings"
+	"time"
 )
 
 const (
@@ -34,18 +34,23 @@ type answer struct {
 	status   int
 	header   http.Header
 	body     []byte
+	date     time.Time // Zendesk's clock; ours, when it did not tell
 	attempts int
 }
 
-// validator is what an answer is read into when being JSON of the right types is not enough.
-type validator interface {
-	validate() error
+// newAnswer is an answer without its body.
+func newAnswer(status int, header http.Header) *answer {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		date = time.Now()
+	}
+	return &answer{status: status, header: header, date: date.UTC()}
 }
 
-// do sends a request and reads its answer, a JSON object, into out; with out nil an answer without a body will do. An
-// idempotent request is sent up to three times while the answers are of the kind that passes and the waits fit the
-// context's deadline. Every error is an *Error.
-func (c *Client) do(ctx context.Context, idempotent bool, r request, out any) (*answer, error) {
+// do sends a request and reads its answer, a JSON object, into out; with out nil the status alone counts, and the body may
+// be anything but a page. An idempotent request is sent up to three times while the answers are of the kind that passes
+// and the waits fit the context's deadline. Every error is an *Error.
+func (c *Client) do(ctx context.Context, idempotent bool, r request, out reader) (*answer, error) {
 	if c.credential.none() {
 		return nil, &Error{Op: r.op, Kind: CredentialsRejected, Detail: errNoCredential.Error(), Err: errNoCredential}
 	}
@@ -62,7 +67,7 @@ func (c *Client) do(ctx context.Context, idempotent bool, r request, out any) (*
 	unknown := false
 	for attempts := 1; ; attempts++ {
 		if ctx.Err() != nil {
-			e := connectionError(ctx, ctx.Err())
+			e := connectionError(ctx, ctx.Err(), phaseQueued)
 			e.Op, e.Attempts, e.unknown = r.op, attempts-1, unknown
 			return nil, e
 		}
@@ -86,8 +91,8 @@ func (c *Client) do(ctx context.Context, idempotent bool, r request, out any) (*
 }
 
 // send sends a request once.
-func (c *Client) send(ctx context.Context, r request, body []byte, out any) (*answer, *Error) {
-	ctx, left := watchDeparture(ctx)
+func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (*answer, *Error) {
+	ctx, progress := watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, r.method, c.origin+r.path, bytes.NewReader(body))
 	if err != nil {
 		return nil, &Error{Kind: InvalidRequest, Err: errors.New("the request's address is malformed")}
@@ -105,13 +110,13 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out any) (*an
 
 	res, err := c.http.Do(req)
 	if err != nil {
-		e := connectionError(ctx, err)
-		e.unknown = left.Load()
+		e := connectionError(ctx, err, progress.phase())
+		e.unknown = progress.left()
 		return nil, e
 	}
 	got, e := readAnswer(ctx, res)
 	if e == nil {
-		e = check(got, out)
+		e = c.check(got, out)
 	}
 	if e != nil {
 		return nil, c.complete(e, got, r.quiet)
@@ -119,21 +124,16 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out any) (*an
 	return got, nil
 }
 
-// watchDeparture tells whether a request began to leave.
-func watchDeparture(ctx context.Context) (context.Context, *atomic.Bool) {
-	left := new(atomic.Bool)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }}), left
-}
-
 // readAnswer reads the whole answer; with an error, as much of it as there is.
 func readAnswer(ctx context.Context, res *http.Response) (*answer, *Error) {
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
-	got := &answer{status: res.StatusCode, header: res.Header, body: body}
+	got := newAnswer(res.StatusCode, res.Header)
+	got.body = body
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		e := connectionError(ctx, err)
+		e := connectionError(ctx, err, phaseReading)
 		e.unknown = true
 		if e.Kind == Unavailable {
 			// It was reached: there is a status.
@@ -148,11 +148,11 @@ func readAnswer(ctx context.Context, res *http.Response) (*answer, *Error) {
 }
 
 // check decides whether an answer is one of success, and reads it into out.
-func check(got *answer, out any) *Error {
+func (c *Client) check(got *answer, out reader) *Error {
 	success := got.status >= 200 && got.status <= 299
 	if !success || bytes.Contains(got.body, []byte(`"error`)) {
 		if said, found := parseFault(got.body); found || !success {
-			return refusal(got.status, got.header, said)
+			return refusal(got, c.origin, said)
 		}
 	}
 	if err := decode(got.body, out); err != nil {
@@ -163,44 +163,35 @@ func check(got *answer, out any) *Error {
 }
 
 // decode reads an answer of success. Its errors repeat nothing of the body.
-func decode(body []byte, out any) error {
-	body = bytes.TrimSpace(body)
-	switch {
-	case len(body) == 0 && out == nil:
+func decode(body []byte, out reader) error {
+	switch body = bytes.TrimSpace(body); {
+	case out == nil && isPage(body):
+		return errNotObject
+	case out == nil:
 		return nil
 	case len(body) == 0:
 		return errEmpty
-	case !isObject(body):
-		return errNotObject
-	case out == nil:
-		out = &struct{}{}
 	}
-	err := json.Unmarshal(body, out)
-	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return unreadable(fmt.Sprintf("the answer's field %q has the wrong type", sanitize(mismatch.Field, maxCodeRunes)))
-	}
-	if reason, ok := errors.AsType[unreadable](err); ok {
-		return reason
-	}
-	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return errNotObject
-	}
+	o, err := readObject(body)
 	if err != nil {
-		return errMalformed
+		return err
 	}
-	if v, ok := out.(validator); ok {
-		return v.validate()
-	}
-	return nil
+	return out.read(o)
+}
+
+// isPage tells HTML, which a gateway or a form for signing in answers with.
+func isPage(body []byte) bool {
+	return strings.HasPrefix(strings.TrimLeft(string(body[:min(len(body), 64)]), " \t\r\n\ufeff"), "<")
 }
 
 // complete adds to an error what the answer says about itself.
 func (c *Client) complete(e *Error, got *answer, quiet bool) *Error {
-	e.StatusCode = got.status
+	e.StatusCode, e.Date = got.status, got.date
 	e.RequestID = sanitize(got.header.Get("X-Request-Id"), maxCodeRunes)
 	e.Code, e.Detail = c.credential.redact(e.Code), c.credential.redact(e.Detail)
 	for i := range e.Fields {
-		e.Fields[i].Description = c.credential.redact(e.Fields[i].Description)
+		f := &e.Fields[i]
+		f.Field, f.Code, f.Description = c.credential.redact(f.Field), c.credential.redact(f.Code), c.credential.redact(f.Description)
 	}
 	if !quiet {
 		e.body = NewSecret(bodyText([]byte(c.credential.redact(string(got.body)))))
@@ -214,6 +205,6 @@ func invalid(op, detail string) *Error {
 }
 
 // get reads a resource.
-func (c *Client) get(ctx context.Context, op, path string, query url.Values, out any) (*answer, error) {
+func (c *Client) get(ctx context.Context, op, path string, query url.Values, out reader) (*answer, error) {
 	return c.do(ctx, true, request{op: op, method: http.MethodGet, path: path, query: encodeQuery(query)}, out)
 }

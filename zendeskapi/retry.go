@@ -2,6 +2,7 @@ package zendeskapi
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -10,24 +11,42 @@ import (
 )
 
 const (
-	maxAttempts       = 3
-	firstBackoff      = 200 * time.Millisecond
-	maxWait           = 30 * time.Second // longer waits are the caller's, also when it has no deadline
-	defaultRetryAfter = 10 * time.Second
-	maxRetryAfter     = time.Hour
+	maxAttempts   = 3
+	firstBackoff  = 200 * time.Millisecond
+	maxWait       = 30 * time.Second // longer waits are the caller's, also when it has no deadline
+	defaultPause  = 10 * time.Second
+	maxRetryAfter = time.Hour
 )
 
-// retryAfter reads how long Zendesk wants to be left alone: Retry-After in seconds or as a date (RFC 9110, 10.2.3), else
-// the time until an exhausted bucket is full again, else ten seconds.
+// retryAfter reads how long Zendesk asks to be left alone (RFC 9110, 10.2.3): seconds, also with a fraction, or a date
+// by its own clock; of several, which it has been seen to send, the longest. Up to whole seconds. asked is false when
+// nothing of it is readable.
+func retryAfter(header http.Header, date time.Time) (wait time.Duration, asked bool) {
+	var parts []string
+	for _, value := range header.Values("Retry-After") {
+		parts = append(parts, strings.Split(value, ",")...)
+	}
+	for i, part := range parts {
+		one, ok := seconds(part)
+		if i+1 < len(parts) && !ok {
+			// A date has a comma of its own.
+			if at, err := http.ParseTime(strings.TrimSpace(part + "," + parts[i+1])); err == nil {
+				one, ok = wholeSeconds(at.Sub(date)), true
+			}
+		}
+		if at, err := http.ParseTime(strings.TrimSpace(part)); err == nil {
+			one, ok = wholeSeconds(at.Sub(date)), true
+		}
+		if ok {
+			wait, asked = max(wait, one), true
+		}
+	}
+	return wait, asked
+}
+
+// limitPause is how long to wait when Zendesk did not say: until exhausted buckets are full again, else ten seconds.
 // https://developer.zendesk.com/api-reference/introduction/rate-limits/
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(header.Get("Retry-After"))
-	if wait, ok := seconds(value); ok {
-		return wait
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
+func limitPause(header http.Header) time.Duration {
 	var longest time.Duration
 	exhausted := false
 	for name, values := range header {
@@ -47,17 +66,29 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 		longest, exhausted = max(longest, wait), true
 	}
 	if !exhausted {
-		return defaultRetryAfter
+		return defaultPause
 	}
 	return longest
 }
 
+// seconds reads a number of seconds, with or without a fraction.
 func seconds(text string) (time.Duration, bool) {
-	n, err := strconv.ParseUint(text, 10, 63)
-	if err != nil {
+	text = strings.TrimSpace(text)
+	n, err := strconv.ParseFloat(text, 64)
+	// ParseFloat knows more forms of numbers than headers do.
+	if strings.Trim(text, "0123456789.") != "" || err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0, false
 	}
-	return time.Duration(min(n, uint64(maxRetryAfter/time.Second))) * time.Second, true
+	if n > maxRetryAfter.Seconds() {
+		return maxRetryAfter, true
+	}
+	return wholeSeconds(time.Duration(n * float64(time.Second))), true
+}
+
+// wholeSeconds rounds a wait up, within its bounds.
+func wholeSeconds(wait time.Duration) time.Duration {
+	wait = min(max(wait, 0), maxRetryAfter)
+	return (wait + time.Second - 1).Truncate(time.Second)
 }
 
 // backoff is the wait before the next attempt: what Zendesk asked for, or a doubling one, and chance on top so that
@@ -65,10 +96,7 @@ func seconds(text string) (time.Duration, bool) {
 func backoff(e *Error, attempts int) time.Duration {
 	step := firstBackoff << (attempts - 1)
 	jitter := rand.N(step/2 + 1) //nolint:gosec // spreads load; nothing secret depends on it
-	if e.Kind == RateLimited {
-		return max(e.RetryAfter, step/2) + jitter
-	}
-	return step/2 + jitter
+	return max(e.Pause, step/2) + jitter
 }
 
 // waitFits reports whether a wait leaves time to ask again.

@@ -2,6 +2,7 @@ package zendeskapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -43,7 +44,13 @@ func TestReadsAreTriedAgain(t *testing.T) {
 		"answer cut":                {replies: []http.Handler{cutWithin, reply{body: user1}}, attempts: 2, waited: 100 * time.Millisecond},
 		"answer cut for ever":       {replies: []http.Handler{cutWithin}, kind: BadResponse, attempts: 3, waited: 300 * time.Millisecond},
 		"transient error under 200": {replies: []http.Handler{unavailable, reply{body: user1}}, attempts: 2, waited: 100 * time.Millisecond},
-		"500 is not":                {replies: []http.Handler{reply{status: 500}}, kind: Unavailable, attempts: 1},
+		"500":                       {replies: []http.Handler{reply{status: 500}, reply{body: user1}}, attempts: 2, waited: 100 * time.Millisecond},
+		"520":                       {replies: []http.Handler{reply{status: 520}, reply{status: 524}, reply{body: user1}}, attempts: 3, waited: 300 * time.Millisecond},
+		"408":                       {replies: []http.Handler{reply{status: 408}, reply{body: user1}}, attempts: 2, waited: 100 * time.Millisecond},
+		"502 with Retry-After":      {replies: []http.Handler{reply{status: 502, header: map[string]string{"Retry-After": "2"}}, reply{body: user1}}, attempts: 2, waited: 2 * time.Second},
+		"429 with nonsense":         {replies: []http.Handler{limited("Retry-After", "soon"), reply{body: user1}}, attempts: 2, waited: 10 * time.Second},
+		"429 with a list":           {replies: []http.Handler{limited("Retry-After", "2, 5.0"), reply{body: user1}}, attempts: 2, waited: 5 * time.Second},
+		"501 is not":                {replies: []http.Handler{reply{status: 501}}, kind: Unavailable, attempts: 1},
 		"401 is not":                {replies: []http.Handler{reply{status: 401}}, kind: CredentialsRejected, attempts: 1},
 		"HTML is not":               {replies: []http.Handler{reply{body: "<html>"}}, kind: BadResponse, attempts: 1},
 		"wait past the deadline":    {replies: []http.Handler{limited("Retry-After", "5")}, deadline: 3 * time.Second, kind: RateLimited, attempts: 1, retry: 5 * time.Second},
@@ -128,7 +135,11 @@ func TestWritesAreSentOnce(t *testing.T) {
 		"500":                        {replies: []http.Handler{reply{status: 500}}, kind: Unavailable, attempts: 1, unknown: true},
 		"502":                        {replies: []http.Handler{reply{status: 502}}, kind: Unavailable, attempts: 1, unknown: true},
 		"429":                        {replies: []http.Handler{limited("Retry-After", "1")}, kind: RateLimited, attempts: 1},
-		"503 that throttles":         {replies: []http.Handler{reply{status: 503, header: map[string]string{"Retry-After": "1"}}}, kind: RateLimited, attempts: 1},
+		"503 that throttles":         {replies: []http.Handler{reply{status: 503, header: map[string]string{"Retry-After": "1"}}}, kind: RateLimited, attempts: 1, unknown: true},
+		"524":                        {replies: []http.Handler{reply{status: 524}}, kind: Unavailable, attempts: 1, unknown: true},
+		"unavailable under 200":      {replies: []http.Handler{reply{body: `{"error":"unavailable"}`}}, kind: Unavailable, attempts: 1, unknown: true},
+		"403 as a page":              {replies: []http.Handler{reply{status: 403, body: "<html>"}}, kind: Unavailable, attempts: 1},
+		"redirect":                   {replies: []http.Handler{reply{status: 308, header: map[string]string{"Location": "https://other.zendesk.com/"}}}, kind: BadResponse, attempts: 1},
 		"409":                        {replies: []http.Handler{reply{status: 409}}, kind: Conflict, attempts: 1},
 		"422":                        {replies: []http.Handler{reply{status: 422}}, kind: InvalidRequest, attempts: 1},
 		"with a key: cut, then done": {replies: []http.Handler{cut, reply{status: 201, body: ticket1}}, key: "k", attempts: 2},
@@ -221,30 +232,101 @@ func TestCallerGivesUp(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	date := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		values []string
+		want   time.Duration // negative: not asked
+	}{
+		"seconds":            {[]string{" 17 "}, 17 * time.Second},
+		"zero":               {[]string{"0"}, 0},
+		"a fraction of none": {[]string{"37.0"}, 37 * time.Second},
+		"a fraction":         {[]string{"37.2"}, 38 * time.Second},
+		"less than one":      {[]string{"0.001"}, time.Second},
+		"a list":             {[]string{"50, 53"}, 53 * time.Second},
+		"a list, descending": {[]string{"53,50"}, 53 * time.Second},
+		"two headers":        {[]string{"5", "7.5"}, 8 * time.Second},
+		"a list with odd":    {[]string{"soon, 4, -9"}, 4 * time.Second},
+		"huge":               {[]string{"9223372036854775807"}, time.Hour},
+		"overflowing":        {[]string{"99999999999999999999"}, time.Hour},
+		"endless":            {[]string{strings.Repeat("9", 500)}, time.Hour},
+		"date":               {[]string{"Tue, 24 Nov 2026 12:00:30 GMT"}, 30 * time.Second},
+		"date of RFC 850":    {[]string{"Tuesday, 24-Nov-26 12:00:30 GMT"}, 30 * time.Second},
+		"date of asctime":    {[]string{"Tue Nov 24 12:00:30 2026"}, 30 * time.Second},
+		"date in the past":   {[]string{"Tue, 24 Nov 2026 11:00:30 GMT"}, 0},
+		"date far ahead":     {[]string{"Tue, 24 Nov 2099 11:00:30 GMT"}, time.Hour},
+		"dates and seconds":  {[]string{"3, Tue, 24 Nov 2026 12:00:30 GMT, Tue, 24 Nov 2026 12:00:40 GMT, 9"}, 40 * time.Second},
+		"seconds, then date": {[]string{"Tue, 24 Nov 2026 12:00:30 GMT", "45"}, 45 * time.Second},
+		"nothing":            {nil, -1},
+		"empty":              {[]string{""}, -1},
+		"negative":           {[]string{"-5"}, -1},
+		"words":              {[]string{"a minute"}, -1},
+		"with a unit":        {[]string{"50s"}, -1},
+		"an exponent":        {[]string{"1e3"}, -1},
+		"not a number":       {[]string{"NaN"}, -1},
+		"infinite":           {[]string{"Inf"}, -1},
+		"hexadecimal":        {[]string{"0x10"}, -1},
+		"a point":            {[]string{"."}, -1},
+		"two points":         {[]string{"1.2.3"}, -1},
+		"only commas":        {[]string{",,"}, -1},
+		"a date cut in half": {[]string{"Tue, 24 Nov"}, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, asked := retryAfter(http.Header{"Retry-After": tt.values}, date)
+			if !asked {
+				got = -1
+			}
+			if got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLimitPause(t *testing.T) {
 	for name, tt := range map[string]struct {
 		header http.Header
 		want   time.Duration
 	}{
-		"seconds":            {http.Header{"Retry-After": {" 17 "}}, 17 * time.Second},
-		"zero":               {http.Header{"Retry-After": {"0"}}, 0},
-		"negative":           {http.Header{"Retry-After": {"-5"}}, defaultRetryAfter},
-		"overflowing":        {http.Header{"Retry-After": {"99999999999999999999"}}, defaultRetryAfter},
-		"huge":               {http.Header{"Retry-After": {"9223372036854775807"}}, time.Hour},
-		"date":               {http.Header{"Retry-After": {"Tue, 24 Nov 2026 12:00:30 GMT"}}, 30 * time.Second},
-		"date in the past":   {http.Header{"Retry-After": {"Tue, 24 Nov 2026 11:00:30 GMT"}}, 0},
-		"date far ahead":     {http.Header{"Retry-After": {"Tue, 24 Nov 2099 11:00:30 GMT"}}, time.Hour},
-		"nothing":            {http.Header{}, defaultRetryAfter},
+		"nothing":            {http.Header{}, defaultPause},
 		"empty bucket":       {http.Header{"Zendesk-Ratelimit-Ticket-Fields": {"total=20; remaining=0; resets=50"}}, 50 * time.Second},
-		"bucket not empty":   {http.Header{"Zendesk-Ratelimit-Ticket-Fields": {"total=20; remaining=3; resets=50"}}, defaultRetryAfter},
+		"bucket not empty":   {http.Header{"Zendesk-Ratelimit-Ticket-Fields": {"total=20; remaining=3; resets=50"}}, defaultPause},
 		"two buckets":        {http.Header{"Zendesk-Ratelimit-A": {"remaining=0;resets=5"}, "Zendesk-Ratelimit-B": {"remaining=0;resets=9"}}, 9 * time.Second},
-		"bucket unreadable":  {http.Header{"Zendesk-Ratelimit-A": {"remaining; =; resets"}}, defaultRetryAfter},
+		"bucket unreadable":  {http.Header{"Zendesk-Ratelimit-A": {"remaining; =; resets"}}, defaultPause},
 		"account exhausted":  {http.Header{"Ratelimit-Remaining": {"0"}, "Ratelimit-Reset": {"33"}}, 33 * time.Second},
-		"account has plenty": {http.Header{"Ratelimit-Remaining": {"300"}, "Ratelimit-Reset": {"33"}}, defaultRetryAfter},
+		"account has plenty": {http.Header{"Ratelimit-Remaining": {"300"}, "Ratelimit-Reset": {"33"}}, defaultPause},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := retryAfter(tt.header, now); got != tt.want {
+			if got := limitPause(tt.header); got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// That Zendesk did not say how long to wait is told; what is waited is another matter.
+func TestPause(t *testing.T) {
+	bucket := map[string]string{"Zendesk-RateLimit-Search": "total=20; remaining=0; resets=50"}
+	for name, tt := range map[string]struct {
+		status       int
+		header       map[string]string
+		after, pause time.Duration
+	}{
+		"told":                       {429, map[string]string{"Retry-After": "93"}, 93 * time.Second, 93 * time.Second},
+		"told as none":               {429, map[string]string{"Retry-After": "0"}, 0, 0},
+		"not told":                   {429, nil, 0, 10 * time.Second},
+		"not told, a bucket is":      {429, bucket, 0, 50 * time.Second},
+		"nonsense":                   {429, map[string]string{"Retry-After": "later"}, 0, 10 * time.Second},
+		"by Zendesk's clock":         {429, map[string]string{"Retry-After": "Tue, 24 Nov 2026 12:00:30 GMT", "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}, 30 * time.Second, 30 * time.Second},
+		"503 that throttles":         {503, map[string]string{"Retry-After": "50, 53"}, 53 * time.Second, 53 * time.Second},
+		"503":                        {503, nil, 0, 0},
+		"500 that asks to wait":      {500, map[string]string{"Retry-After": "7"}, 7 * time.Second, 7 * time.Second},
+		"422 beside an empty bucket": {422, bucket, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			zendesk := scripted(reply{status: tt.status, header: tt.header})
+			_, err := newClient(t, zendesk).UpdateTicket(t.Context(), "1", TicketUpdate{})
+			if e, ok := errors.AsType[*Error](err); !ok || e.RetryAfter != tt.after || e.Pause != tt.pause {
+				t.Errorf("error is %+v", err)
 			}
 		})
 	}
@@ -252,12 +334,19 @@ func TestRetryAfter(t *testing.T) {
 
 func FuzzRetryAfter(f *testing.F) {
 	f.Add("12", "total=20; remaining=0; resets=50")
+	f.Add("50, 53.5", "total=20; remaining=0; resets=50")
 	f.Add("Tue, 24 Nov 2026 12:00:30 GMT", "")
-	f.Add("Tue, 24 Nov 9999 12:00:30 GMT", "remaining=0;resets=99999999999")
+	f.Add("1,Tue, 24 Nov 9999 12:00:30 GMT", "remaining=0;resets=99999999999")
 	f.Fuzz(func(t *testing.T, value, bucket string) {
 		header := http.Header{"Retry-After": {value}, "Zendesk-Ratelimit-Search": {bucket}}
-		if wait := retryAfter(header, time.Unix(1_795_000_000, 0)); wait < 0 || wait > maxRetryAfter {
-			t.Errorf("wait is %v", wait)
+		wait, asked := retryAfter(header, time.Unix(1_795_000_000, 0))
+		for _, wait := range []time.Duration{wait, limitPause(header)} {
+			if wait < 0 || wait > maxRetryAfter || wait%time.Second != 0 {
+				t.Errorf("wait is %v", wait)
+			}
+		}
+		if !asked && wait != 0 {
+			t.Errorf("wait is %v, and nothing was asked", wait)
 		}
 	})
 }

@@ -113,6 +113,81 @@ func TestSearchWithoutCount(t *testing.T) {
 	}
 }
 
+// A count that is not what is there is asked for once more. What is there is kept; nothing where something is counted is
+// an error, never an empty result.
+func TestSearchCountsThatLie(t *testing.T) {
+	results := func(from, to, count int, next string) reply {
+		records := []string{}
+		for i := from; i <= to; i++ {
+			records = append(records, record(i))
+		}
+		return reply{body: fmt.Sprintf(`{"results":[%s],"count":%d,"next_page":%s}`, strings.Join(records, ","), count, next)}
+	}
+	const none, link = "null", `"https://x/api/v2/search.json?page=2"`
+	unavailable := reply{status: 501}
+	for name, tt := range map[string]struct {
+		replies  []http.Handler
+		limit    int
+		records  int
+		total    int64
+		requests int
+		kind     Kind // empty: success
+		attempts int
+	}{
+		"nothing where one is counted":       {replies: []http.Handler{results(1, 0, 1, none)}, limit: 25, total: 1, requests: 2, kind: BadResponse, attempts: 2},
+		"at first":                           {replies: []http.Handler{results(1, 0, 1, none), results(1, 1, 1, none)}, limit: 25, records: 1, total: 1, requests: 2},
+		"and then truly nothing":             {replies: []http.Handler{results(1, 0, 1, none), results(1, 0, 0, none)}, limit: 25, requests: 2},
+		"and then refused":                   {replies: []http.Handler{results(1, 0, 1, none), unavailable}, limit: 25, requests: 2, kind: Unavailable, attempts: 2},
+		"an empty second page":               {replies: []http.Handler{results(1, 100, 150, link), results(1, 0, 150, none)}, limit: 150, records: 100, total: 150, requests: 3, kind: BadResponse, attempts: 2},
+		"a second page that is empty once":   {replies: []http.Handler{results(1, 100, 150, link), results(1, 0, 150, none), results(101, 150, 150, none)}, limit: 150, records: 150, total: 150, requests: 3},
+		"a second page that counts anew":     {replies: []http.Handler{results(1, 100, 150, link), results(1, 0, 100, none)}, limit: 150, records: 100, total: 150, requests: 2},
+		"a second page without a count":      {replies: []http.Handler{results(1, 100, 150, link), reply{body: `{"results":[]}`}}, limit: 150, records: 100, total: 150, requests: 3, kind: BadResponse, attempts: 2},
+		"a second page that falls short":     {replies: []http.Handler{results(1, 100, 150, link), results(101, 149, 150, none)}, limit: 150, records: 149, total: 150, requests: 2},
+		"more than counted":                  {replies: []http.Handler{results(1, 3, 1, none)}, limit: 25, records: 3, total: 3, requests: 2},
+		"some where none is counted":         {replies: []http.Handler{results(1, 3, 0, none)}, limit: 25, records: 3, total: 3, requests: 2},
+		"more than counted once":             {replies: []http.Handler{results(1, 3, 1, none), results(1, 3, 3, none)}, limit: 25, records: 3, total: 3, requests: 2},
+		"a page follows that is not counted": {replies: []http.Handler{results(1, 100, 3, link)}, limit: 200, records: 100, total: 100, requests: 2, kind: BadResponse, attempts: 2},
+		"all that is wanted all the same":    {replies: []http.Handler{results(1, 100, 3, link)}, limit: 100, records: 100, total: 100, requests: 2},
+		"a link behind the last":             {replies: []http.Handler{results(1, 3, 3, link)}, limit: 200, records: 3, total: 3, requests: 1},
+		"a later page fails":                 {replies: []http.Handler{results(1, 100, 150, link), unavailable}, limit: 150, records: 100, total: 150, requests: 2, kind: Unavailable, attempts: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			zendesk := scripted(tt.replies...)
+			found, err := newClient(t, zendesk).Search(t.Context(), SearchQuery{Query: "q", Max: tt.limit})
+			if got := len(zendesk.requests()); got != tt.requests {
+				t.Errorf("%d requests, want %d", got, tt.requests)
+			}
+			if len(found.Records) != tt.records || found.TotalCount != tt.total {
+				t.Errorf("%d records of %d, want %d of %d", len(found.Records), found.TotalCount, tt.records, tt.total)
+			}
+			if tt.kind == "" {
+				if err != nil || found.Records == nil {
+					t.Error(err)
+				}
+				return
+			}
+			e := failed(t, err, tt.kind)
+			if e.Attempts != tt.attempts || e.StatusCode == 0 || tt.kind == BadResponse && !strings.Contains(e.Message(), "counts") {
+				t.Errorf("error is %+v: %s", *e, e.Message())
+			}
+		})
+	}
+}
+
+// There is no second time where it would come too late.
+func TestSearchAsksAgainInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		zendesk := scripted(reply{body: `{"results":[],"count":1}`})
+		client := bubbleClient(t, zendesk)
+		ctx, cancel := context.WithTimeout(t.Context(), firstBackoff/2)
+		defer cancel()
+		_, err := client.Search(ctx, SearchQuery{Query: "q", Max: 10})
+		if e := failed(t, err, BadResponse); e.Attempts != 1 || len(zendesk.requests()) != 1 {
+			t.Errorf("error is %+v after %d requests", *e, len(zendesk.requests()))
+		}
+	})
+}
+
 func TestSearchRefusesBounds(t *testing.T) {
 	zendesk := scripted(library(1))
 	client := newClient(t, zendesk)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Ticket is the part of a ticket that this product decides by.
@@ -14,27 +15,39 @@ type Ticket struct {
 	Status      string // new, open, pending, hold, solved, closed; others may come. A closed ticket cannot be changed
 	ExternalID  string
 	RequesterID string
-	Stamp       string // updated_at as Zendesk wrote it, for TicketUpdate.Stamp
+	Tags        []string
+	Stamp       string    // updated_at as Zendesk wrote it, for TicketUpdate.Stamp
+	UpdatedAt   time.Time // the same, in whole seconds; zero if it cannot be read
+	ReadAt      time.Time // Zendesk's clock when it answered, in whole seconds (ours, if it did not tell)
 }
 
-// UnmarshalJSON reads Zendesk's ticket object.
-func (t *Ticket) UnmarshalJSON(data []byte) error {
-	var wire struct {
-		ID          id
-		Subject     string
-		Status      string
-		ExternalID  string `json:"external_id"`
-		RequesterID id     `json:"requester_id"`
-		UpdatedAt   string `json:"updated_at"`
+// stampPrecision is how old a stamp must be to stand for one state of its ticket: both it and Zendesk's clock are told in
+// whole seconds.
+const stampPrecision = 2 * time.Second
+
+// StampWait is how long to wait before the ticket is to be read again, because more may happen to it within the second
+// that its Stamp names. Zero: the stamp stands for the ticket as it was read.
+func (t Ticket) StampWait() time.Duration {
+	// A stamp from beyond Zendesk's clock says nothing about when it will be older.
+	return min(max(stampPrecision-t.ReadAt.Sub(t.UpdatedAt), 0), stampPrecision)
+}
+
+// closedByMerge is the tag of a ticket that was merged into another.
+const closedByMerge = "closed_by_merge"
+
+// readTicket reads Zendesk's ticket object, whose id alone it needs; it must not have two external ids.
+func readTicket(o object) (Ticket, error) {
+	id, err := o.id("id")
+	if err == nil && id == "" {
+		err = errBadID
 	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return err
+	if _, twice := o.get("external_id"); err == nil {
+		err = twice
 	}
-	if wire.ID == "" {
-		return errBadID
-	}
-	*t = Ticket{string(wire.ID), wire.Subject, wire.Status, wire.ExternalID, string(wire.RequesterID), wire.UpdatedAt}
-	return nil
+	return Ticket{
+		ID: id, Subject: o.text("subject"), Status: o.text("status"), ExternalID: o.text("external_id"), RequesterID: o.text("requester_id"),
+		Tags: o.texts("tags"), Stamp: o.text("updated_at"), UpdatedAt: o.time("updated_at"),
+	}, err
 }
 
 // CustomField is a value of a ticket's custom field.
@@ -77,7 +90,8 @@ type TicketChange struct {
 	Repeated bool     // CreateTicket only: the idempotency key was known, and this is the first call's ticket
 }
 
-// Ticket returns one ticket. Kinds of errors: those of a read; NotFound.
+// Ticket returns one ticket. Kinds of errors: those of a read; NotFound; BadResponse also when its status or time is not
+// readable, by which writes are decided.
 // https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#show-ticket
 func (c *Client) Ticket(ctx context.Context, ticketID string) (Ticket, error) {
 	const op = "ticket"
@@ -85,10 +99,19 @@ func (c *Client) Ticket(ctx context.Context, ticketID string) (Ticket, error) {
 		return Ticket{}, invalid(op, "the ticket's id must be digits")
 	}
 	var out ticketAnswer
-	if _, err := c.get(ctx, op, apiPath("tickets", ticketID), nil, &out); err != nil {
+	got, err := c.get(ctx, op, apiPath("tickets", ticketID), nil, &out)
+	if err != nil {
 		return Ticket{}, err
 	}
-	return *out.Ticket, nil
+	ticket, err := readTicket(out.ticket)
+	if err == nil && (ticket.Status == "" || ticket.UpdatedAt.IsZero()) {
+		err = errBadTicket
+	}
+	if err != nil {
+		return Ticket{}, c.badResponse(op, got, err)
+	}
+	ticket.ReadAt = got.date
+	return ticket, nil
 }
 
 // TicketsByExternalID returns the tickets with that external id: fresh, unlike a search. None is an empty list.
@@ -98,22 +121,31 @@ func (c *Client) TicketsByExternalID(ctx context.Context, externalID string) ([]
 	if externalID == "" {
 		return nil, invalid(op, "the external id is empty")
 	}
-	found, err := listOf[Ticket](ctx, c, op, apiPath("tickets"), url.Values{"external_id": {externalID}}, "tickets")
+	found := []Ticket{}
+	unsure := false
+	err := c.list(ctx, op, apiPath("tickets"), url.Values{"external_id": {externalID}}, "tickets", func(_ *answer, records []json.RawMessage) (bool, error) {
+		tickets := readRecords(records, readTicket)
+		unsure = unsure || len(tickets) < len(records)
+		for _, ticket := range tickets {
+			// A gateway or fake that ignores the parameter would list every ticket.
+			if ticket.ExternalID == externalID {
+				found = append(found, ticket)
+			}
+		}
+		if unsure && len(found) == 0 {
+			return false, errNoRecord // it may be the one
+		}
+		return true, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	// A gateway or fake that ignores the parameter would list every ticket.
-	exact := found[:0]
-	for _, ticket := range found {
-		if ticket.ExternalID == externalID {
-			exact = append(exact, ticket)
-		}
-	}
-	return exact, nil
+	return found, nil
 }
 
 // UpdateTicket changes a ticket, once: it is never repeated. Kinds of errors: those of a write; NotFound; Conflict;
-// InvalidRequest, with a FieldError for "status" when the ticket is closed. After an error that is Unknown, look for
+// InvalidRequest, with a FieldError for each part that is refused: "status" when the ticket is closed, and also for other
+// reasons. After an error that is Unknown, look for
 // the change's metadata in TicketAudits before writing again.
 // https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket
 func (c *Client) UpdateTicket(ctx context.Context, ticketID string, update TicketUpdate) (TicketChange, error) {
@@ -125,7 +157,7 @@ func (c *Client) UpdateTicket(ctx context.Context, ticketID string, update Ticke
 	if err != nil {
 		return TicketChange{}, err
 	}
-	return c.writeTicket(ctx, false, request{op: op, method: http.MethodPut, path: apiPath("tickets", ticketID)}, ticketBody{
+	return c.writeTicket(ctx, false, request{op: op, method: http.MethodPut, path: apiPath("tickets", ticketID)}, ticketID, ticketBody{
 		Comment: privateComment(update.Comment), CustomFields: fields, Metadata: update.Metadata,
 		SafeUpdate: update.Stamp != "", UpdatedStamp: update.Stamp,
 	})
@@ -158,19 +190,30 @@ func (c *Client) CreateTicket(ctx context.Context, ticket TicketCreate, idempote
 	if idempotencyKey != "" {
 		r.header = http.Header{"Idempotency-Key": {idempotencyKey}}
 	}
-	return c.writeTicket(ctx, idempotencyKey != "", r, body)
+	return c.writeTicket(ctx, idempotencyKey != "", r, "", body)
 }
 
-func (c *Client) writeTicket(ctx context.Context, idempotent bool, r request, body ticketBody) (TicketChange, error) {
+// writeTicket sends a write to a ticket, or to a new one, whose ticketID is empty.
+func (c *Client) writeTicket(ctx context.Context, idempotent bool, r request, ticketID string, body ticketBody) (TicketChange, error) {
 	r.body = map[string]ticketBody{"ticket": body}
 	var out ticketAnswer
 	got, err := c.do(ctx, idempotent, r, &out)
 	if err != nil {
 		return TicketChange{}, err
 	}
+	ticket, err := readTicket(out.ticket)
+	if err != nil && ticketID == "" {
+		e := c.badResponse(r.op, got, err)
+		e.unknown = true
+		return TicketChange{}, e
+	}
+	if ticketID != "" {
+		ticket.ID = ticketID // what was asked for: an answer of success cannot be about another
+	}
+	ticket.ReadAt = got.date
 	change := TicketChange{
-		Ticket:   *out.Ticket,
-		AuditID:  string(out.Audit.ID),
+		Ticket:   ticket,
+		AuditID:  out.auditID,
 		Repeated: got.header.Get("X-Idempotency-Lookup") == "hit",
 	}
 	for _, warning := range got.header.Values("X-Zendesk-Api-Warn") {
@@ -222,13 +265,18 @@ func customFields(op string, fields []CustomField) ([]customField, error) {
 }
 
 type ticketAnswer struct {
-	Ticket *Ticket
-	Audit  struct{ ID id }
+	ticket  object
+	auditID string // of a write
 }
 
-func (a *ticketAnswer) validate() error {
-	if a.Ticket == nil {
+func (a *ticketAnswer) read(o object) error {
+	var err error
+	if a.ticket, err = o.object("ticket"); err != nil {
+		return err
+	}
+	if a.ticket == nil {
 		return errNoTicket
 	}
+	a.auditID = o.inner("audit").text("id")
 	return nil
 }

@@ -25,35 +25,29 @@ type TicketFieldOption struct {
 	Value string // what is written: a tag
 }
 
-// UnmarshalJSON reads Zendesk's ticket field object.
-func (f *TicketField) UnmarshalJSON(data []byte) error {
-	var wire struct {
-		ID       id
-		Type     string
-		Title    string
-		Key      string
-		Active   bool
-		Required bool
-		Pattern  string              `json:"regexp_for_validation"`
-		Options  []TicketFieldOption `json:"custom_field_options"`
+// readTicketField reads Zendesk's ticket field object. Its id and type decide what is written to it.
+func readTicketField(o object) (TicketField, error) {
+	id, err := o.id("id")
+	if err == nil && id == "" {
+		err = errBadID
 	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return err
+	f := TicketField{
+		ID: id, Type: o.text("type"), Title: o.text("title"), Key: o.text("key"), Active: o.flag("active", false),
+		Required: o.flag("required", false), Pattern: o.text("regexp_for_validation"),
 	}
-	if wire.ID == "" {
-		return errBadID
+	var options []json.RawMessage
+	if json.Unmarshal(o.lenient("custom_field_options"), &options) == nil {
+		f.Options = readRecords(options, func(o object) (TicketFieldOption, error) {
+			return TicketFieldOption{Name: o.text("name"), Value: o.text("value")}, nil
+		})
 	}
-	*f = TicketField{
-		ID: string(wire.ID), Type: wire.Type, Title: wire.Title, Key: wire.Key,
-		Active: wire.Active, Required: wire.Required, Pattern: wire.Pattern, Options: wire.Options,
-	}
-	return nil
+	return f, err
 }
 
 // TicketFields returns the definitions of all ticket fields. Zendesk allows few of these requests a minute: keep what it
-// returns. Kinds of errors: those of a read.
+// returns. Fields that cannot be read are left out. Kinds of errors: those of a read.
 // https://developer.zendesk.com/api-reference/ticketing/tickets/ticket_fields/#list-ticket-fields
 func (c *Client) TicketFields(ctx context.Context) ([]TicketField, error) {
 	query := url.Values{"page[size]": {strconv.Itoa(pageSize)}}
-	return listOf[TicketField](ctx, c, "ticket_fields", apiPath("ticket_fields"), query, "ticket_fields")
+	return listOf[TicketField](ctx, c, "ticket_fields", apiPath("ticket_fields"), query, "ticket_fields", readTicketField)
 }

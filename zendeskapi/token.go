@@ -1,10 +1,11 @@
 package zendeskapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -26,6 +27,8 @@ const (
 	// What Zendesk gives a token when nothing tells its life.
 	unknownTokenLife = 30 * time.Minute
 
+	maxTokenAnswerBytes = 1 << 20
+
 	// Learning it is not worth more: there is a token already.
 	expiryTimeout = 5 * time.Second
 )
@@ -34,7 +37,7 @@ const (
 type TokenRequest struct {
 	ClientID     string
 	ClientSecret Secret   // empty for public clients
-	Scopes       []string // such as "read", "write"; with RefreshTokenGrant none means those of the old token
+	Scopes       []string // such as "read", "write"; none: what the grant usually goes with, see RequestToken
 	Grant        Grant    // the zero value is ClientCredentialsGrant
 }
 
@@ -84,12 +87,17 @@ type Token struct {
 	ExpiresAt        time.Time // of the access token
 	RefreshExpiresAt time.Time // of the refresh token; zero: not told
 	Scopes           []string  // granted; may be others than were asked for
+	RequestedScopes  []string  // what the request that was granted asked for; none: it named no scope
 }
 
 // RequestToken gets an access token. It needs no credential, is sent once, and follows no redirect: the request holds
 // secrets, and some grants can be used only once. Kinds of errors: CredentialsRejected (with Code invalid_client or
 // invalid_grant) and InvalidRequest (invalid_scope, unsupported_grant_type) when Zendesk refuses; else those of a write.
 // Code and Detail hold Zendesk's error and its description; Body is always empty.
+//
+// With no Scopes, client credentials are sent without any, for Zendesk to grant what the client is allowed, a refresh token
+// too, for those of the old token, and the other grants with read and write. When Zendesk refuses that as invalid_scope,
+// the other form is sent, once. Scopes that were given are sent as they are, and never others.
 //
 // When the answer does not tell when the token expires, tokens/current is asked, else the token itself (a JWT), else 30
 // minutes are assumed. A token that came with a refresh token is not used here: its pair must be stored first.
@@ -98,6 +106,42 @@ func (c *Client) RequestToken(ctx context.Context, r TokenRequest) (Token, error
 	if r.Grant.kind == "" {
 		r.Grant = ClientCredentialsGrant()
 	}
+	if len(r.Scopes) > 0 {
+		token, e := c.requestToken(ctx, r)
+		if e != nil {
+			return Token{}, e
+		}
+		return token, nil
+	}
+	forms := [][]string{nil, usualScopes}
+	if r.Grant.kind != "client_credentials" && r.Grant.kind != "refresh_token" {
+		slices.Reverse(forms)
+	}
+	r.Scopes = forms[0]
+	token, refused := c.requestToken(ctx, r)
+	if refused == nil {
+		return token, nil
+	}
+	if refused.Code != "invalid_scope" || refused.Unknown() || ctx.Err() != nil {
+		return Token{}, refused
+	}
+	r.Scopes = forms[1]
+	token, e := c.requestToken(ctx, r)
+	switch {
+	case e == nil:
+		return token, nil
+	case e.Kind == InvalidRequest || e.Code == "invalid_grant":
+		e = refused // the second try has used up nothing that the first has not: the scopes are what is wrong
+	}
+	e.Attempts = 2
+	return Token{}, e
+}
+
+// usualScopes are asked for when nobody named any, of grants that go with some.
+var usualScopes = []string{"read", "write"}
+
+// requestToken sends one token request.
+func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Error) {
 	form := url.Values{
 		"grant_type": {r.Grant.kind},
 		"expires_in": {strconv.Itoa(int(accessTokenLife / time.Second))},
@@ -121,30 +165,21 @@ func (c *Client) RequestToken(ctx context.Context, r TokenRequest) (Token, error
 		AuthStyle: oauth2.AuthStyleInParams,
 	}
 	asked := time.Now()
-	traced, left := watchDeparture(ctx)
+	traced, progress := watch(ctx)
 	exchange := &tokenExchange{base: c.http.Transport, userAgent: c.userAgent}
-	granted, err := config.Token(context.WithValue(traced, oauth2.HTTPClient, &http.Client{
+	_, err := config.Token(context.WithValue(traced, oauth2.HTTPClient, &http.Client{
 		Transport:     exchange,
 		Timeout:       requestTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}))
-	if err != nil {
-		return Token{}, tokenError(ctx, err, exchange, left.Load(), r)
+	// The answer is read here: the library takes none whose lesser parts are odd, and Zendesk has killed the old pair.
+	token, ok := exchange.token(asked)
+	if !ok {
+		return Token{}, c.tokenError(ctx, err, exchange, progress, r)
 	}
-	token := Token{
-		AccessToken: NewSecret(granted.AccessToken),
-		ExpiresAt:   granted.Expiry,
-		Scopes:      r.Scopes, // RFC 6749, 5.1: left out when they are those asked for
-	}
-	// Not granted.RefreshToken: the library fills in the one that was sent, which is dead by now.
-	if refresh, ok := granted.Extra("refresh_token").(string); ok && refresh != "" {
-		token.RefreshToken = NewSecret(refresh)
-	}
-	if scope, ok := granted.Extra("scope").(string); ok {
-		token.Scopes = strings.Fields(scope)
-	}
-	if life, ok := granted.Extra("refresh_token_expires_in").(float64); ok && life > 0 {
-		token.RefreshExpiresAt = asked.Add(time.Duration(life) * time.Second)
+	token.RequestedScopes = r.Scopes
+	if token.Scopes == nil {
+		token.Scopes = r.Scopes // RFC 6749, 5.1: left out when they are those asked for
 	}
 	if token.ExpiresAt.IsZero() {
 		token.ExpiresAt = c.expiryOf(ctx, token, asked)
@@ -156,8 +191,8 @@ func (c *Client) RequestToken(ctx context.Context, r TokenRequest) (Token, error
 type tokenExchange struct {
 	base      http.RoundTripper
 	userAgent string
-	status    int
-	header    http.Header
+	answer    *answer // nil: none
+	cut       error   // the answer broke off
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -166,32 +201,91 @@ func (x *tokenExchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", x.userAgent)
 	res, err := x.base.RoundTrip(r)
-	if err == nil {
-		x.status, x.header = res.StatusCode, res.Header
+	if err != nil {
+		return nil, err
 	}
-	return res, err
+	x.answer = newAnswer(res.StatusCode, res.Header)
+	x.answer.body, x.cut = io.ReadAll(io.LimitReader(res.Body, maxTokenAnswerBytes))
+	if closeErr := res.Body.Close(); x.cut == nil {
+		x.cut = closeErr
+	}
+	res.Body = io.NopCloser(bytes.NewReader(x.answer.body))
+	return res, nil
 }
 
-// tokenError replaces the library's error, whose text holds the body.
-func tokenError(ctx context.Context, err error, x *tokenExchange, left bool, r TokenRequest) *Error {
+// token reads the answer's token, if it holds one.
+func (x *tokenExchange) token(asked time.Time) (Token, bool) {
+	if x.answer == nil || x.cut != nil || x.answer.status < 200 || x.answer.status > 299 {
+		return Token{}, false
+	}
+	o, err := readObject(x.answer.body)
+	if err != nil {
+		return Token{}, false
+	}
+	access, ok := o.secret("access_token")
+	refresh, refreshOK := o.secret("refresh_token")
+	if !ok || !refreshOK || access.Reveal() == "" || o.text("error") != "" {
+		return Token{}, false
+	}
+	token := Token{AccessToken: access, RefreshToken: refresh, Scopes: o.texts("scope")}
+	if life, ok := whole(o.lenient("expires_in")); ok && life > 0 {
+		token.ExpiresAt = asked.Add(lifetime(life))
+	}
+	if life, ok := whole(o.lenient("refresh_token_expires_in")); ok && life > 0 {
+		token.RefreshExpiresAt = asked.Add(lifetime(life))
+	}
+	return token, true
+}
+
+// secret returns a text that decides; ok is false when there is something else.
+func (o object) secret(name string) (text Secret, ok bool) {
+	raw, err := o.get(name)
+	if err != nil {
+		return Secret{}, false
+	}
+	if isNull(raw) {
+		return Secret{}, true
+	}
+	var value string
+	err = json.Unmarshal(raw, &value)
+	return NewSecret(value), err == nil
+}
+
+// lifetime is a number of seconds that a token may live for.
+func lifetime(seconds int64) time.Duration {
+	const longest = 10 * 365 * 24 * time.Hour
+	return min(time.Duration(min(seconds, int64(longest/time.Second)))*time.Second, longest)
+}
+
+// tokenError is the error of a request that brought no token. The library's text holds the body.
+func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, progress *progress, r TokenRequest) *Error {
+	got := x.answer
+	if got == nil {
+		e := connectionError(ctx, err, progress.phase())
+		e.Op, e.Attempts, e.unknown = "request_token", 1, progress.left()
+		return e
+	}
 	var e *Error
-	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	said, reported := parseFault(got.body)
 	switch {
-	case ok:
-		said, _ := parseFault(refused.Body)
-		e = refusal(x.status, x.header, said)
-	case x.status == 0 || ctx.Err() != nil:
-		e = connectionError(ctx, err)
-		e.unknown = left
+	case x.cut != nil:
+		e = connectionError(ctx, x.cut, phaseReading)
+		if e.Kind == Unavailable {
+			e.Kind, e.Err = BadResponse, errNotToken
+		}
+		e.unknown = true
+	case got.status < 200 || got.status > 299 || reported:
+		e = refusal(got, c.origin, said)
 	default:
-		// The answer broke off or is no token; the cause's text may repeat parts of it.
+		// The answer is no token; its text may be parts of one.
 		e = &Error{Kind: BadResponse, Err: errNotToken, unknown: true}
 	}
-	e.Op, e.Attempts, e.StatusCode = "request_token", 1, x.status
-	e.RequestID = sanitize(x.header.Get("X-Request-Id"), maxCodeRunes)
+	e.Op, e.Attempts, e.StatusCode, e.Date = "request_token", 1, got.status, got.date
+	e.RequestID = sanitize(got.header.Get("X-Request-Id"), maxCodeRunes)
 	for _, secret := range append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret) {
-		e.Code, e.Detail = redactSecret(secret, e.Code), redactSecret(secret, e.Detail)
+		e.Code, e.Detail, e.RequestID = redactSecret(secret, e.Code), redactSecret(secret, e.Detail), redactSecret(secret, e.RequestID)
 	}
+	e.Fields = nil // none that could repeat a secret
 	return e
 }
 
@@ -219,11 +313,15 @@ func jwtExpiry(token string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	var claims struct{ Exp int64 }
-	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Exp <= 0 {
+	if err != nil {
 		return time.Time{}, false
 	}
-	return time.Unix(claims.Exp, 0), true
+	claims, err := readObject(payload)
+	exp, ok := whole(claims.lenient("exp"))
+	if err != nil || !ok || exp <= 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(exp, 0), true
 }
 
 // TokenInfo is what Zendesk knows about an access token.
@@ -236,27 +334,13 @@ type TokenInfo struct {
 	ExpiresAt time.Time // zero: Zendesk did not tell
 }
 
-// UnmarshalJSON reads Zendesk's token object.
-func (t *TokenInfo) UnmarshalJSON(data []byte) error {
-	var wire struct {
-		ID        id
-		UserID    id `json:"user_id"`
-		ClientID  id `json:"client_id"`
-		Scopes    []string
-		CreatedAt *time.Time `json:"created_at"`
-		ExpiresAt *time.Time `json:"expires_at"`
-	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return err
-	}
-	*t = TokenInfo{ID: string(wire.ID), UserID: string(wire.UserID), ClientID: string(wire.ClientID), Scopes: wire.Scopes}
-	if wire.CreatedAt != nil {
-		t.CreatedAt = *wire.CreatedAt
-	}
-	if wire.ExpiresAt != nil {
-		t.ExpiresAt = *wire.ExpiresAt
-	}
-	return nil
+// readTokenInfo reads Zendesk's token object. Its scopes decide.
+func readTokenInfo(o object) (TokenInfo, error) {
+	_, err := o.get("scopes")
+	return TokenInfo{
+		ID: o.text("id"), UserID: o.text("user_id"), ClientID: o.text("client_id"), Scopes: o.texts("scopes"),
+		CreatedAt: o.time("created_at"), ExpiresAt: o.time("expires_at"),
+	}, err
 }
 
 // CurrentToken returns what Zendesk knows about the access token that the client authenticates with. Kinds of errors:
@@ -268,14 +352,19 @@ func (c *Client) CurrentToken(ctx context.Context) (TokenInfo, error) {
 	if _, err := c.do(ctx, true, r, &out); err != nil {
 		return TokenInfo{}, err
 	}
-	return *out.Token, nil
+	return out.token, nil
 }
 
-type currentTokenAnswer struct{ Token *TokenInfo }
+type currentTokenAnswer struct{ token TokenInfo }
 
-func (a *currentTokenAnswer) validate() error {
-	if a.Token == nil {
+func (a *currentTokenAnswer) read(o object) error {
+	token, err := o.object("token")
+	if err != nil {
+		return err
+	}
+	if token == nil {
 		return errNotToken
 	}
-	return nil
+	a.token, err = readTokenInfo(token)
+	return err
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
 func TestRequestTokenGrants(t *testing.T) {
@@ -25,9 +27,9 @@ func TestRequestTokenGrants(t *testing.T) {
 	}{
 		"none given":         {want: map[string]string{"grant_type": "client_credentials"}},
 		"client credentials": {grant: ClientCredentialsGrant(), scopes: []string{"read", "write"}, want: map[string]string{"grant_type": "client_credentials", "scope": "read write"}},
-		"password":           {grant: PasswordGrant("a+b@c.d", NewSecret("p w&")), want: map[string]string{"grant_type": "password", "username": "a+b@c.d", "password": "p w&"}},
-		"code":               {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", Secret{}), want: map[string]string{"grant_type": "authorization_code", "code": "co", "redirect_uri": "https://x/cb", "refresh_token_expires_in": "5184000"}},
-		"code with PKCE":     {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", NewSecret("ver")), want: map[string]string{"grant_type": "authorization_code", "code": "co", "redirect_uri": "https://x/cb", "code_verifier": "ver", "refresh_token_expires_in": "5184000"}},
+		"password":           {grant: PasswordGrant("a+b@c.d", NewSecret("p w&")), want: map[string]string{"grant_type": "password", "scope": "read write", "username": "a+b@c.d", "password": "p w&"}},
+		"code":               {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", Secret{}), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "refresh_token_expires_in": "5184000"}},
+		"code with PKCE":     {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", NewSecret("ver")), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "code_verifier": "ver", "refresh_token_expires_in": "5184000"}},
 		"refresh":            {grant: RefreshTokenGrant(NewSecret("old")), want: map[string]string{"grant_type": "refresh_token", "refresh_token": "old", "refresh_token_expires_in": "5184000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,7 +173,7 @@ func TestRequestTokenFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			zendesk := scripted(tt.answer)
 			client := newClient(t, zendesk)
-			_, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: NewSecret(canary), Grant: RefreshTokenGrant(NewSecret(canary))})
+			_, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: NewSecret(canary), Scopes: []string{"read"}, Grant: RefreshTokenGrant(NewSecret(canary))})
 			e := failed(t, err, tt.kind)
 			if e.StatusCode != tt.status || e.Code != tt.code || e.Unknown() != tt.unknown || e.Body() != "" || e.Attempts != 1 {
 				t.Errorf("error is %+v, unknown %t", *e, e.Unknown())
@@ -195,6 +197,87 @@ func TestRequestTokenFailures(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Scopes that nobody asked for are found: one request, or two.
+func TestRequestTokenFindsScopes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		allowed  []string // of the client; none: all
+		grant    func(t *testing.T, z *zendesktest.Zendesk) Grant
+		scopes   []string
+		want     []string // granted; none: refused
+		asked    []string
+		requests int
+		fault    *zendesktest.Fault
+		kind     Kind
+	}{
+		"client credentials":                  {want: []string{"read", "write"}, requests: 1},
+		"client credentials, narrower":        {allowed: []string{"tickets:read", "read"}, want: []string{"tickets:read", "read"}, requests: 1},
+		"client credentials, scopes wanted":   {scopes: []string{"read"}, want: []string{"read"}, asked: []string{"read"}, requests: 1},
+		"client credentials, too many wanted": {allowed: []string{"read"}, scopes: []string{"read", "write"}, requests: 1, kind: InvalidRequest},
+		"client credentials want scopes":      {fault: &zendesktest.Fault{PathPrefix: "/oauth", Status: 400, Body: new(`{"error":"invalid_scope"}`), Times: 1}, want: []string{"read", "write"}, asked: []string{"read", "write"}, requests: 2},
+		"client credentials, never":           {fault: &zendesktest.Fault{PathPrefix: "/oauth", Status: 400, Body: new(`{"error":"invalid_scope"}`)}, requests: 2, kind: InvalidRequest},
+		"password":                            {grant: password, want: []string{"read", "write"}, asked: []string{"read", "write"}, requests: 1},
+		"password, narrower":                  {allowed: []string{"tickets:read"}, grant: password, want: []string{"tickets:read"}, requests: 2},
+		"code":                                {grant: code, want: []string{"read", "write"}, asked: []string{"read", "write"}, requests: 1},
+		"code, narrower":                      {allowed: []string{"read"}, grant: code, want: []string{"read", "write"}, requests: 2},
+		"refused for another reason": {grant: func(*testing.T, *zendesktest.Zendesk) Grant {
+			return AuthorizationCodeGrant(NewSecret("used"), zendesktest.RedirectURI, Secret{})
+		}, requests: 1, kind: CredentialsRejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, zendesk := fakeClient(t, zendesktest.Config{PasswordGrant: true})
+			if err := zendesk.AllowScopes(zendesktest.ClientID, tt.allowed...); err != nil {
+				t.Fatal(err)
+			}
+			request := TokenRequest{ClientID: zendesktest.ClientID, ClientSecret: NewSecret(zendesktest.ClientSecret), Scopes: tt.scopes}
+			if tt.grant != nil {
+				request.Grant = tt.grant(t, zendesk)
+			}
+			if tt.fault != nil {
+				zendesk.AddFault(*tt.fault)
+			}
+			token, err := client.RequestToken(t.Context(), request)
+			if got := len(zendesk.Requests()); got != tt.requests {
+				t.Errorf("%d requests, want %d", got, tt.requests)
+			}
+			if tt.kind != "" {
+				if e := failed(t, err, tt.kind); e.Attempts != tt.requests || e.Unknown() {
+					t.Errorf("error is %+v", *e)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(token.Scopes, tt.want) || !slices.Equal(token.RequestedScopes, tt.asked) {
+				t.Errorf("token is %+v, %v", token, err)
+			}
+		})
+	}
+}
+
+func password(*testing.T, *zendesktest.Zendesk) Grant {
+	return PasswordGrant(zendesktest.Admin.Email, NewSecret(zendesktest.Admin.Password))
+}
+
+func code(t *testing.T, z *zendesktest.Zendesk) Grant {
+	t.Helper()
+	issued, err := z.IssueCode(zendesktest.Grant{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return AuthorizationCodeGrant(NewSecret(issued), zendesktest.RedirectURI, Secret{})
+}
+
+// When the second answer is lost, the outcome is unknown: that it was the scopes the first time says nothing any more.
+func TestRequestTokenSecondAnswerLost(t *testing.T) {
+	refusedScope := reply{status: 400, body: `{"error":"invalid_scope"}`}
+	_, err := newClient(t, scripted(refusedScope, cut)).RequestToken(t.Context(), TokenRequest{ClientID: "c"})
+	if e := failed(t, err, Unavailable); !e.Unknown() || e.Attempts != 2 {
+		t.Errorf("error is %+v", *e)
+	}
+	_, err = newClient(t, scripted(refusedScope, reply{status: 400, body: `{"error":"invalid_grant"}`})).RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: PasswordGrant("a", NewSecret("b"))})
+	if e := failed(t, err, InvalidRequest); e.Code != "invalid_scope" || e.Attempts != 2 {
+		t.Errorf("error is %+v", *e)
+	}
 }
 
 func TestCurrentToken(t *testing.T) {

@@ -81,20 +81,36 @@ func newTransport(base *http.Transport, allow allowList) *Transport {
 	return &Transport{
 		allow:  allow,
 		base:   base,
-		client: &http.Client{Transport: base, CheckRedirect: checkRedirect, Timeout: requestTimeout},
+		client: &http.Client{Transport: readableRedirects{base}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
 	}
 }
 
 // Close closes the connections that are idle. Requests that run end as usual.
 func (t *Transport) Close() { t.base.CloseIdleConnections() }
 
+// readableRedirects takes away where a redirect leads that cannot be read: the HTTP client would hide the whole answer.
+type readableRedirects struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (r readableRedirects) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := r.RoundTripper.RoundTrip(req)
+	if err == nil {
+		if _, parseErr := req.URL.Parse(res.Header.Get("Location")); parseErr != nil {
+			res.Header.Del("Location")
+		}
+	}
+	return res, err
+}
+
 const maxRedirects = 3
 
-// checkRedirect follows redirects of reads within the origin. Any other redirect is handed back as the answer: elsewhere
-// it would carry the credential away, and a write would be repeated or turned into a read.
+// checkRedirect follows redirects of reads within the origin's API. Any other redirect is handed back as the answer:
+// elsewhere it would carry the credential away, or end at a page for people, and a write would be repeated or turned into
+// a read.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	from := via[0]
-	if from.Method != http.MethodGet || len(via) > maxRedirects || !sameOrigin(from.URL, next.URL) {
+	if from.Method != http.MethodGet || len(via) > maxRedirects || !sameOrigin(from.URL, next.URL) ||
+		!strings.HasPrefix(next.URL.EscapedPath(), "/api/v2/") {
 		return http.ErrUseLastResponse
 	}
 	return nil

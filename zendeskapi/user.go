@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // User is a person in Zendesk.
@@ -18,21 +22,18 @@ type User struct {
 	Suspended bool
 }
 
-// UnmarshalJSON reads Zendesk's user object.
-func (u *User) UnmarshalJSON(data []byte) error {
-	wire := struct {
-		ID        id
-		Name      string
-		Email     string
-		Role      string
-		Active    bool
-		Suspended bool
-	}{Active: true}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return err
+// readUser reads Zendesk's user object; an anonymous user has no id. Id, address and role decide.
+func readUser(o object) (User, error) {
+	id, err := o.id("id")
+	for _, name := range []string{"email", "role"} {
+		if _, twice := o.get(name); err == nil {
+			err = twice
+		}
 	}
-	*u = User{string(wire.ID), wire.Name, wire.Email, wire.Role, wire.Active, wire.Suspended}
-	return nil
+	return User{
+		ID: id, Name: o.text("name"), Email: o.text("email"), Role: o.text("role"),
+		Active: o.flag("active", true), Suspended: o.flag("suspended", false),
+	}, err
 }
 
 // Me returns who the credential acts as. Zendesk answers bad credentials with an anonymous user: that is an error of Kind
@@ -45,42 +46,104 @@ func (c *Client) Me(ctx context.Context) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	if out.User.ID == "" {
+	if out.user.ID == "" {
 		return User{}, c.complete(&Error{
 			Op: op, Kind: CredentialsRejected, Attempts: got.attempts,
 			Detail: "it takes the caller for an anonymous user", Err: errAnonymous,
 		}, got, false)
 	}
-	return *out.User, nil
+	return out.user, nil
 }
 
 var errAnonymous = errors.New("the user is anonymous")
 
-type meAnswer struct{ User *User }
+type meAnswer struct{ user User }
 
-func (a *meAnswer) validate() error {
-	if a.User == nil {
+func (a *meAnswer) read(o object) error {
+	user, err := o.object("user")
+	if err != nil {
+		return err
+	}
+	if user == nil {
 		return errNoUser
 	}
-	return nil
+	a.user, err = readUser(user)
+	return err
 }
 
-// UserByEmail returns the user with that primary e-mail address, compared exactly but for case. found is false when
-// there is none. Kinds of errors: those of a read; InvalidRequest when the address could be read as search syntax.
+// maxIdentityLookups is how many people are asked for their other addresses when a search by address found nobody with
+// that primary one. More than one hit is rare.
+const maxIdentityLookups = 5
+
+// UserByEmail returns the user who has that e-mail address, be it the primary one or another: compared exactly but for
+// case. found is false when there is none. Most often it sends one request; two for another than the primary address; at
+// most six. Deleted users are left out. Kinds of errors: those of a read; InvalidRequest when the address could be read as
+// search syntax; BadResponse when too many people are found to tell who has it.
 // https://developer.zendesk.com/api-reference/ticketing/users/users/#search-users
 func (c *Client) UserByEmail(ctx context.Context, email string) (user User, found bool, err error) {
 	const op = "user_by_email"
-	if !strings.Contains(email, "@") || strings.ContainsAny(email, " \t\r\n\"'*<>:()\\") {
+	if !strings.Contains(email, "@") || strings.ContainsAny(email, " \t\r\n\"*<>:()\\") {
 		return User{}, false, invalid(op, "the e-mail address is malformed")
 	}
-	users, err := listOf[User](ctx, c, op, apiPath("users", "search"), url.Values{"query": {"email:" + email}}, "users")
+	// Only the first page: who has the address is the best match, and the others are merely like it.
+	var people []User
+	var last *answer
+	query := url.Values{"query": {"email:" + email}, "per_page": {strconv.Itoa(pageSize)}}
+	err = c.list(ctx, op, apiPath("users", "search"), query, "users", func(got *answer, records []json.RawMessage) (bool, error) {
+		last, people = got, readRecords(records, readUser)
+		if len(people) == 0 && len(records) > 0 {
+			return false, errNoRecord
+		}
+		return false, nil
+	})
 	if err != nil {
 		return User{}, false, err
 	}
-	for _, user := range users {
-		if user.ID != "" && strings.EqualFold(user.Email, email) {
+	people = slices.DeleteFunc(people, func(u User) bool { return u.ID == "" || !u.Active })
+	for _, user := range people {
+		if sameAddress(user.Email, email) {
+			return user, true, nil
+		}
+	}
+	// Agents first: it is mostly they who are looked for.
+	slices.SortStableFunc(people, func(a, b User) int { return rank(a.Role) - rank(b.Role) })
+	for i, user := range people {
+		if i == maxIdentityLookups {
+			return User{}, false, c.badResponse(op, last, errTooManyUsers)
+		}
+		has, err := c.hasAddress(ctx, op, user.ID, email)
+		if missing, ok := errors.AsType[*Error](err); ok && missing.RecordMissing() {
+			continue // deleted since
+		}
+		if err != nil {
+			return User{}, false, err
+		}
+		if has {
 			return user, true, nil
 		}
 	}
 	return User{}, false, nil
 }
+
+func rank(role string) int {
+	if role == "end-user" {
+		return 1
+	}
+	return 0
+}
+
+// hasAddress tells whether one of a user's addresses is that one.
+// https://developer.zendesk.com/api-reference/ticketing/users/user_identities/#list-identities
+func (c *Client) hasAddress(ctx context.Context, op, userID, email string) (bool, error) {
+	type identity struct{ kind, value string }
+	query := url.Values{"page[size]": {strconv.Itoa(pageSize)}}
+	identities, err := listOf(ctx, c, op, apiPath("users", userID, "identities"), query, "identities", func(o object) (identity, error) {
+		return identity{o.text("type"), o.text("value")}, nil
+	})
+	return slices.ContainsFunc(identities, func(i identity) bool {
+		return i.kind == "email" && sameAddress(i.value, email)
+	}), err
+}
+
+// sameAddress compares e-mail addresses without regard to case. A letter with a mark has two encodings.
+func sameAddress(a, b string) bool { return strings.EqualFold(norm.NFC.String(a), norm.NFC.String(b)) }

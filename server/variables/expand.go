@@ -14,8 +14,8 @@ const (
 	// Text takes values literally. A variable that nobody set is empty.
 	Text Place = iota
 	// SearchString is Zendesk's search language. Each variable must be set and have a letter or digit. A value keeps
-	// neither double quotes of any script, backslashes, control and format characters, *, < and > nor a leading -; its
-	// white space is collapsed. A term with a value that holds white space or a colon, or that reads OR, AND or NOT, is
+	// neither double quotes of any script, backslashes, control and format characters, *, < and > nor a leading -; joiners
+	// stay within words; its white space is collapsed. A term with a value that holds white space or a colon, or that reads OR, AND or NOT, is
 	// quoted as a whole. See https://support.zendesk.com/hc/en-us/articles/4408886879258.
 	SearchString
 	// ID is the id of something in Zendesk. Each variable must be set and have a letter or digit, and the expanded text,
@@ -30,9 +30,15 @@ func (e *UndefinedError) Error() string { return fmt.Sprintf("variable %q is not
 
 // EmptyError says that a variable is set, but that no letter or digit is left of its value where the place needs one.
 // A withheld number is the usual cause.
-type EmptyError struct{ Name string }
+type EmptyError struct {
+	Name  string
+	Phone bool // a telephone number was looked for in the value
+}
 
 func (e *EmptyError) Error() string {
+	if e.Phone {
+		return fmt.Sprintf("variable %q holds no telephone number", e.Name)
+	}
 	return fmt.Sprintf("variable %q has a value without a letter or digit", e.Name)
 }
 
@@ -70,7 +76,7 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 			v.text = cleanSearchValue(v.text)
 		}
 		if place != Text && !strings.ContainsFunc(v.text, isLetterOrDigit) {
-			return "", &EmptyError{Name: r.name}
+			return "", &EmptyError{Name: r.name, Phone: r.parameter == phone}
 		}
 		values[i] = v
 	}

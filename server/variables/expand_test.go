@@ -61,7 +61,10 @@ func TestExpandPhone(t *testing.T) {
 		{"+39 06 698 12345", "", "*0669812345"}, // Italy's zero is part of the national number
 		{"＋１５１３５５５７６１１", "", "*5135557611"},
 		{"(513) 555-7611", "", "*5135557611"}, // no region: not parseable, all digits
-		{"0049 30 901820", "", "*004930901820"},
+		{"0049 30 901820", "", "*30901820"},
+		{`"Ann Lee" <sips:+15135557611@pbx2.example.com:5061;transport=tls>;tag=4f7a`, "", "*5135557611"},
+		{"sip:5135557611@192.168.10.20", "US", "*5135557611"},
+		{"tel:5135557611;phone-context=+1", "", "*5135557611"},
 		{"+999 1234567", "US", "*9991234567"},
 		{"sip:5135557611", "ZZ", "*5135557611"},
 		{strings.Repeat("5", 300), "US", "*" + strings.Repeat("5", 300)},
@@ -101,9 +104,11 @@ func TestExpandID(t *testing.T) {
 func TestExpandErrors(t *testing.T) {
 	vars := values{
 		"a": "x", "empty": "", "spaces": " \t ", "marks": `-*"-`, "withheld": "anonymous", "star": "*", "letter": "é", "digit": "٣",
+		"trunk": "sip:anonymous@192.168.10.20:5060", "keypad": "+266696687",
 	}
 	undefined := func(name string) error { return &variables.UndefinedError{Name: name} }
 	empty := func(name string) error { return &variables.EmptyError{Name: name} }
+	noPhone := func(name string) error { return &variables.EmptyError{Name: name, Phone: true} }
 	for _, c := range []struct {
 		text   string
 		places []variables.Place
@@ -118,8 +123,11 @@ func TestExpandErrors(t *testing.T) {
 		{"$(spaces)", both, empty("spaces")},
 		{"$(marks)", both, empty("marks")},
 		{"$(star,raw)", both, empty("star")},
-		{"$(withheld,phone)", both, empty("withheld")},
-		{"phone:*$(withheld,phone)", both, empty("withheld")},
+		{"$(withheld,phone)", both, noPhone("withheld")},
+		{"phone:*$(withheld,phone)", both, noPhone("withheld")},
+		{"phone:$(trunk,phone)", both, noPhone("trunk")},
+		{"phone:$(keypad,phone)", both, noPhone("keypad")},
+		{"phone:$(empty,phone)", both, noPhone("empty")},
 		{`"$(empty)"`, both, empty("empty")},
 		{"$(a)$(empty)$(nobody)", both, empty("empty")},
 		{"$(a)$(nobody)$(empty)", both, undefined("nobody")},
@@ -132,6 +140,9 @@ func TestExpandErrors(t *testing.T) {
 				t.Errorf("%q in place %d: error %v, want %v", c.text, place, err, c.want)
 			}
 		}
+	}
+	if text := noPhone("ani").Error(); !strings.Contains(text, "no telephone number") {
+		t.Errorf("the error says %q", text)
 	}
 	if _, err := parse(t, "x").Expand(variables.ID+1, vars.lookup, ""); err == nil {
 		t.Error("an unknown place is accepted")

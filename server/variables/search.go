@@ -14,6 +14,7 @@ const (
 	comparisons  = "<>\uff1c\ufe64\uff1e\ufe65"
 	colons       = ":\uff1a\ufe55\ufe13\u2236\ua789"
 	minusSign    = '\u2212'
+	joiners      = "\u200c\u200d"
 )
 
 // cleanSearchValue takes from a value what is syntax wherever it stands, and collapses its white space.
@@ -22,12 +23,32 @@ func cleanSearchValue(text string) string {
 		switch {
 		case unicode.IsSpace(r):
 			return ' ' // first: line feeds are control characters too, but they separate words
+		case strings.ContainsRune(joiners, r):
+			return r
 		case unicode.In(r, unicode.Cc, unicode.Cf), strings.ContainsRune(doubleQuotes+backslashes+wildcards+comparisons, r):
 			return -1
 		}
 		return r
 	}, strings.ToValidUTF8(text, ""))
-	return strings.Join(strings.Fields(text), " ")
+	return strings.Join(strings.Fields(withinWords(text)), " ")
+}
+
+// withinWords drops the joiners that join nothing. Between letters they are spelling, as in Persian names; elsewhere they
+// could hide syntax.
+func withinWords(text string) string {
+	if !strings.ContainsAny(text, joiners) {
+		return text
+	}
+	joined := func(r rune) bool { return unicode.In(r, unicode.L, unicode.M, unicode.So, unicode.Sk) }
+	runes := []rune(text)
+	kept := runes[:0]
+	for i, r := range runes {
+		if strings.ContainsRune(joiners, r) && (len(kept) == 0 || !joined(kept[len(kept)-1]) || i+1 == len(runes) || !joined(runes[i+1])) {
+			continue
+		}
+		kept = append(kept, r)
+	}
+	return string(kept)
 }
 
 // searchString writes a query. Text and values go through one scanner, term by term, since whether a value needs quotes
@@ -171,6 +192,7 @@ func (s *searchScanner) endTerm() {
 }
 
 func isBoolean(word string) bool {
+	word = strings.NewReplacer("\u200c", "", "\u200d", "").Replace(word)
 	return strings.EqualFold(word, "OR") || strings.EqualFold(word, "AND") || strings.EqualFold(word, "NOT")
 }
 

@@ -22,6 +22,7 @@ func TestExpandSearchString(t *testing.T) {
 		"curly": "\u201cx\u201d", "guillemets": "\u00abx\u00bb", "stars": "*x*", "compare": "x<y>z", "wide": "\uff02x\uff0a\uff1cy\uff1a\uff3cz",
 		"nbsp": "x\u00a0\u2028\u3000\ty", "invisible": "\u200b-\ufeffx\u202e\x00\x1b\u00ad", "broken": "x\xff\xed\xa0\x80y",
 		"time": "10:30", "date": "2026-11-24T10:30:00+01:00", "id": "360001", "type": "type", "nested": "$(b)",
+		"persian": "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627", "joined": "\u200d-status\u200d:open\u200c", "family": "\U0001f468\u200d\U0001f469 Lee", "boolean": "O\u200dR",
 		"colon": ":0", "query": `status:open "a b`, "ani": "+1 513 555 7611", "short": "12-34", "padded": "  x\n",
 	}
 	for _, c := range []struct{ text, want string }{
@@ -58,6 +59,10 @@ func TestExpandSearchString(t *testing.T) {
 		{"$(wide)", "\"xy\uff1az\""},
 		{"$(nbsp)", `"x y"`},
 		{"$(invisible)", "x"},
+		{"name:$(persian)", "name:\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"},
+		{"$(joined)", `"status:open"`},
+		{"name:$(family)", "name:\"\U0001f468\u200d\U0001f469 Lee\""},
+		{"x $(boolean) y", "x \"O\u200dR\" y"},
 		{"$(broken)", "xy"},
 		{"$(padded)", "x"},
 		{"$(nested)", "$(b)"},
@@ -133,7 +138,7 @@ type term struct {
 // view of each character: look-alikes of quotes, spaces and operators count as the real ones.
 func terms(query string) []term {
 	query = strings.NewReplacer("\u201c", `"`, "\u201d", `"`, "\uff02", `"`, "\uff1a", ":", "\uff1c", "<", "\uff1e", ">", "\uff0a", "*", "\uff0d", "-",
-		"\u2212", "-", "\u200b", " ", "\ufeff", " ").Replace(query)
+		"\u2212", "-", "\u200b", " ", "\ufeff", " ", "\u200c", "", "\u200d", "").Replace(query)
 	var all []term
 	var words []string // with quoted text as one letter q
 	var word strings.Builder
@@ -251,7 +256,7 @@ func checkTerms(t fataler, text string, want []term, a, b string) {
 func TestValuesNeverBecomeSyntax(t *testing.T) {
 	bits := []string{
 		`"`, "\u201c", "\u201d", "\uff02", "'", `\`, "*", "<", ">", ">=", "=", ":", "\uff1a", "-", "--", "\u2212", "\uff0d", "(", ")", "+", "@", ".", "_", "|", "&&", "!",
-		" ", "\u00a0", "\u200b", "\u2028", "\u3000", "\ufeff", "\t", "\n", "\x00", "\x85", "\u0085", "\xff", "\xed\xa0\x80", "\u202e", "\ufffd",
+		" ", "\u00a0", "\u200b", "\u200c", "\u200d", "\u2028", "\u3000", "\ufeff", "\t", "\n", "\x00", "\x85", "\u0085", "\xff", "\xed\xa0\x80", "\u202e", "\ufffd",
 		"OR", "or", "AND", "NOT", "R", "status", "type:ticket", "open", "x", "y", "1", "é", "名", "$(a)", "2026-11-24",
 	}
 	value := rapid.OneOf(

@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/nyaruka/phonenumbers"
+	callerid "github.com/scenarioblocks/zendeskblocks/server/phone"
 )
-
-// minPhoneDigits is where a number is long enough to be looked for by its end alone.
-const minPhoneDigits = 7
 
 // value is what a reference becomes before the parts of a text are put together.
 type value struct {
@@ -25,8 +22,8 @@ func transform(r reference, text, region string) value {
 	case escapeJSON:
 		v.text = jsonEscaped(text)
 	case phone:
-		v.text = phoneDigits(text, region)
-		v.wildcard = len(v.text) >= minPhoneDigits
+		number, _ := callerid.Read(text, region) // none is the empty text
+		v.text, v.wildcard = number.Searchable()
 	}
 	return v
 }
@@ -39,16 +36,4 @@ func jsonEscaped(text string) string {
 		return "" // cannot happen: every string has an encoding
 	}
 	return strings.TrimSuffix(out.String()[1:], "\"\n")
-}
-
-// phoneDigits returns the national significant number, or all digits when the text is no number that can be parsed. So
-// does one whose national part is too short for a wildcard: with its prefixes it can still be found.
-func phoneDigits(text, region string) string {
-	number, err := phonenumbers.Parse(text, region)
-	if err == nil {
-		if national := phonenumbers.GetNationalSignificantNumber(number); len(national) >= minPhoneDigits {
-			return national
-		}
-	}
-	return phonenumbers.NormalizeDigitsOnly(text)
 }

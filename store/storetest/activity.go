@@ -391,7 +391,7 @@ func testPendingActivities(t *testing.T, s *fixture) {
 }
 
 // listAll reads a list page by page, and holds each page to what is promised of it.
-func listAll(t testing.TB, s *fixture, tenant string, f store.ActivityFilter, limit int, between func()) (all []store.Activity) {
+func listAll(t testing.TB, s *fixture, f store.ActivityFilter, limit int, between func()) (all []store.Activity) {
 	t.Helper()
 	for after := ""; ; {
 		page, next, err := s.ListActivities(t.Context(), tenant, f, after, limit)
@@ -481,7 +481,7 @@ func testListActivities(t *testing.T, s *fixture) {
 				continue
 			}
 			for _, f.NewestFirst = range []bool{false, true} {
-				got := listAll(t, s, tenant, f, limit, func() {})
+				got := listAll(t, s, f, limit, func() {})
 				if f.NewestFirst {
 					slices.Reverse(got)
 				}
@@ -491,7 +491,7 @@ func testListActivities(t *testing.T, s *fixture) {
 			}
 		}
 	}
-	if diff := cmp.Diff(all, listAll(t, s, tenant, store.ActivityFilter{}, 100, func() {})); diff != "" {
+	if diff := cmp.Diff(all, listAll(t, s, store.ActivityFilter{}, 100, func() {})); diff != "" {
 		t.Errorf("all (-want +got):\n%s", diff)
 	}
 	if page, next, err := s.ListActivities(t.Context(), "nobody", store.ActivityFilter{}, "", 5); len(page) != 0 || next != "" || err != nil {
@@ -518,9 +518,9 @@ func testListActivitiesThatChange(t *testing.T, s *fixture) {
 	all := addActivities(t, s, tenant, many, variedActivity)
 	turn := 0
 	for _, f := range []store.ActivityFilter{{}, {NewestFirst: true}, {State: store.ActivityPending}, {AccountID: "a", NewestFirst: true}} {
-		before := idsOf(listAll(t, s, tenant, f, many+1, func() {}))
+		before := idsOf(listAll(t, s, f, many+1, func() {}))
 		changed := make(map[string]bool)
-		got := idsOf(listAll(t, s, tenant, f, 9, func() {
+		got := idsOf(listAll(t, s, f, 9, func() {
 			for range 3 {
 				turn++
 				a := all[turn*97%many]

@@ -115,7 +115,7 @@ func readComment(raw json.RawMessage) (d *draftComment, dropped []string, ok boo
 		"public":    into(&d.public),
 		"author_id": into(&d.author),
 	}.apply("ticket.comment", fields)
-	return d, dropped, wrong == ""
+	return d, dropped, len(wrong) == 0
 }
 
 // event writes the comment into an audit.

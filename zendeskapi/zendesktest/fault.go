@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,6 +23,19 @@ type Drop string
 const (
 	DropBefore Drop = "before"
 	DropAfter  Drop = "after"
+)
+
+// Act says when a request acts that a fault cuts or answers itself.
+type Act string
+
+const (
+	// ActNever is the usual: it does not act.
+	ActNever Act = ""
+	// ActBefore lets it act, and loses its answer for the fault's.
+	ActBefore Act = "before"
+	// ActAfter cuts or answers at once, and lets the request act Delay later;
+	// without a Delay, when [Zendesk.Land] is called.
+	ActAfter Act = "after"
 )
 
 // Fault is a misbehaviour of the network or of Zendesk, for the requests that
@@ -40,8 +56,20 @@ type Fault struct {
 	Delay time.Duration
 	// Body is sent as it is; nil means the body Zendesk has for Status.
 	Body *string
-	// Drop cuts the connection; Status, RetryAfter and Body are then not used.
+	// Drop cuts the connection; what is about the answer is then not used.
 	Drop Drop
+	// Act lets the request act although the fault cuts or answers it. It needs
+	// one of Status, Body and Drop. DropAfter is DropBefore with ActBefore.
+	Act Act
+	// Header sets headers of the answer, whoever gave it; empty values take
+	// headers away. "Location", "Date" and "Content-Type" are the usual ones.
+	Header map[string]string
+	// Set puts values into the answer, if it is JSON. Its keys are paths as of
+	// RFC 6901 ("/ticket/external_id"); a * stands for every element of a list
+	// ("/audits/*/author_id"), a - for the place behind the last. A nil value
+	// takes what is there away, as does one that is no JSON. Paths to nowhere
+	// change nothing.
+	Set map[string]json.RawMessage
 	// Times is the number of requests hit; 0 means all until the fault is cleared.
 	Times int
 }
@@ -85,6 +113,80 @@ func (z *Zendesk) takeFault(r *http.Request) (*Fault, string) {
 
 // answers tells whether the fault replaces the answer.
 func (f *Fault) answers() bool { return f.Status != 0 || f.Body != nil }
+
+// acts tells whether the request acts before the fault cuts or answers it.
+func (f *Fault) acts() bool {
+	return f.Drop == DropAfter || f.Act == ActBefore && (f.answers() || f.Drop != "")
+}
+
+// edit changes an answer as the fault says.
+func (f *Fault) edit(r *recorder) {
+	for _, path := range slices.Sorted(maps.Keys(f.Set)) {
+		body := bytes.TrimSpace(r.body.Bytes())
+		if json.Valid(body) {
+			body = put(body, strings.Split(path, "/")[1:], f.Set[path])
+			r.body.Reset()
+			r.body.Write(body)
+		}
+	}
+	for name, value := range f.Header {
+		if value == "" {
+			// Not deleted: the server would set its own.
+			r.Header()[http.CanonicalHeaderKey(name)] = nil
+			continue
+		}
+		r.Header().Set(name, value)
+	}
+}
+
+// put replaces what stands at a path of a JSON text. Members come out in the
+// order of their names.
+func put(text json.RawMessage, path []string, value json.RawMessage) json.RawMessage {
+	if len(path) == 0 {
+		if !json.Valid(value) {
+			return nil
+		}
+		return value
+	}
+	step := strings.NewReplacer("~1", "/", "~0", "~").Replace(path[0])
+	var list []json.RawMessage
+	if json.Unmarshal(text, &list) == nil && list != nil {
+		kept := []json.RawMessage{}
+		for i, item := range list {
+			if step == "*" || step == strconv.Itoa(i) {
+				item = put(item, path[1:], value)
+			}
+			if item != nil {
+				kept = append(kept, item)
+			}
+		}
+		if step == "-" && len(path) == 1 && json.Valid(value) {
+			kept = append(kept, value)
+		}
+		return marshal(kept)
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil || members == nil {
+		return text
+	}
+	if _, there := members[step]; there || len(path) == 1 {
+		if members[step] = put(members[step], path[1:], value); members[step] == nil {
+			delete(members, step)
+		}
+	}
+	return marshal(members)
+}
+
+// marshal writes JSON that was read, with every escape as it was.
+func marshal(value any) json.RawMessage {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil // cannot happen: all of it was read as JSON
+	}
+	return bytes.TrimSpace(out.Bytes())
+}
 
 func (f *Fault) reply() *reply {
 	status := f.Status
@@ -143,9 +245,73 @@ func pause(ctx context.Context, delay time.Duration) bool {
 	}
 }
 
+// lateActs are requests that act after they were answered.
+type lateActs struct {
+	mu      sync.Mutex
+	waiting []*lateAct // in the order of their requests
+}
+
+type lateAct struct {
+	act   func()
+	timer *time.Timer // nil: it waits for Land
+}
+
+// actLate lets a request act later.
+func (z *Zendesk) actLate(delay time.Duration, act func()) {
+	z.late.mu.Lock()
+	defer z.late.mu.Unlock()
+	one := &lateAct{act: act}
+	z.late.waiting = append(z.late.waiting, one)
+	if delay > 0 {
+		one.timer = time.AfterFunc(delay, func() {
+			if z.late.take(one) {
+				act()
+			}
+		})
+	}
+}
+
+// take removes one that waits; false when it does no more.
+func (l *lateActs) take(one *lateAct) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.waiting, one)
+	if i < 0 {
+		return false
+	}
+	l.waiting = slices.Delete(l.waiting, i, i+1)
+	return true
+}
+
+// forget gives up what waits.
+func (l *lateActs) forget() []*lateAct {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := l.waiting
+	l.waiting = nil
+	for _, one := range waiting {
+		if one.timer != nil {
+			one.timer.Stop()
+		}
+	}
+	return waiting
+}
+
+// Land lets all requests act now that a fault with ActAfter has kept from it,
+// in the order in which they came. It tells how many there were.
+func (z *Zendesk) Land() int {
+	waiting := z.late.forget()
+	for _, one := range waiting {
+		one.act()
+	}
+	return len(waiting)
+}
+
 // UnmarshalJSON reads the form that POST /_sandbox/faults takes:
-// {method, path_prefix, status, retry_after, delay_ms, body, drop, times}.
-// retry_after is a number of seconds or a string, body a string or any JSON.
+// {method, path_prefix, status, retry_after, delay_ms, body, drop, act, header,
+// set, remove, times}. retry_after is a number of seconds or a string, body a
+// string or any JSON, header an object of strings, set one of paths and values,
+// remove a list of paths.
 func (f *Fault) UnmarshalJSON(data []byte) error {
 	var wire struct {
 		Method     string          `json:"method"`
@@ -155,7 +321,13 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		DelayMS    int64           `json:"delay_ms"`
 		Body       json.RawMessage `json:"body"`
 		Drop       Drop            `json:"drop"`
-		Times      int             `json:"times"`
+		Act        Act             `json:"act"`
+
+		Header map[string]string          `json:"header"`
+		Set    map[string]json.RawMessage `json:"set"`
+		Remove []string                   `json:"remove"`
+
+		Times int `json:"times"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -164,7 +336,14 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	}
 	read := Fault{
 		Method: wire.Method, PathPrefix: wire.PathPrefix, Status: wire.Status,
-		Delay: time.Duration(wire.DelayMS) * time.Millisecond, Drop: wire.Drop, Times: wire.Times,
+		Delay: time.Duration(wire.DelayMS) * time.Millisecond, Drop: wire.Drop, Act: wire.Act,
+		Header: wire.Header, Set: wire.Set, Times: wire.Times,
+	}
+	for _, path := range wire.Remove {
+		if read.Set == nil {
+			read.Set = map[string]json.RawMessage{}
+		}
+		read.Set[path] = nil
 	}
 	switch after := wire.RetryAfter.(type) {
 	case nil:
@@ -186,10 +365,21 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	switch {
 	case read.Drop != "" && read.Drop != DropBefore && read.Drop != DropAfter:
 		return fmt.Errorf(`drop %q is neither "before" nor "after"`, read.Drop)
+	case read.Act != ActNever && read.Act != ActBefore && read.Act != ActAfter:
+		return fmt.Errorf(`act %q is neither "before" nor "after"`, read.Act)
+	case read.Act != ActNever && read.Drop == "" && !read.answers():
+		return errors.New("act needs a status, a body or a drop")
+	case read.Act == ActAfter && read.Drop == DropAfter:
+		return errors.New(`act "after" and drop "after" contradict each other`)
 	case read.Status != 0 && (read.Status < 200 || read.Status > 599):
 		return fmt.Errorf("status %d is not between 200 and 599", read.Status)
 	case read.Times < 0 || read.Delay < 0:
 		return fmt.Errorf("times %d and delay_ms %d must not be negative", read.Times, wire.DelayMS)
+	}
+	for path := range read.Set {
+		if !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("path %q does not begin with a slash", path)
+		}
 	}
 	*f = read
 	return nil

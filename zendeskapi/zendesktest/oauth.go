@@ -30,6 +30,7 @@ type oauthClient struct {
 	secret      string
 	redirectURI string
 	owner       int64
+	allowed     []string // scopes; nil: all
 }
 
 type oauthToken struct {
@@ -63,6 +64,24 @@ type Grant struct {
 	Scopes          []string // default read, write
 	Challenge       string   // PKCE code challenge; empty = no PKCE
 	ChallengeMethod string   // "S256" or "plain", the default
+}
+
+// AllowScopes narrows the scopes that an OAuth client may ask for; none allows
+// all. Who asks for others is refused with invalid_scope, and who asks for none
+// is granted these. An unknown client or scope is an error.
+func (z *Zendesk) AllowScopes(clientID string, scopes ...string) error {
+	if scope := unknownScope(scopes); scope != "" {
+		return fmt.Errorf("scope %q is unknown", scope)
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	client, found := z.clients[clientID]
+	if !found {
+		return fmt.Errorf("client %q is unknown", clientID)
+	}
+	client.allowed = slices.Clone(scopes)
+	z.clients[clientID] = client
+	return nil
 }
 
 // IssueCode gives the authorization code that Zendesk would send to the
@@ -239,7 +258,7 @@ func (z *Zendesk) grantToken(request tokenRequest, now time.Time) *reply {
 		return invalidClient()
 	}
 	scopes := strings.Fields(request["scope"])
-	if unknownScope(scopes) != "" {
+	if unknownScope(scopes) != "" || len(client.allowed) > 0 && !contains(client.allowed, scopes) {
 		return oauthFailure(http.StatusBadRequest, "invalid_scope", "The requested scope is invalid, unknown, or malformed.")
 	}
 	life, refused := seconds(request, "expires_in", 301, 172_799, defaultTokenLife)
@@ -298,6 +317,9 @@ func (z *Zendesk) grantToken(request tokenRequest, now time.Time) *reply {
 	}
 	if len(t.scopes) == 0 {
 		t.scopes = []string{"read", "write"}
+		if len(client.allowed) > 0 {
+			t.scopes = client.allowed
+		}
 	}
 	t.id, t.access = z.newID(), z.random()
 	z.tokens = append(slices.DeleteFunc(z.tokens, func(old *oauthToken) bool { return old.useless(now) }), t)

@@ -162,8 +162,8 @@ func (z *Zendesk) saveOrganization(c *call, o organization, fields map[string]js
 		"tags":                tagsInto(&o.Tags),
 		"organization_fields": fieldsInto(&o.OrganizationFields),
 	}.apply("organization", fields)
-	if wrong != "" {
-		return recordInvalid(wrong, strings.ToUpper(wrong[:1])+wrong[1:]+": is invalid", "InvalidValue")
+	if refused := (problems{}).invalid(wrong).refusal(); refused != nil {
+		return refused
 	}
 	if strings.TrimSpace(o.Name) == "" {
 		return recordInvalid("name", "Name: cannot be blank", "BlankValue")

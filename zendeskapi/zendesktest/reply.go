@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // reply is an answer not yet sent: it is made under the lock and sent after it.
@@ -69,17 +70,43 @@ func oauthFailure(status int, code, description string) *reply {
 
 // problem is one violated rule of a record.
 type problem struct {
-	Description string `json:"description"`
-	Error       string `json:"error,omitempty"`
+	Description   string `json:"description"`
+	Error         string `json:"error,omitempty"`
+	TicketFieldID int64  `json:"ticket_field_id,omitempty"`
 }
 
-// recordInvalid is Zendesk's 422 for a record that breaks its rules.
-func recordInvalid(key, description, code string) *reply {
+// problems are all violated rules of a record, by the name Zendesk has for the
+// part that breaks them.
+type problems map[string][]problem
+
+func (p problems) add(part, description, code string) {
+	p[part] = append(p[part], problem{Description: description, Error: code})
+}
+
+// invalid adds the keys of a request whose values are wrong.
+func (p problems) invalid(keys []string) problems {
+	for _, key := range keys {
+		p.add(key, strings.ToUpper(key[:1])+key[1:]+": is invalid", "InvalidValue")
+	}
+	return p
+}
+
+// refusal is Zendesk's 422 for a record that breaks its rules; nil for one that
+// breaks none.
+func (p problems) refusal() *reply {
+	if len(p) == 0 {
+		return nil
+	}
 	return answer(http.StatusUnprocessableEntity, struct {
-		Error       string               `json:"error"`
-		Description string               `json:"description"`
-		Details     map[string][]problem `json:"details"`
-	}{"RecordInvalid", "Record validation errors", map[string][]problem{key: {{description, code}}}})
+		Error       string   `json:"error"`
+		Description string   `json:"description"`
+		Details     problems `json:"details"`
+	}{"RecordInvalid", "Record validation errors", p})
+}
+
+// recordInvalid is the refusal for one violated rule.
+func recordInvalid(part, description, code string) *reply {
+	return problems{part: {{Description: description, Error: code}}}.refusal()
 }
 
 func recordNotFound() *reply {

@@ -2,6 +2,7 @@ package zendesktest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ func (z *Zendesk) routes() {
 	route("GET users/search", reading("users"), z.searchUsers)
 	route("GET users/{id}", reading("users"), z.showUser)
 	route("GET users/{id}/identities", reading("users"), z.listIdentities)
+	route("POST users/{id}/identities", writing("users"), z.createIdentity)
 	route("POST users", writing("users"), z.createUser)
 	route("POST users/create_or_update", writing("users"), z.createOrUpdateUser)
 	route("PUT users/{id}", writing("users"), z.updateUser)
@@ -93,6 +95,7 @@ func (z *Zendesk) routes() {
 	route("GET tickets/{id}/audits", plain, z.listAudits)
 	route("GET tickets/{id}/audits/{audit_id}", plain, z.showAudit)
 	route("GET users/{id}/tickets/requested", reading("tickets"), z.listRequestedTickets)
+	route("POST tickets/{id}/merge", writing("tickets"), z.mergeTickets)
 	route("POST tickets", writing("tickets"), z.createTicket)
 	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket), z.updateTicket)
 
@@ -110,6 +113,10 @@ func (z *Zendesk) routes() {
 	z.sandbox.HandleFunc("GET /_sandbox/pops", z.servePops)
 	z.sandbox.HandleFunc("POST /_sandbox/faults", z.serveAddFault)
 	z.sandbox.HandleFunc("DELETE /_sandbox/faults", z.serveClearFaults)
+	z.sandbox.HandleFunc("POST /_sandbox/land", z.serveLand)
+	z.sandbox.HandleFunc("POST /_sandbox/clock", z.serveClock)
+	z.sandbox.HandleFunc("POST /_sandbox/clients", z.serveClients)
+	z.sandbox.HandleFunc("POST /_sandbox/fields", z.serveFields)
 	z.sandbox.HandleFunc("POST /_sandbox/codes", z.serveIssueCode)
 	z.sandbox.HandleFunc("POST /_sandbox/tokens/expire", z.serveExpireTokens)
 	z.sandbox.HandleFunc("POST /_sandbox/tokens/revoke", z.serveRevokeTokens)
@@ -138,8 +145,9 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault, requestID := z.takeFault(r)
 
 	var sent recorder
-	act := func() {
-		asked := r.Clone(r.Context())
+	act := func(w http.ResponseWriter) {
+		// What acts late has no client any more.
+		asked := r.Clone(context.WithoutCancel(r.Context()))
 		// Zendesk forgives double and trailing slashes, where a ServeMux would redirect.
 		for _, p := range []*string{&asked.URL.Path, &asked.URL.RawPath} {
 			if *p != "" {
@@ -147,17 +155,20 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		asked.Body = io.NopCloser(bytes.NewReader(body))
-		z.api.ServeHTTP(&sent, asked)
+		z.api.ServeHTTP(w, asked)
 	}
 	cut := func() {
 		z.record(r, 0, at)
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to close a connection without a word
 	}
 	if fault != nil {
-		if fault.Drop == DropAfter {
-			act()
+		switch {
+		case fault.Act == ActAfter:
+			z.actLate(fault.Delay, func() { act(new(recorder)) })
+		case fault.acts():
+			act(new(recorder))
 		}
-		if !pause(r.Context(), fault.Delay) {
+		if fault.Act != ActAfter && !pause(r.Context(), fault.Delay) {
 			cut()
 		}
 		if fault.Drop != "" {
@@ -168,12 +179,16 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if sent.status == 0 {
-		act()
+		act(&sent)
 	}
 	if sent.Header().Get("X-Rate-Limit") == "" { // a fault, or an unknown place
 		z.limitHeaders(sent.Header(), sent.status)
 	}
 	sent.Header().Set("X-Request-Id", requestID)
+	sent.Header().Set("Date", z.now().Format(http.TimeFormat))
+	if fault != nil {
+		fault.edit(&sent)
+	}
 	z.record(r, sent.status, at)
 	sent.send(w)
 }

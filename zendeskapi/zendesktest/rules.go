@@ -13,18 +13,18 @@ import (
 type rules map[string]func(json.RawMessage) bool
 
 // apply reads the fields of a request. Keys without a rule are dropped and
-// told; the first key with a wrong value is wrong.
-func (r rules) apply(resource string, fields map[string]json.RawMessage) (dropped []string, wrong string) {
+// told, and so are those with a wrong value.
+func (r rules) apply(resource string, fields map[string]json.RawMessage) (dropped, wrong []string) {
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		rule, known := r[key]
 		switch {
 		case !known:
 			dropped = append(dropped, resource+"."+key)
 		case !rule(fields[key]):
-			return dropped, key
+			wrong = append(wrong, key)
 		}
 	}
-	return dropped, ""
+	return dropped, wrong
 }
 
 // warn tells the keys that were dropped, the only sign of it that Zendesk gives.

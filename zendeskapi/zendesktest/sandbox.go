@@ -103,6 +103,66 @@ func (z *Zendesk) serveClearFaults(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// serveLand lets what comes late come now, see [Zendesk.Land].
+func (z *Zendesk) serveLand(w http.ResponseWriter, _ *http.Request) {
+	answer(http.StatusOK, object{"count": z.Land()}).write(w)
+}
+
+// serveClock takes {skew_ms}: how far the account's clock is ahead.
+func (z *Zendesk) serveClock(w http.ResponseWriter, r *http.Request) {
+	var asked struct {
+		Skew int64 `json:"skew_ms"`
+	}
+	if err := decodeStrictly(r.Body, &asked); err != nil {
+		failure(http.StatusBadRequest, "InvalidClock", err.Error()).write(w)
+		return
+	}
+	z.SetSkew(time.Duration(asked.Skew) * time.Millisecond)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// serveClients takes {client_id, scopes}; the client is the seeded one if left
+// out, scopes are a list, and null allows all.
+func (z *Zendesk) serveClients(w http.ResponseWriter, r *http.Request) {
+	asked := struct {
+		ClientID string   `json:"client_id"`
+		Scopes   []string `json:"scopes"`
+	}{ClientID: ClientID}
+	err := decodeStrictly(r.Body, &asked)
+	if err == nil {
+		err = z.AllowScopes(asked.ClientID, asked.Scopes...)
+	}
+	if err != nil {
+		failure(http.StatusBadRequest, "InvalidClient", err.Error()).write(w)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// serveFields takes {id, required}, see [Zendesk.RequireField].
+func (z *Zendesk) serveFields(w http.ResponseWriter, r *http.Request) {
+	var asked struct {
+		ID       int64 `json:"id"`
+		Required bool  `json:"required"`
+	}
+	err := decodeStrictly(r.Body, &asked)
+	if err == nil {
+		err = z.RequireField(asked.ID, asked.Required)
+	}
+	if err != nil {
+		failure(http.StatusBadRequest, "InvalidField", err.Error()).write(w)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// decodeStrictly reads a JSON body without keys that nobody knows.
+func decodeStrictly(body io.Reader, value any) error {
+	decoder := json.NewDecoder(body)
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(value)
+}
+
 // serveIssueCode takes {client_id, redirect_uri, email, scope, code_challenge,
 // code_challenge_method}; what is left out is the seeded client's, or [Admin].
 func (z *Zendesk) serveIssueCode(w http.ResponseWriter, r *http.Request) {

@@ -199,6 +199,7 @@ type draft struct {
 	comment  *draftComment
 	metadata json.RawMessage
 	dropped  []string
+	problems problems
 	followUp int64
 	safe     bool // safe_update was given
 	stamp    time.Time
@@ -377,24 +378,77 @@ func (z *Zendesk) readValues(d *draft, raw json.RawMessage) bool {
 	return true
 }
 
-// readTicket applies the fields of a request to a draft.
-func (z *Zendesk) readTicket(d *draft, fields map[string]json.RawMessage) *reply {
+// readTicket applies the fields of a request to a draft, and notes what is wrong
+// with them.
+func (z *Zendesk) readTicket(d *draft, fields map[string]json.RawMessage) {
 	// The set of tags comes first: other keys add to it and take from it.
 	tags, given := fields["tags"]
 	if given && !tagsInto(&d.Tags)(tags) {
-		return recordInvalid("tags", "Tags: is invalid", "InvalidValue")
+		d.problems.invalid([]string{"tags"})
 	}
 	delete(fields, "tags")
+	before := d.RequesterID
 	dropped, wrong := z.ticketRules(d).apply("ticket", fields)
 	d.dropped = append(d.dropped, dropped...)
-	switch wrong {
-	case "":
-		return nil
-	case "status", "priority", "type":
-		return recordInvalid(wrong, fmt.Sprintf("%s: %s is not included in the list",
-			strings.ToUpper(wrong[:1])+wrong[1:], fields[wrong]), "InvalidValue")
+	for _, key := range wrong {
+		part := partOf(key)
+		label := strings.ToUpper(part[:1]) + part[1:]
+		switch key {
+		case "status", "priority", "type":
+			d.problems.add(part, fmt.Sprintf("%s: %s is not included in the list", label, fields[key]), "InvalidValue")
+		default:
+			d.problems.add(part, label+": is invalid", "InvalidValue")
+		}
 	}
-	return recordInvalid(wrong, strings.ToUpper(wrong[:1])+wrong[1:]+": is invalid", "InvalidValue")
+	if u, _ := z.users.get(d.RequesterID); d.RequesterID != before {
+		z.mayRequest(d, u)
+	}
+}
+
+// partOf is the name Zendesk has for what a key is about.
+func partOf(key string) string {
+	switch key {
+	case "requester_id", "submitter_id", "assignee_id", "group_id", "organization_id", "problem_id":
+		return strings.TrimSuffix(key, "_id")
+	case "assignee_email":
+		return "assignee"
+	}
+	return key
+}
+
+// mayRequest refuses people who are suspended.
+func (z *Zendesk) mayRequest(d *draft, u user) {
+	if u.Suspended {
+		d.problems.add("requester", "Requester: "+u.Name+" is suspended.", "")
+	}
+}
+
+// mustHave refuses a solved ticket without a field that solved ones need.
+func (z *Zendesk) mustHave(d *draft) {
+	if d.Status != "solved" {
+		return
+	}
+	for _, v := range d.CustomFields {
+		f, _ := z.field(v.ID)
+		if f.Required && f.Active && (v.Value == nil || v.Value == "" || v.Value == false) {
+			d.problems["base"] = append(d.problems["base"], problem{
+				Description: f.Title + ": is required when solving a ticket", Error: "BlankValue", TicketFieldID: f.ID,
+			})
+		}
+	}
+}
+
+// RequireField makes a custom field one that tickets need to be solved, or one
+// that they do not. An unknown field is an error.
+func (z *Zendesk) RequireField(id int64, required bool) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	f, found := z.field(id)
+	if !found {
+		return fmt.Errorf("field %d is unknown", id)
+	}
+	f.Required = required
+	return nil
 }
 
 // settle derives what follows from the values given.
@@ -413,23 +467,32 @@ func (z *Zendesk) settle(d *draft, now time.Time) {
 	d.UpdatedAt, d.GeneratedTimestamp = now, now.Unix()
 }
 
-// requesterOf finds or makes the person a request describes as {name, email}.
-func (z *Zendesk) requesterOf(c *call, raw json.RawMessage) (int64, *reply) {
+// describedRequester makes the person whom a request describes as {name, email}
+// the draft's requester: one who is known, or a new one. A new one is there when
+// save is called: with the ticket.
+func (z *Zendesk) describedRequester(c *call, d *draft, raw json.RawMessage) (save func()) {
+	save = func() {}
 	var given struct{ Name, Email string }
-	if !into(&given)(raw) || !strings.Contains(given.Email, "@") {
-		return 0, recordInvalid("requester", "Requester: Email: cannot be blank", "BlankValue")
+	if !into(&given)(raw) || given.Email == "" {
+		d.problems.add("requester", "Requester: Email: cannot be blank", "BlankValue")
+		return save
 	}
 	if u, found := z.userByEmail(given.Email); found {
-		return u.ID, nil
+		d.RequesterID = u.ID
+		z.mayRequest(d, u)
+		return save
+	}
+	if !isAddress(given.Email) {
+		d.problems.add("requester", "Requester: Email: "+given.Email+" is not properly formatted", "InvalidFormat")
 	}
 	if strings.TrimSpace(given.Name) == "" {
-		return 0, recordInvalid("requester", "Requester: Name: is too short (minimum one character)", "BlankValue")
+		d.problems.add("requester", "Requester: Name: is too short (minimum one character)", "BlankValue")
 	}
 	u := z.newUser(c.now)
 	u.Name, u.Email = given.Name, new(strings.ToLower(given.Email))
 	z.identify(&u, "email", *u.Email, c.now)
-	z.putUser(u, c.now)
-	return u.ID, nil
+	d.RequesterID = u.ID
+	return func() { z.putUser(u, c.now) }
 }
 
 // createTicket is POST /api/v2/tickets.
@@ -468,28 +531,32 @@ func (z *Zendesk) newTicket(c *call, made func(ticket)) *reply {
 	if refused != nil {
 		return refused
 	}
-	d := &draft{ticket: z.blankTicket(c.now)}
+	d := &draft{ticket: z.blankTicket(c.now), problems: problems{}}
 	d.RequesterID, d.SubmitterID = c.caller.user.ID, c.caller.user.ID
+	saveRequester := func() {}
 	if raw, given := fields["requester"]; given {
 		delete(fields, "requester")
-		if d.RequesterID, refused = z.requesterOf(c, raw); refused != nil {
-			return refused
-		}
+		saveRequester = z.describedRequester(c, d, raw)
 	}
 	if text, given := fields["description"]; given && fields["comment"] == nil {
 		delete(fields, "description")
 		fields["comment"] = text // the older name of a first comment
 	}
-	if refused := z.readTicket(d, fields); refused != nil {
+	z.readTicket(d, fields)
+	if d.comment == nil || d.comment.blank() {
+		d.problems.add("base", "Description: cannot be blank", "BlankValue")
+	}
+	z.mustHave(d)
+	source, found := z.tickets.get(d.followUp)
+	if d.followUp != 0 && (!found || source.Status != "closed") {
+		d.problems.add("base", "Via followup source: is not a closed ticket", "InvalidValue")
+	}
+	if refused := d.problems.refusal(); refused != nil {
 		return refused
 	}
-	if d.comment == nil || d.comment.blank() {
-		return recordInvalid("base", "Description: cannot be blank", "BlankValue")
-	}
+	saveRequester()
 	if d.followUp != 0 {
-		if refused := z.follow(d, c.now); refused != nil {
-			return refused
-		}
+		z.follow(d, source, c.now)
 	}
 	if requester, _ := z.users.get(d.RequesterID); fields["organization_id"] == nil {
 		d.OrganizationID = requester.OrganizationID
@@ -542,16 +609,11 @@ func firstWords(text string) string {
 }
 
 // follow makes the draft a follow-up of a closed ticket.
-func (z *Zendesk) follow(d *draft, now time.Time) *reply {
-	source, found := z.tickets.get(d.followUp)
-	if !found || source.Status != "closed" {
-		return recordInvalid("base", "Via followup source: is not a closed ticket", "InvalidValue")
-	}
+func (z *Zendesk) follow(d *draft, source ticket, now time.Time) {
 	d.Via.Source.Rel = new("follow_up")
 	d.Via.Source.From = object{"ticket_id": source.ID, "subject": source.Subject, "channel": source.Via.Channel}
 	source.FollowupIDs = append(slices.Clone(source.FollowupIDs), d.ID)
 	z.putTicket(source, now)
-	return nil
 }
 
 // updateTicket is PUT /api/v2/tickets/{id}.
@@ -570,19 +632,21 @@ func (z *Zendesk) updateTicket(c *call) *reply {
 	if t.Status == "closed" {
 		return recordInvalid("status", "Status: closed prevents ticket update", "InvalidValue")
 	}
-	d := &draft{ticket: t}
+	d := &draft{ticket: t, problems: problems{}}
 	delete(fields, "via_followup_source_id") // of new tickets only, as is via_id
 	delete(fields, "via_id")
-	if refused := z.readTicket(d, fields); refused != nil {
-		return refused
-	}
+	z.readTicket(d, fields)
 	if d.safe && (d.stamp.IsZero() || t.UpdatedAt.After(d.stamp)) {
 		return failure(http.StatusConflict, "UpdateConflict",
 			"Safe Update prevented the update due to outdated ticket data. Please fetch the latest ticket data and try again.")
 	}
 	says := d.comment != nil && !d.comment.blank()
 	if says && len(comments(z.audits[t.ID])) >= maxComments {
-		return recordInvalid("base", fmt.Sprintf("Comments: a ticket holds at most %d", maxComments), "TooManyComments")
+		d.problems.add("base", fmt.Sprintf("Comments: a ticket holds at most %d", maxComments), "TooManyComments")
+	}
+	z.mustHave(d)
+	if refused := d.problems.refusal(); refused != nil {
+		return refused
 	}
 	z.settle(d, c.now)
 

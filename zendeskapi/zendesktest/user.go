@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -343,7 +344,7 @@ func (z *Zendesk) userRules(u *user, now time.Time) rules {
 		},
 		"email": func(raw json.RawMessage) bool {
 			var email string
-			if !into(&email)(raw) || !strings.Contains(email, "@") {
+			if !into(&email)(raw) || !isAddress(email) {
 				return false
 			}
 			email = strings.ToLower(email)
@@ -363,6 +364,51 @@ func (z *Zendesk) userRules(u *user, now time.Time) rules {
 		},
 		"organization_id": optionalID(&u.OrganizationID, z.organizations.has),
 	}
+}
+
+// addressForm is what Zendesk takes for an e-mail address: the end of its host
+// is a word.
+var addressForm = regexp.MustCompile(`^[^@\s"<>]+@(?:[\pL\pN-]+\.)+(?:\pL{2,}|xn--[a-zA-Z0-9-]+)$`)
+
+func isAddress(email string) bool { return addressForm.MatchString(email) }
+
+// createIdentity is POST /api/v2/users/{id}/identities: another address or
+// number of a person.
+func (z *Zendesk) createIdentity(c *call) *reply {
+	u, refused := z.user(c)
+	if refused != nil {
+		return refused
+	}
+	fields, refused := c.wrapped("identity")
+	if refused != nil {
+		return refused
+	}
+	var kind, value string
+	_, wrong := rules{
+		"type": func(raw json.RawMessage) bool {
+			return into(&kind)(raw) && slices.Contains([]string{"email", "phone_number"}, kind)
+		},
+		"value":    into(&value),
+		"verified": func(json.RawMessage) bool { return true },
+		"primary":  func(json.RawMessage) bool { return true },
+	}.apply("identity", fields)
+	found := problems{}.invalid(wrong)
+	if other, taken := z.userByEmail(value); kind == "email" && !isAddress(value) || kind == "" || value == "" {
+		found.add("value", "Value: is not properly formatted", "InvalidFormat")
+	} else if kind == "email" && taken && other.ID != u.ID {
+		found.add("value", fmt.Sprintf("Email: %s is already being used by another user", value), "DuplicateValue")
+	}
+	if refused := found.refusal(); refused != nil {
+		return refused
+	}
+	if kind == "email" {
+		value = strings.ToLower(value)
+	}
+	z.identify(&u, kind, value, c.now)
+	u.UpdatedAt = c.now
+	z.putUser(u, c.now)
+	i := slices.IndexFunc(u.identities, func(i identity) bool { return i.Type == kind && i.Value == value })
+	return answer(http.StatusCreated, object{"identity": u.identities[i]})
 }
 
 // identify adds an identity to a person who has none of that value yet.
@@ -397,8 +443,8 @@ func (z *Zendesk) newUser(now time.Time) user {
 // saveUser applies a request to a person, new or known.
 func (z *Zendesk) saveUser(c *call, u user, fields map[string]json.RawMessage, status int) *reply {
 	dropped, wrong := z.userRules(&u, c.now).apply("user", fields)
-	if wrong != "" {
-		return recordInvalid(wrong, strings.ToUpper(wrong[:1])+wrong[1:]+": is invalid", "InvalidValue")
+	if refused := (problems{}).invalid(wrong).refusal(); refused != nil {
+		return refused
 	}
 	if strings.TrimSpace(u.Name) == "" {
 		return recordInvalid("name", "Name: cannot be blank", "BlankValue")

@@ -30,6 +30,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -75,6 +76,9 @@ type Zendesk struct {
 	server  *http.Server
 	served  chan struct{}
 	origin  string
+
+	skew atomic.Int64 // how far the account's clock is ahead, a time.Duration
+	late lateActs
 
 	mu sync.Mutex
 	state
@@ -163,6 +167,7 @@ func (z *Zendesk) Close() error {
 	}
 	err := z.server.Close()
 	<-z.served
+	z.late.forget()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("zendesktest: %w", err)
 	}
@@ -173,8 +178,15 @@ func (z *Zendesk) Close() error {
 // trailing slash; empty before Start when Config names none.
 func (z *Zendesk) Origin() string { return z.origin }
 
-// now is Zendesk's idea of the time: whole seconds, UTC.
-func (z *Zendesk) now() time.Time { return z.config.Clock().UTC().Truncate(time.Second) }
+// now is Zendesk's idea of the time, in stamps and in the header Date: whole
+// seconds, UTC.
+func (z *Zendesk) now() time.Time {
+	return z.config.Clock().Add(time.Duration(z.skew.Load())).UTC().Truncate(time.Second)
+}
+
+// SetSkew sets how far the account's clock is ahead of Config.Clock; negative:
+// behind. What was stamped before stays as it is.
+func (z *Zendesk) SetSkew(ahead time.Duration) { z.skew.Store(int64(ahead)) }
 
 // newID gives the next id, for whatever resource.
 func (z *Zendesk) newID() int64 {

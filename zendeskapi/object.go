@@ -1,0 +1,203 @@
+package zendeskapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// object is a JSON object whose members are read one by one: those that decide must be as promised, and what the others
+// hold spoils nothing. Package json matches names without regard to case and takes the last of two: an object that says
+// something twice would be read as saying either.
+type object []member
+
+type member struct {
+	name  string
+	value json.RawMessage // exactly as it was sent
+}
+
+// reader is what an answer is read into.
+type reader interface {
+	read(o object) error
+}
+
+// readObject takes a text of one JSON object apart.
+func readObject(data []byte) (object, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return nil, errNotObject
+	}
+	o := object{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, isName := token.(string)
+		var m member
+		if err != nil || !isName || decoder.Decode(&m.value) != nil {
+			return nil, errNotObject
+		}
+		m.name = name
+		o = append(o, m)
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, errNotObject
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, errNotObject
+	}
+	return o, nil
+}
+
+// get returns a member that decides; nil if there is none. One that stands there twice, also in other cases, is an error.
+func (o object) get(name string) (json.RawMessage, error) {
+	var value json.RawMessage
+	found := false
+	for _, m := range o {
+		if !strings.EqualFold(m.name, name) {
+			continue
+		}
+		if found {
+			return nil, unreadable(fmt.Sprintf("the answer says %q twice", name))
+		}
+		found = true
+		if m.name == name {
+			value = m.value
+		}
+	}
+	return value, nil
+}
+
+// all returns what stands under a name, however often it does.
+func (o object) all(name string) []json.RawMessage {
+	var values []json.RawMessage
+	for _, m := range o {
+		if strings.EqualFold(m.name, name) {
+			values = append(values, m.value)
+		}
+	}
+	return values
+}
+
+// lenient returns a member that decides nothing; nil if it cannot be told.
+func (o object) lenient(name string) json.RawMessage {
+	value, _ := o.get(name)
+	return value
+}
+
+// object returns a member that is an object; nil if it is missing or null.
+func (o object) object(name string) (object, error) {
+	raw, err := o.get(name)
+	if err != nil || isNull(raw) {
+		return nil, err
+	}
+	inner, err := readObject(raw)
+	if err != nil {
+		return nil, wrongType(name)
+	}
+	return inner, nil
+}
+
+// list returns a member that is a list; nil if it is missing or null.
+func (o object) list(name string) ([]json.RawMessage, error) {
+	raw, err := o.get(name)
+	if err != nil || isNull(raw) {
+		return nil, err
+	}
+	list := []json.RawMessage{}
+	if json.Unmarshal(raw, &list) != nil {
+		return nil, wrongType(name)
+	}
+	return list, nil
+}
+
+// id returns a member that is an id; empty if it is missing or null.
+func (o object) id(name string) (string, error) {
+	raw, err := o.get(name)
+	if err != nil || isNull(raw) {
+		return "", err
+	}
+	id := strings.Trim(string(raw), `"`)
+	if !isID(id) {
+		return "", errBadID
+	}
+	return id, nil
+}
+
+// inner is an object that decides nothing; empty if it is none.
+func (o object) inner(name string) object {
+	inner, _ := readObject(o.lenient(name))
+	return inner
+}
+
+// text is a string's text or a number as it is written; empty for everything else.
+func (o object) text(name string) string { return scalar(o.lenient(name)) }
+
+// flag is a boolean; usual for everything else.
+func (o object) flag(name string, usual bool) bool {
+	if json.Unmarshal(o.lenient(name), &usual) != nil {
+		return usual
+	}
+	return usual
+}
+
+// time is a time as Zendesk writes it; zero for everything else.
+func (o object) time(name string) time.Time {
+	at, err := time.Parse(time.RFC3339, o.text(name))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// texts are the strings and numbers of a list, or the words of a text.
+func (o object) texts(name string) []string {
+	raw := o.lenient(name)
+	var list []json.RawMessage
+	var texts []string
+	if json.Unmarshal(raw, &list) != nil {
+		return append(texts, strings.Fields(scalar(raw))...)
+	}
+	for _, item := range list {
+		if text := scalar(item); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+func isObject(raw json.RawMessage) bool { return bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) }
+
+// scalar is a string's text or a number as it is written; the empty string for everything else.
+func scalar(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	var number json.Number
+	if json.Unmarshal(raw, &number) == nil {
+		return number.String()
+	}
+	return ""
+}
+
+// whole reads a number without a fraction, also one that is written as a text or with a point.
+func whole(raw json.RawMessage) (int64, bool) {
+	text := scalar(raw)
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || f != float64(int64(f)) || f > 1<<53 || f < -1<<53 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+func wrongType(name string) error {
+	return unreadable(fmt.Sprintf("the answer's field %q has the wrong type", name))
+}

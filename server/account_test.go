@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -34,9 +35,10 @@ func TestCreateAccount(t *testing.T) {
 	}
 	_, err = create("first", "Third account")
 	mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_ALREADY_EXISTS)
-	for _, name := range []string{"first ACCOUNT", "First", second.GetAccountId()} {
+	for name, holder := range map[string]string{"first ACCOUNT": "first", "First": "first", second.GetAccountId(): second.GetAccountId(), "Second Account": second.GetAccountId()} {
 		_, err = create("third", name)
-		mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN)
+		info := mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN)
+		mustEqual(t, "metadata", info.GetMetadata(), map[string]string{"account_id": "third", "holder_account_id": holder})
 	}
 }
 
@@ -67,7 +69,8 @@ func TestUpdateAccount(t *testing.T) {
 		t.Errorf("renamed to %v", renamed)
 	}
 	_, err = update(&zendeskv1.Account{AccountId: "first", Name: "SECOND"})
-	mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN)
+	info := mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NAME_TAKEN)
+	mustEqual(t, "metadata", info.GetMetadata(), map[string]string{"account_id": "first", "holder_account_id": "second"})
 	_, err = update(&zendeskv1.Account{AccountId: "second", Url: "other.zendesk.com"})
 	mustViolate(t, err, "account.url")
 
@@ -141,4 +144,10 @@ func TestListAccounts(t *testing.T) {
 	}
 	_, err := s.accounts.ListAccounts(t.Context(), &zendeskv1.ListAccountsRequest{PageSize: -1, PageToken: "acme"})
 	mustViolate(t, err, "page_size", "page_token")
+	if text := status.Convert(err).Message(); text != "page_size: must not be negative; and 1 more" {
+		t.Errorf("the caller is told %q", text)
+	}
+	all, err := s.accounts.ListAccounts(t.Context(), &zendeskv1.ListAccountsRequest{PageSize: 1 << 30})
+	must(t, err)
+	mustEqual(t, "accounts of a page that is larger than allowed", len(all.GetAccounts()), len(want))
 }

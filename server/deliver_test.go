@@ -4,10 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -315,4 +320,185 @@ func TestDeliverBadInput(t *testing.T) {
 		})
 	}
 	mustEqual(t, "requests", s.askedFor(http.MethodGet), 0)
+}
+
+// deliverAs delivers an interaction to a person with a request_id.
+func (s *testServer) deliverAs(t testing.TB, requestID, interaction string, to zendesktest.Person) *zendeskv1.DeliverInteractionResponse {
+	t.Helper()
+	resp, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+		InteractionId: interaction, Agent: &zendeskv1.Agent{Email: to.Email}, RequestId: requestID,
+	})
+	must(t, err)
+	return resp
+}
+
+// A repeat is answered as the first was, also when the interaction has gone on meanwhile; it shows nothing.
+func TestDeliverWithRequestID(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.pop(t, toSearch("call-1"))
+	first := s.deliverAs(t, "r1", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(first), []zendeskv1.DeliveryOutcome{displayed, link})
+	want := []string{fmt.Sprintf("%d ticket %s", zendesktest.Agent.ID, openTickets[0])}
+	mustEqual(t, "repeat", s.deliverAs(t, "r1", "call-1", zendesktest.Agent), first)
+	mustEqual(t, "shown after a repeat", s.shown(), want)
+	// While it stays with the agent, another request is a repeat too, and shows what is new.
+	mustEqual(t, "another request", s.deliverAs(t, "r1b", "call-1", zendesktest.Agent), first)
+	mustEqual(t, "without a request_id", s.deliver(t, "call-1", zendesktest.Agent), first)
+	s.pop(t, toUser("call-1", zendesktest.Caller.ID))
+	mustEqual(t, "repeat after another pop", s.deliverAs(t, "r1", "call-1", zendesktest.Agent), first)
+	mustEqual(t, "shown after another pop", s.shown(), want)
+	later := s.deliverAs(t, "r1c", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes with the new pop", outcomes(later), []zendeskv1.DeliveryOutcome{displayed, link, displayed})
+	want = append(want, fmt.Sprintf("%d user %d", zendesktest.Agent.ID, zendesktest.Caller.ID))
+	mustEqual(t, "shown with the new pop", s.shown(), want)
+
+	// It goes to another agent: a late repeat is answered, and takes nothing from the other.
+	second := s.deliverAs(t, "r2", "call-1", zendesktest.OtherAgent)
+	mustEqual(t, "outcomes at the other agent", outcomes(second), []zendeskv1.DeliveryOutcome{displayed, link, displayed})
+	want = append(want, fmt.Sprintf("%d ticket %s", zendesktest.OtherAgent.ID, openTickets[0]), fmt.Sprintf("%d user %d", zendesktest.OtherAgent.ID, zendesktest.Caller.ID))
+	shown := s.shown()
+	mustEqual(t, "shown to the other", sorted(shown), sorted(want))
+	for range 2 {
+		mustEqual(t, "late repeat", s.deliverAs(t, "r1", "call-1", zendesktest.Agent), first)
+		mustEqual(t, "late repeat of the last", s.deliverAs(t, "r1c", "call-1", zendesktest.Agent), later)
+		mustEqual(t, "repeat at the other", s.deliverAs(t, "r2", "call-1", zendesktest.OtherAgent), second)
+		mustEqual(t, "shown after late repeats", s.shown(), shown)
+		s.restart(t)
+	}
+
+	// It comes back: with another request_id that is a new arrival.
+	third := s.deliverAs(t, "r3", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes of the second visit", outcomes(third), []zendeskv1.DeliveryOutcome{displayed, link, displayed})
+	mustEqual(t, "shown in the second visit", len(s.shown()), len(shown)+2)
+	mustEqual(t, "late repeat of the first visit", s.deliverAs(t, "r1", "call-1", zendesktest.Agent), first)
+	mustEqual(t, "repeat of the second visit", s.deliverAs(t, "r3", "call-1", zendesktest.Agent), third)
+	mustEqual(t, "shown in the end", len(s.shown()), len(shown)+2)
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// Of a request that is repeated what FAILED is tried again, as long as the agent has the interaction.
+func TestDeliverWithRequestIDTriesAgainWhatFailed(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.pop(t, toSearch("call-1"))
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: displayPath, Status: 500, Times: 2})
+	first := s.deliverAs(t, "r1", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(first), []zendeskv1.DeliveryOutcome{notShown, link})
+	if !first.GetDeliveries()[0].GetFailure().GetRetryable() {
+		t.Errorf("delivery is %v, want it retryable", first.GetDeliveries()[0])
+	}
+	s.pop(t, toUser("call-1", zendesktest.Caller.ID)) // is not of that request
+	second := s.deliverAs(t, "r1", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes of the second try", outcomes(second), []zendeskv1.DeliveryOutcome{notShown, link})
+	third := s.deliverAs(t, "r1", "call-1", zendesktest.Agent)
+	mustEqual(t, "outcomes of the third try", outcomes(third), []zendeskv1.DeliveryOutcome{displayed, link})
+	mustEqual(t, "link", third.GetDeliveries()[1], first.GetDeliveries()[1])
+	mustEqual(t, "repeat", s.deliverAs(t, "r1", "call-1", zendesktest.Agent), third)
+	want := []string{fmt.Sprintf("%d ticket %s", zendesktest.Agent.ID, openTickets[0])}
+	mustEqual(t, "shown", s.shown(), want)
+
+	// It FAILED, and the interaction has gone on: that agent is shown nothing any more.
+	s.pop(t, toTicket("call-2", openTickets[1]))
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: displayPath, Status: 500, Times: 1})
+	failed := s.deliverAs(t, "r1", "call-2", zendesktest.Agent)
+	mustEqual(t, "outcomes", outcomes(failed), []zendeskv1.DeliveryOutcome{notShown})
+	s.deliverAs(t, "r2", "call-2", zendesktest.OtherAgent)
+	mustEqual(t, "late repeat of what failed", s.deliverAs(t, "r1", "call-2", zendesktest.Agent), failed)
+	want = append(want, fmt.Sprintf("%d ticket %s", zendesktest.OtherAgent.ID, openTickets[1]))
+	mustEqual(t, "shown in the end", s.shown(), want)
+}
+
+// One id is one arrival, of one interaction at one agent.
+func TestDeliverWithRequestIDReused(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	for _, interaction := range []string{"call-1", "call-2"} {
+		s.pop(t, toTicket(interaction, openTickets[0]))
+		mustEqual(t, "outcomes", outcomes(s.deliverAs(t, "r1", interaction, zendesktest.Agent)), []zendeskv1.DeliveryOutcome{displayed})
+	}
+	for _, agent := range []*zendeskv1.Agent{{Email: zendesktest.OtherAgent.Email}, {Email: zendesktest.Agent.Email, ZendeskUserId: "1"}} {
+		_, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{InteractionId: "call-1", Agent: agent, RequestId: "r1"})
+		info := mustReason(t, err, codes.InvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED)
+		mustEqual(t, "metadata", info.GetMetadata(), map[string]string{"request_id": "r1"})
+	}
+	for _, id := range []string{"a b", "é", strings.Repeat("r", 129)} {
+		_, err := s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+			InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}, RequestId: id,
+		})
+		mustViolate(t, err, "request_id")
+	}
+	mustEqual(t, "shown", len(s.shown()), 2)
+}
+
+// Repeats that come at once are one arrival.
+func TestDeliverWithRequestIDConcurrently(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	var group sync.WaitGroup
+	replies := make([]*zendeskv1.DeliverInteractionResponse, 8)
+	for i := range replies {
+		group.Go(func() {
+			var err error
+			replies[i], err = s.interactions.DeliverInteraction(t.Context(), &zendeskv1.DeliverInteractionRequest{
+				InteractionId: "call-1", Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}, RequestId: "r1",
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for _, resp := range replies {
+		mustEqual(t, "reply", resp, replies[0])
+	}
+	mustEqual(t, "shown", len(s.shown()), 1)
+}
+
+// Watchers tell deliveries by their ids: each try, and each visit, has its own; a repeat brings none.
+func TestDeliveryIDs(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	stream := watch(t, s.interactions, zendesktest.UnlicensedAgent)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: displayPath, Status: 500, Times: 1})
+	seen := map[string]bool{}
+	var told []*zendeskv1.Delivery
+	deliver := func(to zendesktest.Person, want ...zendeskv1.DeliveryOutcome) {
+		t.Helper()
+		resp := s.deliver(t, "call-1", to)
+		mustEqual(t, "outcomes", outcomes(resp), want)
+		for _, d := range resp.GetDeliveries() {
+			if d.GetDeliveryId() == "" || seen[d.GetDeliveryId()] {
+				t.Errorf("delivery %v has no id of its own", d)
+			}
+			seen[d.GetDeliveryId()] = true
+			if to.Email == zendesktest.UnlicensedAgent.Email {
+				told = append(told, d)
+			}
+		}
+		mustEqual(t, "repeat of what did not fail", outcomes(resp)[0] == notShown || cmp.Equal(s.deliver(t, "call-1", to), resp, protocmp.Transform()), true)
+	}
+	deliver(zendesktest.UnlicensedAgent, notShown)
+	deliver(zendesktest.UnlicensedAgent, link) // FAILED has become a LINK
+	deliver(zendesktest.OtherAgent, displayed)
+	deliver(zendesktest.UnlicensedAgent, link) // a later visit
+	for _, want := range told {
+		resp, err := stream.Recv()
+		must(t, err)
+		mustEqual(t, "delivery that is watched", resp.GetDelivery(), want)
+	}
+	// One that connects again leaves out what it has seen.
+	again := watch(t, s.interactions, zendesktest.UnlicensedAgent)
+	for range told {
+		resp, err := again.Recv()
+		must(t, err)
+		if !seen[resp.GetDelivery().GetDeliveryId()] {
+			t.Errorf("%v is told with another id", resp)
+		}
+	}
 }

@@ -3,12 +3,16 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -86,6 +90,115 @@ func TestListActivities(t *testing.T) {
 		}
 		mustEqual(t, "activities, "+name, got, tt.want)
 	}
+}
+
+func TestListActivitiesByTimeAndPlace(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.createAccount(t, "second", zendesktest.Agent)
+	s.account(t, "third", "beta", s.zendesk.Origin())
+	var all []*zendeskv1.Activity
+	for i, account := range []string{"", "second", "third", "", "second", "", "third"} {
+		id := fmt.Sprintf("call-%d", i)
+		if account == "" {
+			all = append(all, s.complete(t, id, ""))
+		} else {
+			all = append(all, s.refuse(t, id, 422, account))
+		}
+		s.advance(t, time.Hour)
+	}
+	ids := func(numbers ...int) (list []string) {
+		for _, n := range numbers {
+			list = append(list, all[n].GetActivityId())
+		}
+		return list
+	}
+	at := func(n int) *timestamppb.Timestamp { return all[n].GetCreateTime() }
+	mustFind := func(name string, want []string, change func(*zendeskv1.ListActivitiesRequest)) {
+		t.Helper()
+		for _, newest := range []bool{false, true} {
+			if newest {
+				want = slices.Clone(want)
+				slices.Reverse(want)
+			}
+			for _, size := range []int32{1, 2, 3, 200, 1 << 30} {
+				req := &zendeskv1.ListActivitiesRequest{}
+				change(req)
+				req.PageSize, req.NewestFirst = size, newest
+				var got []string
+				for {
+					resp, err := s.interactions.ListActivities(t.Context(), req)
+					must(t, err)
+					if n := len(resp.GetActivities()); n > int(size) || n == 0 && len(want) > 0 {
+						t.Errorf("%s: a page has %d activities of %d", name, n, size)
+					}
+					for _, a := range resp.GetActivities() {
+						got = append(got, a.GetActivityId())
+					}
+					if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {
+						break
+					}
+				}
+				mustEqual(t, fmt.Sprintf("activities, %s, newest first %t, pages of %d", name, newest, size), got, want)
+			}
+		}
+	}
+	type request = zendeskv1.ListActivitiesRequest
+	mustFind("all", ids(0, 1, 2, 3, 4, 5, 6), func(*request) {})
+	mustFind("of an interaction", ids(3), func(r *request) { r.InteractionId = "call-3" })
+	mustFind("of an unknown interaction", nil, func(r *request) { r.InteractionId = "call-9" })
+	mustFind("since", ids(4, 5, 6), func(r *request) { r.Since = at(4) })
+	mustFind("until", ids(0, 1, 2, 3), func(r *request) { r.Until = at(4) })
+	mustFind("between", ids(2, 3, 4), func(r *request) { r.Since, r.Until = at(2), at(5) })
+	mustFind("of no time", nil, func(r *request) { r.Since, r.Until = at(2), at(2) })
+	mustFind("of a time that ends before it begins", nil, func(r *request) { r.Since, r.Until = at(5), at(2) })
+	mustFind("in a state", ids(0, 3, 5), func(r *request) { r.State = noTicket })
+	mustFind("in a state, since", ids(3, 5), func(r *request) { r.State, r.Since = noTicket, at(1) })
+	mustFind("of an account", ids(1, 4), func(r *request) { r.AccountId = "second" })
+	mustFind("of an account by its name", ids(1, 4), func(r *request) { r.AccountId = "Account second" })
+	mustFind("of an account by its name in another case", ids(1, 4), func(r *request) { r.AccountId = "ACCOUNT Second" })
+	mustFind("of an account whose name could be an id", ids(2, 6), func(r *request) { r.AccountId = "beta" })
+	mustFind("of an interaction of another account", nil, func(r *request) { r.InteractionId, r.AccountId = "call-1", "third" })
+	mustFind("by all", ids(4), func(r *request) {
+		r.State, r.AccountId, r.FailureReason = dead, "Account second", zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST
+		r.InteractionId, r.Since, r.Until = "call-4", at(3), at(6)
+	})
+
+	// What a deleted account left is found by its id, and not by its name.
+	s.deleteAccount(t, "second")
+	s.deleteAccount(t, "third")
+	mustFind("of a deleted account", ids(1, 4), func(r *request) { r.AccountId = "second" })
+	mustFind("by the name of a deleted account", nil, func(r *request) { r.AccountId = "beta" })
+	_, err := s.interactions.ListActivities(t.Context(), &request{AccountId: "Account second"})
+	mustViolate(t, err, "account_id")
+	// One that was made since under its id is found by it as well.
+	s.createAccount(t, "second", zendesktest.Agent)
+	all = append(all, s.refuse(t, "call-7", 422, "second"))
+	mustFind("of an id that two accounts have had", ids(1, 4, 7), func(r *request) { r.AccountId = "second" })
+}
+
+// RetryActivities takes the same filters.
+func TestRetryActivitiesOfAnAccountByName(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.createAccount(t, "second", zendesktest.Agent)
+	s.createAccount(t, "third", zendesktest.Agent)
+	first, second := s.refuse(t, "call-1", 422, "main"), s.refuse(t, "call-2", 422, "second")
+	third := s.refuse(t, "call-3", 422, "third")
+	s.deleteAccount(t, "third")
+	retry := func(account string, want int32) {
+		t.Helper()
+		resp, err := s.interactions.RetryActivities(t.Context(), &zendeskv1.RetryActivitiesRequest{AccountId: account})
+		must(t, err)
+		mustEqual(t, "retried, of "+account, resp.GetCount(), want)
+	}
+	retry("account SECOND", 1)
+	s.awaitState(t, second.GetActivityId(), written)
+	mustEqual(t, "state of another account's", s.activity(t, first.GetActivityId()).GetState(), dead)
+	retry("third", 0) // there is no account to write it with
+	mustEqual(t, "state of a deleted account's", s.activity(t, third.GetActivityId()).GetState(), dead)
+	_, err := s.interactions.RetryActivities(t.Context(), &zendeskv1.RetryActivitiesRequest{AccountId: "Account third"})
+	mustViolate(t, err, "account_id")
 }
 
 func TestPagesOfActivitiesFitAMessage(t *testing.T) {
@@ -245,4 +358,10 @@ func TestActivitiesBadInput(t *testing.T) {
 	mustViolate(t, err, "failure_reason")
 	_, err = s.interactions.ListActivities(ctx, &zendeskv1.ListActivitiesRequest{PageSize: -1, PageToken: "?", State: 99, FailureReason: 999})
 	mustViolate(t, err, "page_size", "page_token", "state", "failure_reason")
+	_, err = s.interactions.ListActivities(ctx, &zendeskv1.ListActivitiesRequest{
+		AccountId: "../x", InteractionId: "a b", Since: &timestamppb.Timestamp{Nanos: -1}, Until: &timestamppb.Timestamp{Seconds: 1 << 60},
+	})
+	mustViolate(t, err, "account_id", "interaction_id", "since", "until")
+	_, err = s.interactions.ListActivities(ctx, &zendeskv1.ListActivitiesRequest{PageToken: rpc.PageToken("A/B")})
+	mustViolate(t, err, "page_token")
 }

@@ -160,12 +160,25 @@ func mustExit(t testing.TB, resp blockResponse, want zendeskv1.Exit) {
 	}
 }
 
+// retryable are the reasons for which the same request may succeed later with nothing changed by people.
+var retryable = []zendeskv1.FailureReason{
+	zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT,
+	zendeskv1.FailureReason_FAILURE_REASON_RATE_LIMITED,
+	zendeskv1.FailureReason_FAILURE_REASON_CONFLICT,
+	zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE,
+	zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE,
+	zendeskv1.FailureReason_FAILURE_REASON_REQUEST_IN_PROGRESS,
+}
+
 // mustFail checks why a block failed.
 func mustFail(t testing.TB, resp blockResponse, want zendeskv1.FailureReason) *zendeskv1.Failure {
 	t.Helper()
 	f := resp.GetFailure()
 	if resp.GetExit() != zendeskv1.Exit_EXIT_FAILED || f.GetReason() != want || f.GetMessage() == "" {
 		t.Fatalf("exit is %v with %v, want FAILED with %v and a message", resp.GetExit(), f, want)
+	}
+	if f.GetRetryable() != slices.Contains(retryable, want) {
+		t.Errorf("failure is %v, and retryable is not as its reason is", f)
 	}
 	return f
 }

@@ -1,0 +1,76 @@
+package interactions
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// Ticket rules and outcomes of deliveries are converted by their numbers.
+func TestNumbersOfTheAPI(t *testing.T) {
+	s := &Service{}
+	for stored, want := range map[store.TicketRule]zendeskv1.TicketRule{
+		store.TicketRequested:     zendeskv1.TicketRule_TICKET_RULE_REQUESTED,
+		store.TicketPopped:        zendeskv1.TicketRule_TICKET_RULE_POPPED,
+		store.TicketCurrentRecord: zendeskv1.TicketRule_TICKET_RULE_CURRENT_RECORD,
+		store.TicketCreated:       zendeskv1.TicketRule_TICKET_RULE_CREATED,
+		store.TicketNone:          zendeskv1.TicketRule_TICKET_RULE_NONE,
+		store.TicketFollowUp:      zendeskv1.TicketRule_TICKET_RULE_FOLLOW_UP,
+	} {
+		if got := s.activityToProto("default", &store.Activity{State: store.ActivityWritten, TicketRule: stored}).GetTicketRule(); got != want {
+			t.Errorf("%v is shown as %v", want, got)
+		}
+	}
+	for stored, want := range map[store.DeliveryOutcome]zendeskv1.DeliveryOutcome{
+		store.DeliveryDisplayed: zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED,
+		store.DeliveryLink:      zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_LINK,
+		store.DeliveryFailed:    zendeskv1.DeliveryOutcome_DELIVERY_OUTCOME_FAILED,
+	} {
+		if got := deliveryToProto(store.ScreenPop{}, store.Delivery{Outcome: stored}).GetOutcome(); got != want {
+			t.Errorf("%v is shown as %v", want, got)
+		}
+	}
+}
+
+// Every state of the API is one of the store, and the other way round.
+func TestActivityStates(t *testing.T) {
+	for number, name := range zendeskv1.ActivityState_name {
+		state := zendeskv1.ActivityState(number)
+		stored, known := storedStates[state]
+		if known != (number != 0) || known && activityStates[stored] != state {
+			t.Errorf("%s is %d in the store, and %v again", name, stored, activityStates[stored])
+		}
+	}
+	if len(activityStates) != len(storedStates) {
+		t.Errorf("the store has %d states, the API %d", len(activityStates), len(storedStates))
+	}
+}
+
+// What was said of an interaction is told again as it was.
+func TestDetails(t *testing.T) {
+	for _, details := range []*zendeskv1.ActivityDetails{
+		{},
+		{Agent: &zendeskv1.Agent{ZendeskUserId: "7"}, Requester: &zendeskv1.Requester{Name: "Ann"}},
+		{
+			Channel: "voice", Direction: "inbound", FromAddress: "+15135557611", ToAddress: "+15135550100",
+			Agent: &zendeskv1.Agent{Email: "ann@acme.com", ZendeskUserId: "7"}, Service: "Sales", Disposition: "Sale", Notes: "two\nlines",
+			RecordingUrl: "https://rec.example/1", Requester: &zendeskv1.Requester{Name: "Joe", Email: "joe@acme.com"},
+			StartTime: timestamppb.New(time.Unix(1, 2)), AnswerTime: timestamppb.New(time.Unix(3, 0)), EndTime: timestamppb.New(time.Unix(4, 0)),
+		},
+	} {
+		if diff := cmp.Diff(details, detailsToProto(detailsFromProto(details)), protocmp.Transform()); diff != "" {
+			t.Errorf("details (-want +got):\n%s", diff)
+		}
+	}
+	// All that the message has is in the example.
+	full := (&zendeskv1.ActivityDetails{}).ProtoReflect().Descriptor().Fields().Len()
+	if full != 13 {
+		t.Errorf("the API has %d details, and this test knows 13", full)
+	}
+}

@@ -151,7 +151,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case err := <-served:
 		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
 		background.Wait()
-		s.credentials.Wait()
+		s.credentials.Wait(cut)
 		return context.Cause(ctx)
 	case <-ctx.Done():
 	}
@@ -167,7 +167,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.grpc.GracefulStop()
 	err := <-served
 	background.Wait()
-	s.credentials.Wait()
+	s.credentials.Wait(cut)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}

@@ -37,8 +37,6 @@ var (
 	codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
 )
 
-var defaultScopes = []string{"read", "write"}
-
 // RequestToken implements AccountService.
 func (s *Service) RequestToken(ctx context.Context, req *zendeskv1.RequestTokenRequest) (*zendeskv1.RequestTokenResponse, error) {
 	grant, request, err := newTokenRequest(req)
@@ -97,9 +95,6 @@ func newTokenRequest(req *zendeskv1.RequestTokenRequest) (grant string, request 
 		ClientID:     req.GetClientId(),
 		ClientSecret: secret.New(req.GetClientSecret()),
 		Scopes:       req.GetScopes(),
-	}
-	if len(request.Scopes) == 0 {
-		request.Scopes = defaultScopes
 	}
 	v.scopes("scopes", request.Scopes)
 	public := false // a client without a secret

@@ -189,7 +189,7 @@ func TestRequestTokenOutlivesItsCaller(t *testing.T) {
 			})
 			mustReason(t, told(ctx, err), test.code, test.want)
 			close(released)
-			keeper.Wait()
+			keeper.Wait(t.Context())
 			account, err := st.Account(t.Context(), tenant, "acme")
 			must(t, err)
 			if account.OAuthToken == nil || !account.Check.OK {

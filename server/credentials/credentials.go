@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
@@ -51,6 +52,8 @@ type Keeper struct {
 	upkeep    *upkeep
 	changes   *Changes
 	uses      *cache.Cache[Key, time.Time] // when Zendesk last took an account's credential
+	ended     chan struct{}                // closed when what could not be stored is given up
+	end       func()                       // closes it
 }
 
 // Key tells an account of a tenant from all others, also from one that had its id before.
@@ -60,8 +63,9 @@ type Key struct{ Tenant, Incarnation string }
 func New(c Config) *Keeper {
 	k := &Keeper{
 		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
-		changes: newChanges(), uses: cache.New[Key, time.Time](useMemory, c.Now),
+		changes: newChanges(), uses: cache.New[Key, time.Time](useMemory, c.Now), ended: make(chan struct{}),
 	}
+	k.end = sync.OnceFunc(func() { close(k.ended) })
 	k.renewals = newRenewals(k)
 	k.upkeep = newUpkeep(k, c.TestEvery)
 	return k
@@ -70,9 +74,14 @@ func New(c Config) *Keeper {
 // Run keeps the accounts alive until ctx is done.
 func (k *Keeper) Run(ctx context.Context) { k.upkeep.run(ctx) }
 
-// Wait returns when the token requests and renewals that run have ended, which takes them little more than 20 s: they
-// outlive their callers, since what Zendesk answers must be stored. No new one may come.
-func (k *Keeper) Wait() { k.exchanges.group.Wait() }
+// Wait returns when the token requests and renewals that run have ended: they outlive their callers, since what Zendesk
+// answers must be stored. That takes them little more than 20 s; those that cannot store their token go on trying until ctx
+// is done. No new one may come.
+func (k *Keeper) Wait(ctx context.Context) {
+	stop := context.AfterFunc(ctx, k.end)
+	defer stop()
+	k.exchanges.group.Wait()
+}
 
 // Changed says that an account is new, may be able to do what it was not, or is gone.
 func (k *Keeper) Changed(key Key) {
@@ -124,11 +133,21 @@ func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account,
 	switch {
 	case errors.Is(renewalErr, errNotRenewed):
 		return err
+	case isTooFresh(renewalErr):
+		return tooEarly(refusal, renewalErr)
 	case renewalErr != nil:
 		return undecided(refusal, renewalErr)
 	}
 	*account = renewed
 	return k.askOnce(*account, request)
+}
+
+// tooEarly is the error of a request whose token Zendesk refused soon after it had granted it.
+func tooEarly(refusal *zendeskapi.Error, renewalErr error) error {
+	e := *refusal
+	fresh, _ := errors.AsType[*tooFreshError](renewalErr)
+	e.Detail, e.Pause = "Zendesk refuses a token that it granted just now: "+fresh.Error(), fresh.wait
+	return &e
 }
 
 // undecided is the error of a request whose credential Zendesk refused, when it is not known whether there will be another.

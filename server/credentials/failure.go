@@ -29,5 +29,7 @@ func FailureOf(err error) store.Failure {
 	}
 	f := store.NewFailure(failureReasons[api.Kind], api.Message())
 	f.HTTPStatus, f.ZendeskRequestID, f.Attempts, f.RetryAfter = api.StatusCode, api.RequestID, api.Attempts, api.RetryAfter
+	// A token that is refused while it is new is renewed a little later, without a person.
+	f.Retryable = f.Retryable || api.Kind == zendeskapi.CredentialsRejected && api.Pause > 0
 	return f
 }

@@ -70,7 +70,7 @@ func (k *keeping) process(t testing.TB, testEvery time.Duration) *Keeper {
 	t.Cleanup(transport.Close)
 	log := slog.New(slog.NewJSONHandler(k.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	keeper := New(Config{Store: k.store, Transport: transport, TestEvery: testEvery, Audit: audit.New(nil, log), Log: log, Now: k.clock.now})
-	t.Cleanup(keeper.Wait) // before the store is closed
+	t.Cleanup(func() { keeper.Wait(t.Context()) }) // before the store is closed
 	return keeper
 }
 
@@ -128,6 +128,8 @@ func (k *keeping) tokenRequests() int {
 func (k *keeping) asked(t testing.TB) string {
 	t.Helper()
 	before := len(k.zendesk.Requests())
+	k.keeper.upkeep.round(t.Context())
+	k.keeper.upkeep.attending.Wait()
 	if wait := k.keeper.upkeep.round(t.Context()); wait <= time.Millisecond {
 		t.Errorf("the next round is due after %v", wait)
 	}

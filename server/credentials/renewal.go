@@ -23,10 +23,6 @@ const (
 	// freshFor is how long a token that should live is not renewed although Zendesk refuses it: its successor would fare no
 	// better.
 	freshFor = time.Minute
-
-	// Pauses between the tries to store a new token, each twice as long as the one before.
-	firstStorePause = 50 * time.Millisecond
-	lastStorePause  = 2 * time.Second
 )
 
 var (
@@ -99,7 +95,7 @@ func (r *renewals) join(ctx context.Context, key Key, refused store.Account) *re
 	}
 	begun := &renewal{ended: make(chan struct{})}
 	ctx = context.WithoutCancel(ctx)
-	started := r.keeper.exchanges.start(func() {
+	started := r.keeper.exchanges.start(key, maxAccountRequests+1, func() {
 		defer func() {
 			// No interceptor stands around this goroutine.
 			if p := recover(); p != nil {
@@ -123,10 +119,16 @@ func (r *renewals) join(ctx context.Context, key Key, refused store.Account) *re
 // replace finds or gets what replaces a refused credential. Whoever has replaced it meanwhile has won.
 func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) (store.Account, error) {
 	account, err := r.current(ctx, key, refused)
+	if err != nil && !errors.Is(err, errNotRenewed) {
+		r.keeper.log.Error("account could not be read for the renewal of its token", "tenant", key.Tenant, "account_id", refused.ID, "store_error", err)
+	}
 	if err != nil || !Same(account, refused) {
 		return account, err
 	}
-	if !mayRenew(account, r.keeper.now()) {
+	if may, wait := mayRenew(account, r.keeper.now()); !may {
+		if wait > 0 {
+			return store.Account{}, &tooFreshError{r.keeper.now().Add(wait), wait}
+		}
 		return store.Account{}, errNotRenewed
 	}
 	failed, _ := r.failures.Get(key)
@@ -193,14 +195,35 @@ func replaced(err error) bool {
 	return errors.Is(err, errCredentialChanged) || errors.Is(err, store.ErrNotFound)
 }
 
-// mayRenew tells whether Zendesk is to be asked for a successor of the credential in force.
-func mayRenew(a store.Account, now time.Time) bool {
+// mayRenew tells whether Zendesk is to be asked for a successor of the credential in force, or how long to wait before it
+// is; 0: it is not.
+func mayRenew(a store.Account, now time.Time) (may bool, wait time.Duration) {
 	t := a.OAuthToken
 	if t == nil || !renewalHeld(t, now) || renewalRefused(t) && now.Before(t.Renewal.RefuseTime.Add(refusalRest)) {
-		return false
+		return false, 0
 	}
-	fresh := min(freshFor, t.ExpireTime.Sub(t.IssueTime)/2)
-	return !now.Before(t.IssueTime.Add(fresh))
+	wait = freshUntil(t).Sub(now)
+	return wait <= 0, max(wait, 0)
+}
+
+// freshUntil is when a token stops being so new that a successor would fare no better.
+func freshUntil(t *store.OAuthToken) time.Time {
+	return t.IssueTime.Add(min(freshFor, t.ExpireTime.Sub(t.IssueTime)/2))
+}
+
+// tooFreshError says that a token is refused which Zendesk has just granted, and when it is renewed.
+type tooFreshError struct {
+	until time.Time
+	wait  time.Duration
+}
+
+func (e *tooFreshError) Error() string {
+	return "it is renewed from " + e.until.UTC().Format("15:04:05 MST") + " on"
+}
+
+func isTooFresh(err error) bool {
+	_, ok := errors.AsType[*tooFreshError](err)
+	return ok
 }
 
 // request asks Zendesk for a successor. A connection that was cut is tried again at once: of a pair that was rotated in
@@ -242,22 +265,16 @@ func (r *renewals) request(ctx context.Context, account store.Account) (*store.O
 	return token, nil
 }
 
-// keep stores a successor; when the store fails, several times: the old pair may be dead. Errors: [errCredentialChanged],
-// [store.ErrNotFound].
+// keep stores a successor. Errors: [errCredentialChanged], [store.ErrNotFound], and the store's when it gave up.
 func (r *renewals) keep(ctx context.Context, key Key, account store.Account, token *store.OAuthToken) (store.Account, error) {
-	put := func() (store.Account, error) {
+	renewed, err := r.keeper.persist(key.Tenant, account.ID, func() (store.Account, error) {
 		return r.update(ctx, key, account, func(a *store.Account) {
 			a.OAuthToken = token
 			if a.Check.Reason == rejectedReason || a.Check.OK {
 				a.Check = store.Check{Time: r.keeper.now(), OK: true, Role: a.Check.Role}
 			}
 		})
-	}
-	renewed, err := put()
-	for pause := firstStorePause; err != nil && !replaced(err) && pause <= lastStorePause; pause *= 2 {
-		time.Sleep(pause)
-		renewed, err = put()
-	}
+	})
 	if err == nil {
 		r.keeper.audit.Note(ctx, audit.Service(key.Tenant), "token renewed", slog.String("account_id", account.ID), slog.String("grant", account.OAuthToken.Renewal.Grant),
 			slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))

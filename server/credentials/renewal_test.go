@@ -160,7 +160,7 @@ func TestRenewalOutlivesItsCallers(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	close(released)
-	k.keeper.Wait()
+	k.keeper.Wait(t.Context())
 	if Same(k.account(t), old) {
 		t.Error("the token that Zendesk granted is not in force")
 	}

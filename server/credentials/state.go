@@ -154,6 +154,9 @@ func Warnings(a store.Account, now time.Time) []Warning {
 			"that is tried again, but RequestToken may help: it says what goes wrong")
 	case expired(a, now):
 		warn(WarningNeedsAuthorization, a.OAuthToken.ExpireTime, "the OAuth token has expired: get a new one with RequestToken")
+	case refused(a) && a.Check.Reason == rejectedReason && a.OAuthToken != nil && Renewable(a.OAuthToken, now):
+		warn(WarningNeedsAuthorization, a.Check.Time, "Zendesk refused the OAuth token before its time; it is renewed by itself, and if that does not help within minutes: "+
+			"get a new one with RequestToken")
 	case refused(a):
 		warn(WarningNeedsAuthorization, a.Check.Time, "Zendesk did not accept the credential when it was last asked with it ("+a.Check.Reason+
 			"): TestConnection says why; get an OAuth token with RequestToken")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
@@ -13,8 +12,12 @@ import (
 )
 
 const (
-	exchangeTimeout = 20 * time.Second // for Zendesk's part; it does not end with the caller's
-	maxExchanges    = 32               // at a time
+	// exchangeTimeout is for Zendesk's part of a token request. It does not end with the caller's.
+	exchangeTimeout = 20 * time.Second
+
+	// Pauses between the tries to store a new token, each twice as long as the one before.
+	firstStorePause = 50 * time.Millisecond
+	lastStorePause  = 2 * time.Second
 )
 
 // Names of OAuth grants, as they are stored for renewal.
@@ -52,7 +55,7 @@ func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account s
 		err     error
 	}
 	ended := make(chan outcome, 1)
-	started := k.exchanges.start(func() {
+	started := k.exchanges.start(Key{caller.Tenant, account.Incarnation}, maxAccountRequests, func() {
 		var o outcome
 		defer func() {
 			if p := recover(); p != nil {
@@ -95,13 +98,15 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	if found := userCheck(user, err); found.Outcome != OutcomeOK {
 		return store.Account{}, &UnusableTokenError{found, err}
 	}
-	updated, err := k.store.UpdateAccount(ctx, caller.Tenant, account.ID, "", func(a *store.Account) error {
-		if a.Incarnation != account.Incarnation {
-			return store.ErrNotFound
-		}
-		a.OAuthToken = token
-		a.Check = store.Check{Time: k.now(), OK: true, Role: user.Role}
-		return nil
+	updated, err := k.persist(caller.Tenant, account.ID, func() (store.Account, error) {
+		return k.store.UpdateAccount(ctx, caller.Tenant, account.ID, "", func(a *store.Account) error {
+			if a.Incarnation != account.Incarnation {
+				return store.ErrNotFound
+			}
+			a.OAuthToken = token
+			a.Check = store.Check{Time: k.now(), OK: true, Role: user.Role}
+			return nil
+		})
 	})
 	if err == nil {
 		k.Changed(Key{caller.Tenant, account.Incarnation})
@@ -111,13 +116,37 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	return updated, err
 }
 
+// persist stores a new token by put, again and again while the store fails: Zendesk gives it once, and may have killed the
+// one before. It ends without success when the credential was replaced meanwhile, the store is closed, or the drain is over.
+func (k *Keeper) persist(tenant, accountID string, put func() (store.Account, error)) (store.Account, error) {
+	log := k.log.With("tenant", tenant, "account_id", accountID)
+	for pause := firstStorePause; ; pause = min(2*pause, lastStorePause) {
+		account, err := put()
+		if err == nil || replaced(err) {
+			return account, err
+		}
+		if pause == firstStorePause {
+			log.Error("a new token cannot be stored; it is kept in memory, and storing is tried again", "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-k.ended:
+			log.Error("a new token was never stored: the account needs RequestToken", "error", err)
+			return store.Account{}, err
+		}
+		if errors.Is(err, store.ErrClosed) {
+			return store.Account{}, err
+		}
+	}
+}
+
 // grantedToken is what is stored of a granted token: with what renews it, never with a password.
 func grantedToken(granted zendeskapi.Token, grant string, request zendeskapi.TokenRequest, issued time.Time) *store.OAuthToken {
 	token := &store.OAuthToken{
 		AccessToken:     granted.AccessToken,
 		ClientID:        request.ClientID,
 		Scopes:          granted.Scopes,
-		RequestedScopes: request.Scopes,
+		RequestedScopes: granted.RequestedScopes,
 		IssueTime:       issued,
 		ExpireTime:      granted.ExpiresAt,
 	}
@@ -135,30 +164,4 @@ func grantedToken(granted zendeskapi.Token, grant string, request zendeskapi.Tok
 	}
 	token.Renewal.ClientSecret = request.ClientSecret
 	return token
-}
-
-// exchanges runs what outlives its caller.
-type exchanges struct {
-	mu      sync.Mutex
-	running int
-	group   sync.WaitGroup
-}
-
-// start runs exchange in a goroutine of its own; false when too many run already.
-func (x *exchanges) start(exchange func()) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.running == maxExchanges {
-		return false
-	}
-	x.running++
-	x.group.Go(func() {
-		defer func() {
-			x.mu.Lock()
-			defer x.mu.Unlock()
-			x.running--
-		}()
-		exchange()
-	})
-	return true
 }

@@ -3,8 +3,12 @@ package credentials
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
@@ -50,7 +54,7 @@ type gated struct {
 
 func newGated(t testing.TB) *gated {
 	t.Helper()
-	g := &gated{keeping: newKeeping(t, 0), arrived: make(chan struct{}, maxExchanges), released: make(chan struct{})}
+	g := &gated{keeping: newKeeping(t, 0), arrived: make(chan struct{}, maxAccountRequests), released: make(chan struct{})}
 	g.before = func(r *http.Request) {
 		if r.URL.Path == tokenPath {
 			g.arrived <- struct{}{}
@@ -87,7 +91,7 @@ func TestRequestTokenOutlivesItsCaller(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	close(g.released)
-	g.keeper.Wait()
+	g.keeper.Wait(t.Context())
 	if account := g.account(t); account.OAuthToken == nil || !account.Check.OK {
 		t.Error("the token that Zendesk granted is not in force")
 	}
@@ -114,15 +118,15 @@ func TestRequestTokenBounded(t *testing.T) {
 	g := newGated(t)
 	account := g.account(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, maxExchanges)
-	for range maxExchanges {
+	done := make(chan error, maxAccountRequests)
+	for range maxAccountRequests {
 		go func() { done <- g.request(ctx, account) }()
 	}
-	for range maxExchanges {
+	for range maxAccountRequests {
 		<-g.arrived
 	}
 	cancel()
-	for range maxExchanges {
+	for range maxAccountRequests {
 		if err := <-done; !errors.Is(err, ErrStillRequesting) {
 			t.Errorf("error of a caller who went away is %v", err)
 		}
@@ -130,11 +134,87 @@ func TestRequestTokenBounded(t *testing.T) {
 	if err := g.request(t.Context(), account); !errors.Is(err, ErrTooManyExchanges) {
 		t.Errorf("error of one too many is %v", err)
 	}
-	// Renewals share the bound with requests.
-	if _, err := g.keeper.renewals.renew(t.Context(), tenant, account); !errors.Is(err, errTooManyRenewals) {
-		t.Errorf("error of a renewal too many is %v", err)
+	// A renewal has a place of its own, and here nothing to renew by.
+	if _, err := g.keeper.renewals.renew(t.Context(), tenant, account); !errors.Is(err, errNotRenewed) {
+		t.Errorf("error of a renewal is %v", err)
 	}
 	close(g.released)
-	g.keeper.Wait()
+	g.keeper.Wait(t.Context())
 	must(t, g.request(t.Context(), account))
+}
+
+// What a tenant, or one account of it, has running leaves the others theirs.
+func TestExchangesHaveShares(t *testing.T) {
+	var x exchanges
+	released := make(chan struct{})
+	hang := func() { <-released }
+	started := func(tenant string, accounts, each int) (n int) {
+		for a := range accounts {
+			for range each {
+				if x.start(Key{tenant, fmt.Sprint(a)}, maxAccountRequests, hang) {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if n := started("one", 1, 10); n != maxAccountRequests {
+		t.Errorf("%d exchanges of one account run, want %d", n, maxAccountRequests)
+	}
+	if !x.start(Key{"one", "0"}, maxAccountRequests+1, hang) {
+		t.Error("no place is left for the account's renewal")
+	}
+	if n := started("one", 200, 1); n != maxTenantExchanges-maxAccountRequests-1 {
+		t.Errorf("%d more of the tenant run, want %d", n, maxTenantExchanges-maxAccountRequests-1)
+	}
+	if !x.start(Key{"two", "0"}, maxAccountRequests, hang) {
+		t.Error("another tenant has no place")
+	}
+	for tenant := range 10 {
+		started(fmt.Sprint("more", tenant), maxTenantExchanges, 1)
+	}
+	if x.all != maxExchanges {
+		t.Errorf("%d run in all, want %d", x.all, maxExchanges)
+	}
+	close(released)
+	x.group.Wait()
+	if x.all != 0 || len(x.tenants) != 0 || len(x.accounts) != 0 {
+		t.Errorf("%d are counted when none runs", x.all)
+	}
+}
+
+// A token that cannot be stored is kept until it can, also a long time later, and given up only at the end of the drain.
+func TestPersist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errDisk := errors.New("no space left on device")
+		k := &Keeper{log: slog.New(slog.DiscardHandler), ended: make(chan struct{})}
+		tries := 0
+		begun := time.Now()
+		account, err := k.persist("t", "acme", func() (store.Account, error) {
+			tries++
+			if time.Since(begun) < time.Hour {
+				return store.Account{}, errDisk
+			}
+			return store.Account{ID: "acme"}, nil
+		})
+		if err != nil || account.ID != "acme" || tries < 1000 {
+			t.Errorf("got %v, %v after %d tries", account, err, tries)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		k.end = sync.OnceFunc(func() { close(k.ended) })
+		k.exchanges.start(Key{"t", "acme"}, 1, func() {
+			_, err = k.persist("t", "acme", func() (store.Account, error) { return store.Account{}, errDisk })
+		})
+		k.Wait(ctx)
+		if !errors.Is(err, errDisk) || time.Since(begun) < time.Hour+time.Minute {
+			t.Errorf("given up with %v after %v", err, time.Since(begun))
+		}
+		for _, final := range []error{errCredentialChanged, store.ErrNotFound, store.ErrClosed} {
+			k.ended = make(chan struct{})
+			if _, err := k.persist("t", "acme", func() (store.Account, error) { return store.Account{}, final }); !errors.Is(err, final) {
+				t.Errorf("ended with %v, want %v", err, final)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -8,13 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
 const (
-	parallelDuties = 8
+	parallelDuties = 8   // of a tenant
 	accountsAtOnce = 200 // that are read
 	// lookAgain is how often all accounts are read anew: another process may have changed them.
 	lookAgain = time.Hour
@@ -41,14 +40,14 @@ type upkeep struct {
 	keeper    *Keeper
 	testEvery time.Duration // 0: never
 	seed      maphash.Seed  // other in every process: two of them do not do the same at the same moment
+	woken     chan struct{} // holds a token when there is something to look at
+	attending sync.WaitGroup
+	lookAt    time.Time // when all accounts are to be read; of round alone
 
 	mu      sync.Mutex
 	changed map[string]bool // tenants
-	woken   chan struct{}   // holds a token when there is something to look at
-
-	// Of round alone.
 	planned map[Key]*chore
-	lookAt  time.Time // when all accounts are to be read
+	running map[string]int // chores that are done now, by tenant
 }
 
 // chore is what is to be done for an account next, and when.
@@ -56,6 +55,7 @@ type chore struct {
 	id        string
 	duty      duty
 	at        time.Time
+	busy      bool      // it is done now
 	tested    time.Time // by upkeep; zero: not yet
 	notBefore time.Time
 	failures  int // in a row
@@ -63,8 +63,8 @@ type chore struct {
 
 func newUpkeep(k *Keeper, testEvery time.Duration) *upkeep {
 	return &upkeep{
-		keeper: k, testEvery: testEvery, seed: maphash.MakeSeed(),
-		changed: make(map[string]bool), woken: make(chan struct{}, 1), planned: make(map[Key]*chore),
+		keeper: k, testEvery: testEvery, seed: maphash.MakeSeed(), woken: make(chan struct{}, 1),
+		changed: make(map[string]bool), planned: make(map[Key]*chore), running: make(map[string]int),
 	}
 }
 
@@ -73,14 +73,19 @@ func (u *upkeep) look(tenant string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.changed[tenant] = true
+	u.wake()
+}
+
+func (u *upkeep) wake() {
 	select {
 	case u.woken <- struct{}{}:
 	default:
 	}
 }
 
-// run keeps accounts alive until ctx is done.
+// run keeps accounts alive until ctx is done, and returns when nothing is being done any more.
 func (u *upkeep) run(ctx context.Context) {
+	defer u.attending.Wait()
 	for {
 		timer := time.NewTimer(u.round(ctx))
 		select {
@@ -94,30 +99,28 @@ func (u *upkeep) run(ctx context.Context) {
 	}
 }
 
-// round does what is due, and returns how long nothing else is.
+// round begins what is due, and returns how long nothing else is. What is done wakes the next round; who hangs holds up
+// nobody.
 func (u *upkeep) round(ctx context.Context) time.Duration {
 	if err := u.read(ctx); err != nil && ctx.Err() == nil {
 		u.keeper.log.Error("accounts to keep alive could not be read", "error", err)
 		u.lookAt = u.keeper.now().Add(lookSoon)
 	}
-	var group errgroup.Group
-	group.SetLimit(parallelDuties)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now, next := u.keeper.now(), u.lookAt
 	for key, c := range u.planned {
-		if c.duty != dutyNone && !u.keeper.now().Before(c.at) {
-			group.Go(func() error {
-				u.attend(ctx, key, c)
-				return nil
-			})
+		switch {
+		case c.duty == dutyNone || c.busy:
+		case now.Before(c.at):
+			next = earlier(next, c.at)
+		case u.running[key.Tenant] < parallelDuties:
+			c.busy = true
+			u.running[key.Tenant]++
+			u.attending.Go(func() { u.attend(ctx, key, c) })
 		}
 	}
-	_ = group.Wait() // no function returns an error
-	next := u.lookAt
-	for _, c := range u.planned {
-		if c.duty != dutyNone && c.at.Before(next) {
-			next = c.at
-		}
-	}
-	return max(next.Sub(u.keeper.now()), time.Millisecond)
+	return max(next.Sub(now), time.Millisecond)
 }
 
 // read brings the plan up to date with the accounts of the tenants that have changed, or of all.
@@ -152,6 +155,7 @@ func (u *upkeep) readTenant(ctx context.Context, tenant string) error {
 		if accounts, more, err = u.keeper.store.ListAccounts(ctx, tenant, after, accountsAtOnce); err != nil {
 			return err
 		}
+		u.mu.Lock()
 		for _, a := range accounts {
 			key := Key{tenant, a.Incarnation}
 			seen[key], after = true, a.ID
@@ -162,12 +166,15 @@ func (u *upkeep) readTenant(ctx context.Context, tenant string) error {
 			}
 			u.plan(key, c, a)
 		}
+		u.mu.Unlock()
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	maps.DeleteFunc(u.planned, func(key Key, _ *chore) bool { return key.Tenant == tenant && !seen[key] })
 	return nil
 }
 
-// plan decides what is to be done for an account next.
+// plan decides what is to be done for an account next. The lock is held.
 func (u *upkeep) plan(key Key, c *chore, a store.Account) {
 	used, _ := u.keeper.uses.Get(key)
 	spread := float64(maphash.Comparable(u.seed, key)%1000) / 1000
@@ -192,6 +199,9 @@ func nextDuty(a store.Account, used, tested time.Time, testEvery time.Duration, 
 		// At 75 to 85 % of its life.
 		life := float64(t.ExpireTime.Sub(t.IssueTime))
 		due := t.IssueTime.Add(time.Duration(life * (0.75 + spread/10)))
+		if refused(a) && a.Check.Reason == rejectedReason {
+			due = earlier(due, freshUntil(t)) // it was lost early
+		}
 		if refusedAt := t.Renewal.RefuseTime; !refusedAt.IsZero() {
 			due = later(due, refusedAt.Add(refusalRest))
 		}
@@ -216,57 +226,79 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // attend does for an account what is due, and plans what comes after.
 func (u *upkeep) attend(ctx context.Context, key Key, c *chore) {
-	defer func() {
-		if p := recover(); p != nil {
-			u.keeper.log.Error("keeping an account alive panicked", "tenant", key.Tenant, "account_id", c.id, "error", recovered(p))
-			u.postpone(c)
-		}
-	}()
-	use := store.AccountUse{AccountID: c.id, Incarnation: key.Incarnation}
-	account, err := u.keeper.store.AccountOf(ctx, key.Tenant, use)
-	if err == nil {
-		u.plan(key, c, account)
-		if u.keeper.now().Before(c.at) {
-			return // someone else has done it
-		}
-		if err = u.perform(ctx, key.Tenant, c, account); err != nil {
-			u.postpone(c)
-		} else {
-			c.failures = 0
-		}
-		account, err = u.keeper.store.AccountOf(ctx, key.Tenant, use)
+	account, err := u.attempt(ctx, key, c)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	defer u.wake()
+	c.busy = false
+	if u.running[key.Tenant]--; u.running[key.Tenant] == 0 {
+		delete(u.running, key.Tenant)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		c.duty = dutyNone
+		return
 	case err != nil:
-		u.postpone(c)
+		c.failures++
+		c.notBefore = u.keeper.now().Add(Backoff(c.failures, 0))
 	default:
+		c.failures = 0
+	}
+	if account.ID != "" {
 		u.plan(key, c, account)
 	}
-}
-
-// postpone lets a chore that failed wait a while.
-func (u *upkeep) postpone(c *chore) {
-	c.failures++
-	c.notBefore = u.keeper.now().Add(Backoff(c.failures, 0))
 	c.at = later(c.at, c.notBefore)
 }
 
+// attempt does what is due, if it still is, and returns the account as it is then, if that is known.
+func (u *upkeep) attempt(ctx context.Context, key Key, c *chore) (account store.Account, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = recovered(p)
+			u.keeper.log.Error("keeping an account alive panicked", "tenant", key.Tenant, "account_id", c.id, "error", err)
+		}
+	}()
+	use := store.AccountUse{AccountID: c.id, Incarnation: key.Incarnation}
+	if account, err = u.keeper.store.AccountOf(ctx, key.Tenant, use); err != nil {
+		return account, err
+	}
+	u.mu.Lock()
+	u.plan(key, c, account)
+	next, due := c.duty, !u.keeper.now().Before(c.at)
+	if due && next == dutyTest {
+		c.tested = u.keeper.now()
+	}
+	u.mu.Unlock()
+	if !due {
+		return account, nil // someone else has done it
+	}
+	err = u.perform(ctx, key.Tenant, next, account)
+	if after, readErr := u.keeper.store.AccountOf(ctx, key.Tenant, use); readErr == nil || errors.Is(readErr, store.ErrNotFound) {
+		return after, cmp.Or(readErr, err)
+	}
+	return account, err
+}
+
 // perform does what is due. After an error it is tried again, if it still is.
-func (u *upkeep) perform(ctx context.Context, tenant string, c *chore, account store.Account) error {
+func (u *upkeep) perform(ctx context.Context, tenant string, next duty, account store.Account) error {
 	ctx, cancel := context.WithTimeout(ctx, dutyTime)
 	defer cancel()
-	switch c.duty {
+	switch next {
 	case dutyRenew:
 		_, err := u.keeper.renewals.renew(ctx, tenant, account)
 		return err
 	case dutyUse:
 		return u.keeper.use(ctx, tenant, account)
 	case dutyTest:
-		c.tested = u.keeper.now()
 		test, err := u.keeper.Test(ctx, tenant, account)
 		u.keeper.log.Info("connection tested", "tenant", tenant, "account_id", account.ID, "outcome", test.Outcome.String())
 		return err

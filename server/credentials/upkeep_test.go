@@ -1,12 +1,18 @@
 package credentials
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
@@ -157,4 +163,92 @@ func TestNextDuty(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A token that is lost within its first minute is renewed when that is over, also if nobody asks; until then the error says
+// so, and that it is worth repeating.
+func TestTokenLostAtOnce(t *testing.T) {
+	k := newKeeping(t, 0)
+	account := k.authorized(t, GrantClientCredentials)
+	k.mustAsk(t, "")
+	k.zendesk.RevokeTokens()
+	err := k.keeper.Do(t.Context(), tenant, &account, func(client *zendeskapi.Client) error {
+		_, err := client.Me(t.Context())
+		return err
+	})
+	f := FailureOf(err)
+	if f.Reason != store.ReasonCredentialsRejected || !f.Retryable || !strings.Contains(f.Message, "it is renewed from") || f.RetryAfter != 0 {
+		t.Errorf("the failure is %+v", f)
+	}
+	k.keeper.upkeep.look(tenant)
+	k.mustAsk(t, "")
+	k.clock.advance(time.Minute)
+	k.mustAsk(t, tokenPath)
+	if now := k.account(t); Same(now, account) || StateOf(now, k.clock.now()) != StateOK {
+		t.Errorf("the account is %v", now)
+	}
+}
+
+// Accounts whose Zendesk hangs hold up no other one: neither what is done in the background, nor a renewal that somebody
+// waits for.
+func TestHangingAccountsHoldUpNobody(t *testing.T) {
+	k := newKeeping(t, 0)
+	healthy := k.authorized(t, GrantClientCredentials)
+	hung, released := make(chan struct{}, 200), make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		hung <- struct{}{}
+		select {
+		case <-released:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(hanging.Close)
+	now := k.clock.now()
+	const accounts = 50
+	for i := range accounts {
+		_, err := k.store.CreateAccount(t.Context(), "other", store.Account{
+			ID: fmt.Sprint("hung", i), Name: fmt.Sprint("Hung ", i), URL: hanging.URL,
+			OAuthToken: &store.OAuthToken{
+				AccessToken: secret.New("old"), ClientID: "client", IssueTime: now.Add(-time.Hour), ExpireTime: now.Add(time.Second),
+				Renewal: &store.Renewal{Grant: GrantClientCredentials, ClientSecret: secret.New("s3cret")},
+			},
+		})
+		must(t, err)
+	}
+	asked := make(chan struct{}, 1)
+	k.before = func(r *http.Request) {
+		if r.URL.Path == tokenPath {
+			asked <- struct{}{}
+		}
+	}
+	k.clock.advance(21 * time.Hour)
+	k.keeper.upkeep.round(t.Context())
+	for range parallelDuties {
+		<-hung
+	}
+	<-asked
+	renewed, err := k.keeper.renewals.renew(t.Context(), tenant, healthy)
+	must(t, err)
+	if Same(renewed, healthy) {
+		t.Error("the healthy account's token is not renewed")
+	}
+	var group sync.WaitGroup
+	hungCtx, cancelHung := context.WithCancel(t.Context())
+	for i := range accounts {
+		account, err := k.store.Account(t.Context(), "other", fmt.Sprint("hung", i))
+		must(t, err)
+		group.Go(func() { _, _ = k.keeper.renewals.renew(hungCtx, "other", account) })
+	}
+	for range accounts - parallelDuties {
+		<-hung
+	}
+	k.clock.advance(2 * time.Minute)
+	if _, err := k.keeper.renewals.renew(t.Context(), tenant, renewed); err != nil {
+		t.Errorf("a renewal beside %d that hang: %v", accounts, err)
+	}
+	<-asked
+	cancelHung()
+	group.Wait()
+	close(released)
+	k.keeper.upkeep.attending.Wait()
 }

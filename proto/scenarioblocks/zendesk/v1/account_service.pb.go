@@ -595,7 +595,9 @@ type RequestTokenRequest struct {
 	// Input only. The OAuth client's secret; required except for authorization_code with a code_verifier (a public
 	// client). At most 1,024 printable ASCII characters.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// What to ask for, such as `read`, `write`, `tickets:read`; empty: `read write`. At most 50 of 128 characters.
+	// What to ask for, such as `read`, `write`, `tickets:read`. Empty: with client_credentials no scope is sent, and Zendesk
+	// grants what the client is allowed; with the other grants `read write`; when that is refused as invalid_scope, the other
+	// form is tried once. At most 50 of 128 characters.
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// How to ask; none: client_credentials.
 	//

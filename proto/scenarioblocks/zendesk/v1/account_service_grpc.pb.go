@@ -52,7 +52,7 @@ type AccountServiceClient interface {
 	// Gets an OAuth token from Zendesk, asks users/me with it, and only then stores it: a reply means that it is in force.
 	// What renewal needs is stored encrypted; a user's password is never stored. Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`;
 	// FAILED_PRECONDITION `TOKEN_REFUSED` with Zendesk's error and a hint; UNAVAILABLE `ZENDESK_UNAVAILABLE` when Zendesk
-	// gave no usable answer, or 32 token requests run already; nothing is stored then. A request that is under way goes on
+	// gave no usable answer, or too many token requests run already (4 of an account); nothing is stored then. A request that is under way goes on
 	// when its caller gives up, for 20 s at most.
 	RequestToken(ctx context.Context, in *RequestTokenRequest, opts ...grpc.CallOption) (*RequestTokenResponse, error)
 	// Asks Zendesk what the account's credential can do: who it is, searching, ticket fields, audits, writing, screen pop.
@@ -163,7 +163,7 @@ type AccountServiceServer interface {
 	// Gets an OAuth token from Zendesk, asks users/me with it, and only then stores it: a reply means that it is in force.
 	// What renewal needs is stored encrypted; a user's password is never stored. Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`;
 	// FAILED_PRECONDITION `TOKEN_REFUSED` with Zendesk's error and a hint; UNAVAILABLE `ZENDESK_UNAVAILABLE` when Zendesk
-	// gave no usable answer, or 32 token requests run already; nothing is stored then. A request that is under way goes on
+	// gave no usable answer, or too many token requests run already (4 of an account); nothing is stored then. A request that is under way goes on
 	// when its caller gives up, for 20 s at most.
 	RequestToken(context.Context, *RequestTokenRequest) (*RequestTokenResponse, error)
 	// Asks Zendesk what the account's credential can do: who it is, searching, ticket fields, audits, writing, screen pop.

@@ -153,7 +153,7 @@ func TestListRecordsOfNothing(t *testing.T) {
 	mustBeMissing(list("one", "Other"))
 	mustEqual(t, "an empty recordset", s.records(t, "one", 0), [][]*zendeskv1.ListedRecord{nil})
 	mustExit(t, s.search(t, "one", callerQuery), next)
-	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 501, Times: 1})
 	mustFail(t, s.search(t, "one", callerQuery), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
 	mustBeMissing(list("one", "RS"))
 }

@@ -132,7 +132,7 @@ func TestRequestIDOfFailures(t *testing.T) {
 	s.createAccount(t, "main", zendesktest.Admin)
 	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_UNDEFINED_VARIABLE)
 	req.Variables = map[string]string{"V": "maria"}
-	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 501, Times: 1})
 	mustFail(t, s.mustCall(t, req), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
 	bad := proto.Clone(req).(*zendeskv1.SearchRequest)
 	bad.SortBy = 99

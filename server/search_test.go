@@ -391,7 +391,7 @@ func TestSearchReplacesRecordset(t *testing.T) {
 	}
 	mustExit(t, s.nextOf(t, "one"), noData)
 	// What any record of this name ever set is known also after a failure and a restart.
-	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 501, Times: 1})
 	mustFail(t, s.search(t, "one", "third"), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
 	s.restart(t)
 	record := s.nextOf(t, "one")
@@ -552,7 +552,7 @@ func TestSearchWithoutValue(t *testing.T) {
 func TestSearchOfARemovedRecordsetsVariables(t *testing.T) {
 	s := newBlockServer(t)
 	mustExit(t, s.search(t, "one", callerQuery), next)
-	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500, Times: 1})
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 501, Times: 1})
 	mustFail(t, s.search(t, "one", callerQuery), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
 	mustFail(t, s.search(t, "one", "requester:$(RS.id)"), zendeskv1.FailureReason_FAILURE_REASON_EMPTY_VALUE)
 }

@@ -148,7 +148,7 @@ const (
 	errBadCount     unreadable = "the answer's count is no number"
 	errBadTicket    unreadable = "the ticket in the answer has no readable status or time"
 	errNoRecord     unreadable = "no record of the list in the answer is readable"
-	errIncomplete   unreadable = "the answer holds less than it counts"
+	errIncomplete   unreadable = "the answer counts results that it does not hold"
 	errNoList       unreadable = "the answer does not hold the list asked for"
 	errNotRecords   unreadable = "the answer's results are not a list of objects"
 	errNoCount      unreadable = "the answer does not tell how many results there are"

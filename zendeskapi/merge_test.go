@@ -97,7 +97,7 @@ func TestMergedInto(t *testing.T) {
 				merge(t, z, ids[2], ids[1])
 				z.AddFault(zendesktest.Fault{
 					PathPrefix: "/api/v2/tickets/" + second + "/comments",
-					Set:        raws(map[string]string{"/comments/0/body": fmt.Sprintf(`"Cette demande a été fusionnée avec la demande n° #%s"`, third)}),
+					Edit:       edits(map[string]string{"/comments/0/body": fmt.Sprintf(`"Cette demande a été fusionnée avec la demande n° #%s"`, third)}),
 				})
 			},
 			ticket: second, want: third, status: "open", requests: 3,
@@ -105,14 +105,14 @@ func TestMergedInto(t *testing.T) {
 		"told by the audit alone": {
 			prepare: func(t *testing.T, _ *Client, z *zendesktest.Zendesk) {
 				merge(t, z, ids[2], ids[1])
-				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + second + ".json", Set: raws(map[string]string{"/ticket/tags": `["x"]`})})
+				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + second + ".json", Edit: edits(map[string]string{"/ticket/tags": `["x"]`})})
 			},
 			ticket: second, want: third, status: "open", requests: 4,
 		},
 		"told by the tag alone": {
 			prepare: func(t *testing.T, _ *Client, z *zendesktest.Zendesk) {
 				merge(t, z, ids[2], ids[1])
-				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + second + audits, Set: raws(map[string]string{"/audits/*/via/source/rel": `null`})})
+				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + second + audits, Edit: edits(map[string]string{"/audits/*/via/source/rel": `null`})})
 			},
 			ticket: second, want: third, status: "open", requests: 3,
 		},
@@ -137,21 +137,21 @@ func TestMergedInto(t *testing.T) {
 		"the other is closed too": {
 			prepare: func(t *testing.T, _ *Client, z *zendesktest.Zendesk) {
 				merge(t, z, ids[2], ids[1])
-				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + ".json", Set: raws(map[string]string{"/ticket/status": `"closed"`})})
+				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + ".json", Edit: edits(map[string]string{"/ticket/status": `"closed"`})})
 			},
 			ticket: second, want: third, status: "closed", requests: 5,
 		},
 		"into a closed one": {
 			prepare: func(t *testing.T, _ *Client, z *zendesktest.Zendesk) {
 				merge(t, z, ids[2], ids[1])
-				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + ".json", Set: raws(map[string]string{"/ticket/status": `"closed"`})})
+				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + ".json", Edit: edits(map[string]string{"/ticket/status": `"closed"`})})
 			},
 			ticket: third, requests: 2,
 		},
 		"the other does not name it": {
 			prepare: func(t *testing.T, _ *Client, z *zendesktest.Zendesk) {
 				merge(t, z, ids[2], ids[1])
-				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + "/comments", Set: raws(map[string]string{"/comments/*/body": `"see #7"`})})
+				z.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/tickets/" + third + "/comments", Edit: edits(map[string]string{"/comments/*/body": `"see #7"`})})
 			},
 			ticket: second, requests: 3,
 		},

@@ -92,7 +92,7 @@ func connectionError(ctx context.Context, err error, at phase) *Error {
 		e.Kind, e.transient, e.Cause = Timeout, true, "time ran out "+phaseTexts[at]
 	default:
 		e.Cause = causeOf(err, at)
-		e.transient = !errors.Is(err, errOwnNetwork) && !badCertificate && !(badName && name.IsNotFound)
+		e.transient = !errors.Is(err, errOwnNetwork) && !badCertificate && (!badName || !name.IsNotFound)
 	}
 	return e
 }

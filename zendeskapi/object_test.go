@@ -32,13 +32,13 @@ func fakeClient(t *testing.T, config zendesktest.Config) (*Client, *zendesktest.
 	return client, zendesk
 }
 
-// raws are the values of a fault's Set.
-func raws(paths map[string]string) map[string]json.RawMessage {
+// edits put values into answers, by their paths.
+func edits(paths map[string]string) *zendesktest.Edit {
 	set := map[string]json.RawMessage{}
 	for path, value := range paths {
 		set[path] = json.RawMessage(value)
 	}
-	return set
+	return &zendesktest.Edit{Set: set}
 }
 
 func TestReadObject(t *testing.T) {
@@ -245,7 +245,7 @@ func TestOddValuesSpoilNothing(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			zendesk.AddFault(zendesktest.Fault{Set: raws(test.set)})
+			zendesk.AddFault(zendesktest.Fault{Edit: edits(test.set)})
 			defer zendesk.ClearFaults()
 			if diff := cmp.Diff(test.is, test.ask(t)); diff != "" {
 				t.Error(diff)

@@ -119,7 +119,7 @@ func rebase(from request, link string) (request, bool) {
 func listOf[T any](ctx context.Context, c *Client, op, path string, query url.Values, key string, read func(object) (T, error)) ([]T, error) {
 	all := []T{}
 	spoilt := false
-	err := c.list(ctx, op, path, query, key, func(got *answer, records []json.RawMessage) (bool, error) {
+	err := c.list(ctx, op, path, query, key, func(_ *answer, records []json.RawMessage) (bool, error) {
 		readable := readRecords(records, read)
 		all = append(all, readable...)
 		spoilt = spoilt || len(readable) < len(records)

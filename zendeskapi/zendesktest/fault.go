@@ -61,17 +61,23 @@ type Fault struct {
 	// Act lets the request act although the fault cuts or answers it. It needs
 	// one of Status, Body and Drop. DropAfter is DropBefore with ActBefore.
 	Act Act
-	// Header sets headers of the answer, whoever gave it; empty values take
-	// headers away. "Location", "Date" and "Content-Type" are the usual ones.
+	// Edit changes the answer, whoever gave it; nil leaves it as it is.
+	Edit *Edit
+	// Times is the number of requests hit; 0 means all until the fault is cleared.
+	Times int
+}
+
+// Edit is a change of an answer.
+type Edit struct {
+	// Header sets headers; empty values take them away. "Location", "Date" and
+	// "Content-Type" are the usual ones.
 	Header map[string]string
-	// Set puts values into the answer, if it is JSON. Its keys are paths as of
+	// Set puts values into the body, if it is JSON. Its keys are paths as of
 	// RFC 6901 ("/ticket/external_id"); a * stands for every element of a list
 	// ("/audits/*/author_id"), a - for the place behind the last. A nil value
 	// takes what is there away, as does one that is no JSON. Paths to nowhere
 	// change nothing.
 	Set map[string]json.RawMessage
-	// Times is the number of requests hit; 0 means all until the fault is cleared.
-	Times int
 }
 
 // AddFault sets a fault. Requests under "/_sandbox/" have none.
@@ -119,17 +125,17 @@ func (f *Fault) acts() bool {
 	return f.Drop == DropAfter || f.Act == ActBefore && (f.answers() || f.Drop != "")
 }
 
-// edit changes an answer as the fault says.
-func (f *Fault) edit(r *recorder) {
-	for _, path := range slices.Sorted(maps.Keys(f.Set)) {
+// apply changes an answer.
+func (e *Edit) apply(r *recorder) {
+	for _, path := range slices.Sorted(maps.Keys(e.Set)) {
 		body := bytes.TrimSpace(r.body.Bytes())
 		if json.Valid(body) {
-			body = put(body, strings.Split(path, "/")[1:], f.Set[path])
+			body = put(body, strings.Split(path, "/")[1:], e.Set[path])
 			r.body.Reset()
 			r.body.Write(body)
 		}
 	}
-	for name, value := range f.Header {
+	for name, value := range e.Header {
 		if value == "" {
 			// Not deleted: the server would set its own.
 			r.Header()[http.CanonicalHeaderKey(name)] = nil
@@ -337,13 +343,19 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	read := Fault{
 		Method: wire.Method, PathPrefix: wire.PathPrefix, Status: wire.Status,
 		Delay: time.Duration(wire.DelayMS) * time.Millisecond, Drop: wire.Drop, Act: wire.Act,
-		Header: wire.Header, Set: wire.Set, Times: wire.Times,
+		Times: wire.Times,
 	}
-	for _, path := range wire.Remove {
-		if read.Set == nil {
-			read.Set = map[string]json.RawMessage{}
+	if len(wire.Header)+len(wire.Set)+len(wire.Remove) > 0 {
+		read.Edit = &Edit{Header: wire.Header, Set: map[string]json.RawMessage{}}
+		maps.Copy(read.Edit.Set, wire.Set)
+		for _, path := range wire.Remove {
+			read.Edit.Set[path] = nil
 		}
-		read.Set[path] = nil
+		for path := range read.Edit.Set {
+			if !strings.HasPrefix(path, "/") {
+				return fmt.Errorf("path %q does not begin with a slash", path)
+			}
+		}
 	}
 	switch after := wire.RetryAfter.(type) {
 	case nil:
@@ -375,11 +387,6 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("status %d is not between 200 and 599", read.Status)
 	case read.Times < 0 || read.Delay < 0:
 		return fmt.Errorf("times %d and delay_ms %d must not be negative", read.Times, wire.DelayMS)
-	}
-	for path := range read.Set {
-		if !strings.HasPrefix(path, "/") {
-			return fmt.Errorf("path %q does not begin with a slash", path)
-		}
 	}
 	*f = read
 	return nil

@@ -42,7 +42,7 @@ func TestFaultsEditAnswers(t *testing.T) {
 		}
 		a.do("DELETE", "/_sandbox/faults", "").want(t, 204)
 	}
-	a.AddFault(Fault{Set: map[string]json.RawMessage{"/ticket/subject": json.RawMessage(`"half \ud83d <b>"`)}})
+	a.AddFault(Fault{Edit: &Edit{Set: map[string]json.RawMessage{"/ticket/subject": json.RawMessage(`"half \ud83d <b>"`)}}})
 	if got := a.do("GET", ticket, "").want(t, 200); !strings.Contains(string(got.raw), `"half \ud83d <b>"`) {
 		t.Errorf("half an emoji did not stay: %s", got.raw)
 	}
@@ -58,7 +58,7 @@ func TestFaultHeaders(t *testing.T) {
 	server := httptest.NewServer(a)
 	defer server.Close()
 	a.ClearFaults()
-	a.AddFault(Fault{Header: map[string]string{"Date": ""}})
+	a.AddFault(Fault{Edit: &Edit{Header: map[string]string{"Date": ""}}})
 	res, err := server.Client().Get(server.URL + "/api/v2/groups")
 	if err != nil {
 		t.Fatal(err)

@@ -186,8 +186,8 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	sent.Header().Set("X-Request-Id", requestID)
 	sent.Header().Set("Date", z.now().Format(http.TimeFormat))
-	if fault != nil {
-		fault.edit(&sent)
+	if fault != nil && fault.Edit != nil {
+		fault.Edit.apply(&sent)
 	}
 	z.record(r, sent.status, at)
 	sent.send(w)

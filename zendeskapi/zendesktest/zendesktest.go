@@ -10,8 +10,8 @@
 // requests. All methods are safe for concurrent use; the state lives in memory.
 //
 // What a request does wrong is answered as Zendesk would; Go errors come from
-// [Zendesk.Start], [Zendesk.Close] and [Zendesk.IssueCode] alone and are not
-// meant to be told apart.
+// the methods of [Zendesk] that set something up, and are not meant to be told
+// apart.
 //
 //	z := zendesktest.New(zendesktest.Config{})
 //	if err := z.Start("127.0.0.1:0"); err != nil {

@@ -161,7 +161,7 @@ func undecided(refusal *zendeskapi.Error, renewalErr error) error {
 	case !ok:
 		return renewalErr
 	case api.Kind == zendeskapi.Timeout, api.Kind == zendeskapi.RateLimited:
-		e.Kind, e.RetryAfter = api.Kind, api.RetryAfter
+		e.Kind, e.RetryAfter, e.Pause = api.Kind, api.RetryAfter, api.Pause
 	}
 	return &e
 }

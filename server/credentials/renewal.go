@@ -163,7 +163,7 @@ func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) 
 		return r.unlessChanged(ctx, key, account, store.Account{}, err, log)
 	}
 	failed.err, failed.failures = err, failed.failures+1
-	failed.until = r.keeper.now().Add(Backoff(failed.failures, api.RetryAfter))
+	failed.until = r.keeper.now().Add(Backoff(failed.failures, api.Pause))
 	r.failures.Put(key, failed)
 	log.Warn("token renewal failed", "until", failed.until, "expire_time", account.OAuthToken.ExpireTime)
 	return store.Account{}, err

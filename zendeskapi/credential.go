@@ -13,15 +13,9 @@ const (
 	minRedacted = 6
 )
 
-// Secret holds a text that must not be shown.
-type Secret = secret.Value
-
-// NewSecret wraps a text.
-func NewSecret(text string) Secret { return secret.New(text) }
-
 // redactSecret takes the secret out of a text that came from outside: some gateways echo the request. A very short one is left:
 // it may be a part of any word.
-func redactSecret(s Secret, text string) string {
+func redactSecret(s secret.Value, text string) string {
 	if len(s.Reveal()) < minRedacted {
 		return text
 	}
@@ -31,18 +25,18 @@ func redactSecret(s Secret, text string) string {
 // Credential is what a Client authenticates with. The zero value is none.
 type Credential struct {
 	username string // of an API token; empty with an OAuth access token
-	secret   Secret
+	secret   secret.Value
 }
 
 // APITokenCredential authenticates as username, the e-mail address of a Zendesk user, with an API token (HTTP Basic,
 // username "{username}/token"). https://developer.zendesk.com/api-reference/introduction/security-and-auth/#api-token
-func APITokenCredential(username string, token Secret) Credential {
+func APITokenCredential(username string, token secret.Value) Credential {
 	return Credential{username: username, secret: token}
 }
 
 // BearerCredential authenticates with an OAuth access token.
 // https://developer.zendesk.com/api-reference/introduction/security-and-auth/#oauth-access-token
-func BearerCredential(accessToken Secret) Credential { return Credential{secret: accessToken} }
+func BearerCredential(accessToken secret.Value) Credential { return Credential{secret: accessToken} }
 
 func (c Credential) none() bool { return c.secret.Reveal() == "" }
 
@@ -56,6 +50,6 @@ func (c Credential) authenticate(r *http.Request) {
 
 // redact takes the credential out of a text that came from outside, in both forms it is sent in.
 func (c Credential) redact(text string) string {
-	basic := NewSecret(base64.StdEncoding.EncodeToString([]byte(c.username + "/token:" + c.secret.Reveal())))
+	basic := secret.New(base64.StdEncoding.EncodeToString([]byte(c.username + "/token:" + c.secret.Reveal())))
 	return redactSecret(c.secret, redactSecret(basic, text))
 }

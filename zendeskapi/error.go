@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 // Kind says why Zendesk did not do what it was asked.
@@ -57,7 +59,7 @@ type Error struct {
 	Attempts   int           // how many requests were sent
 	Err        error         // what there is beside the status, such as an error of the network
 
-	body      Secret // the answer as text; a Secret so that no formatting prints it
+	body      secret.Value // the answer as text; a secret.Value so that no formatting prints it
 	unknown   bool
 	transient bool
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -222,7 +223,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
 		said, _ := parseFault(body)
 		e := refusal(newAnswer(status, http.Header{}), "https://acme.zendesk.com", said)
-		e.body = NewSecret(bodyText(body))
+		e.body = secret.New(bodyText(body))
 		texts := []string{e.Code, e.Detail, e.Message()}
 		for _, field := range e.Fields {
 			texts = append(texts, field.Field, field.Code, field.Description)

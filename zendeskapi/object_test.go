@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -28,7 +29,7 @@ func fakeClient(t *testing.T, config zendesktest.Config) (*Client, *zendesktest.
 		}
 	})
 	client := clientOf(t, zendesk.Origin())
-	client.credential = APITokenCredential(zendesktest.Admin.Email, NewSecret(zendesktest.Admin.APIToken))
+	client.credential = APITokenCredential(zendesktest.Admin.Email, secret.New(zendesktest.Admin.APIToken))
 	return client, zendesk
 }
 
@@ -410,7 +411,7 @@ func TestOddTokenAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// Not of the media type that the library wants for JSON.
 			client := newClient(t, reply{header: map[string]string{"Content-Type": "text/plain"}, body: test.body})
-			token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: RefreshTokenGrant(NewSecret("old"))})
+			token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: RefreshTokenGrant(secret.New("old"))})
 			if !test.ok {
 				if e, ours := errors.AsType[*Error](err); !ours || e.StatusCode != http.StatusOK {
 					t.Errorf("error is %v", err)

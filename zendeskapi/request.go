@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 const (
@@ -194,7 +196,7 @@ func (c *Client) complete(e *Error, got *answer, quiet bool) *Error {
 		f.Field, f.Code, f.Description = c.credential.redact(f.Field), c.credential.redact(f.Code), c.credential.redact(f.Description)
 	}
 	if !quiet {
-		e.body = NewSecret(bodyText([]byte(c.credential.redact(string(got.body)))))
+		e.body = secret.New(bodyText([]byte(c.credential.redact(string(got.body)))))
 	}
 	return e
 }

@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 const (
@@ -36,37 +38,37 @@ const (
 // TokenRequest asks for an OAuth access token.
 type TokenRequest struct {
 	ClientID     string
-	ClientSecret Secret   // empty for public clients
-	Scopes       []string // such as "read", "write"; none: what the grant usually goes with, see RequestToken
-	Grant        Grant    // the zero value is ClientCredentialsGrant
+	ClientSecret secret.Value // empty for public clients
+	Scopes       []string     // such as "read", "write"; none: what the grant usually goes with, see RequestToken
+	Grant        Grant        // the zero value is ClientCredentialsGrant
 }
 
 // Grant is what entitles to a token.
 type Grant struct {
 	kind    string
 	plain   map[string]string
-	secrets map[string]Secret
+	secrets map[string]secret.Value
 }
 
 // ClientCredentialsGrant acts as the owner of the OAuth client. Its tokens come without a refresh token.
 func ClientCredentialsGrant() Grant { return Grant{kind: "client_credentials"} }
 
 // PasswordGrant takes a user's name and password. Zendesk removed it on 17 February 2025; older set-ups still answer.
-func PasswordGrant(username string, password Secret) Grant {
+func PasswordGrant(username string, password secret.Value) Grant {
 	return Grant{
 		kind:    "password",
 		plain:   map[string]string{"username": username},
-		secrets: map[string]Secret{"password": password},
+		secrets: map[string]secret.Value{"password": password},
 	}
 }
 
 // AuthorizationCodeGrant takes the code that a person brought back; it lives 120 s. redirectURI must be the one that the
 // code was asked for with. verifier is the PKCE code verifier (RFC 7636); empty without PKCE.
-func AuthorizationCodeGrant(code Secret, redirectURI string, verifier Secret) Grant {
+func AuthorizationCodeGrant(code secret.Value, redirectURI string, verifier secret.Value) Grant {
 	g := Grant{
 		kind:    "authorization_code",
 		plain:   map[string]string{"redirect_uri": redirectURI},
-		secrets: map[string]Secret{"code": code},
+		secrets: map[string]secret.Value{"code": code},
 	}
 	if verifier.Reveal() != "" {
 		g.secrets["code_verifier"] = verifier
@@ -76,18 +78,18 @@ func AuthorizationCodeGrant(code Secret, redirectURI string, verifier Secret) Gr
 
 // RefreshTokenGrant takes a refresh token. Zendesk kills it, and its access token, while it answers: store the answer
 // before anything else.
-func RefreshTokenGrant(refreshToken Secret) Grant {
-	return Grant{kind: "refresh_token", secrets: map[string]Secret{"refresh_token": refreshToken}}
+func RefreshTokenGrant(refreshToken secret.Value) Grant {
+	return Grant{kind: "refresh_token", secrets: map[string]secret.Value{"refresh_token": refreshToken}}
 }
 
 // Token is what Zendesk granted.
 type Token struct {
-	AccessToken      Secret
-	RefreshToken     Secret    // empty: none
-	ExpiresAt        time.Time // of the access token
-	RefreshExpiresAt time.Time // of the refresh token; zero: not told
-	Scopes           []string  // granted; may be others than were asked for
-	RequestedScopes  []string  // what the request that was granted asked for; none: it named no scope
+	AccessToken      secret.Value
+	RefreshToken     secret.Value // empty: none
+	ExpiresAt        time.Time    // of the access token
+	RefreshExpiresAt time.Time    // of the refresh token; zero: not told
+	Scopes           []string     // granted; may be others than were asked for
+	RequestedScopes  []string     // what the request that was granted asked for; none: it named no scope
 }
 
 // RequestToken gets an access token. It needs no credential, is sent once, and follows no redirect: the request holds
@@ -238,17 +240,17 @@ func (x *tokenExchange) token(asked time.Time) (Token, bool) {
 }
 
 // secret returns a text that decides; ok is false when there is something else.
-func (o object) secret(name string) (text Secret, ok bool) {
+func (o object) secret(name string) (text secret.Value, ok bool) {
 	raw, err := o.get(name)
 	if err != nil {
-		return Secret{}, false
+		return secret.Value{}, false
 	}
 	if isNull(raw) {
-		return Secret{}, true
+		return secret.Value{}, true
 	}
 	var value string
 	err = json.Unmarshal(raw, &value)
-	return NewSecret(value), err == nil
+	return secret.New(value), err == nil
 }
 
 // lifetime is a number of seconds that a token may live for.
@@ -282,8 +284,8 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 	}
 	e.Op, e.Attempts, e.StatusCode, e.Date = "request_token", 1, got.status, got.date
 	e.RequestID = sanitize(got.header.Get("X-Request-Id"), maxCodeRunes)
-	for _, secret := range append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret) {
-		e.Code, e.Detail, e.RequestID = redactSecret(secret, e.Code), redactSecret(secret, e.Detail), redactSecret(secret, e.RequestID)
+	for _, sent := range append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret) {
+		e.Code, e.Detail, e.RequestID = redactSecret(sent, e.Code), redactSecret(sent, e.Detail), redactSecret(sent, e.RequestID)
 	}
 	e.Fields = nil // none that could repeat a secret
 	return e

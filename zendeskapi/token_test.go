@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -27,17 +28,17 @@ func TestRequestTokenGrants(t *testing.T) {
 	}{
 		"none given":         {want: map[string]string{"grant_type": "client_credentials"}},
 		"client credentials": {grant: ClientCredentialsGrant(), scopes: []string{"read", "write"}, want: map[string]string{"grant_type": "client_credentials", "scope": "read write"}},
-		"password":           {grant: PasswordGrant("a+b@c.d", NewSecret("p w&")), want: map[string]string{"grant_type": "password", "scope": "read write", "username": "a+b@c.d", "password": "p w&"}},
-		"code":               {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", Secret{}), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "refresh_token_expires_in": "5184000"}},
-		"code with PKCE":     {grant: AuthorizationCodeGrant(NewSecret("co"), "https://x/cb", NewSecret("ver")), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "code_verifier": "ver", "refresh_token_expires_in": "5184000"}},
-		"refresh":            {grant: RefreshTokenGrant(NewSecret("old")), want: map[string]string{"grant_type": "refresh_token", "refresh_token": "old", "refresh_token_expires_in": "5184000"}},
+		"password":           {grant: PasswordGrant("a+b@c.d", secret.New("p w&")), want: map[string]string{"grant_type": "password", "scope": "read write", "username": "a+b@c.d", "password": "p w&"}},
+		"code":               {grant: AuthorizationCodeGrant(secret.New("co"), "https://x/cb", secret.Value{}), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "refresh_token_expires_in": "5184000"}},
+		"code with PKCE":     {grant: AuthorizationCodeGrant(secret.New("co"), "https://x/cb", secret.New("ver")), want: map[string]string{"grant_type": "authorization_code", "scope": "read write", "code": "co", "redirect_uri": "https://x/cb", "code_verifier": "ver", "refresh_token_expires_in": "5184000"}},
+		"refresh":            {grant: RefreshTokenGrant(secret.New("old")), want: map[string]string{"grant_type": "refresh_token", "refresh_token": "old", "refresh_token_expires_in": "5184000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Zendesk's tokens answers vary between 200 and 201.
 			zendesk := scripted(reply{status: 201, header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"new","token_type":"bearer","scope":"read","expires_in":86400}`})
 			client := newClient(t, zendesk)
 			client.credential = Credential{}
-			token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "cid", ClientSecret: NewSecret("cs"), Scopes: tt.scopes, Grant: tt.grant})
+			token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "cid", ClientSecret: secret.New("cs"), Scopes: tt.scopes, Grant: tt.grant})
 			if err != nil || token.AccessToken.Reveal() != "new" || token.RefreshToken.Reveal() != "" {
 				t.Fatalf("token %q, %v", token.AccessToken.Reveal(), err)
 			}
@@ -68,7 +69,7 @@ func TestRequestTokenGrants(t *testing.T) {
 func TestRequestTokenPair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := bubbleClient(t, reply{header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"a2","refresh_token":"r2","expires_in":7200,"refresh_token_expires_in":5184000}`})
-		token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Scopes: []string{"read"}, Grant: RefreshTokenGrant(NewSecret("r1"))})
+		token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Scopes: []string{"read"}, Grant: RefreshTokenGrant(secret.New("r1"))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +82,7 @@ func TestRequestTokenPair(t *testing.T) {
 
 func TestRequestTokenDoesNotKeepTheDeadRefreshToken(t *testing.T) {
 	client := newClient(t, reply{header: map[string]string{"Content-Type": "application/json"}, body: `{"access_token":"a2","expires_in":7200}`})
-	token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: RefreshTokenGrant(NewSecret("r1"))})
+	token, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: RefreshTokenGrant(secret.New("r1"))})
 	if err != nil || token.RefreshToken.Reveal() != "" {
 		t.Errorf("refresh token is %q, %v", token.RefreshToken.Reveal(), err)
 	}
@@ -173,7 +174,7 @@ func TestRequestTokenFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			zendesk := scripted(tt.answer)
 			client := newClient(t, zendesk)
-			_, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: NewSecret(canary), Scopes: []string{"read"}, Grant: RefreshTokenGrant(NewSecret(canary))})
+			_, err := client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: secret.New(canary), Scopes: []string{"read"}, Grant: RefreshTokenGrant(secret.New(canary))})
 			e := failed(t, err, tt.kind)
 			if e.StatusCode != tt.status || e.Code != tt.code || e.Unknown() != tt.unknown || e.Body() != "" || e.Attempts != 1 {
 				t.Errorf("error is %+v, unknown %t", *e, e.Unknown())
@@ -222,7 +223,7 @@ func TestRequestTokenFindsScopes(t *testing.T) {
 		"code":                                {grant: code, want: []string{"read", "write"}, asked: []string{"read", "write"}, requests: 1},
 		"code, narrower":                      {allowed: []string{"read"}, grant: code, want: []string{"read", "write"}, requests: 2},
 		"refused for another reason": {grant: func(*testing.T, *zendesktest.Zendesk) Grant {
-			return AuthorizationCodeGrant(NewSecret("used"), zendesktest.RedirectURI, Secret{})
+			return AuthorizationCodeGrant(secret.New("used"), zendesktest.RedirectURI, secret.Value{})
 		}, requests: 1, kind: CredentialsRejected},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,7 +231,7 @@ func TestRequestTokenFindsScopes(t *testing.T) {
 			if err := zendesk.AllowScopes(zendesktest.ClientID, tt.allowed...); err != nil {
 				t.Fatal(err)
 			}
-			request := TokenRequest{ClientID: zendesktest.ClientID, ClientSecret: NewSecret(zendesktest.ClientSecret), Scopes: tt.scopes}
+			request := TokenRequest{ClientID: zendesktest.ClientID, ClientSecret: secret.New(zendesktest.ClientSecret), Scopes: tt.scopes}
 			if tt.grant != nil {
 				request.Grant = tt.grant(t, zendesk)
 			}
@@ -255,7 +256,7 @@ func TestRequestTokenFindsScopes(t *testing.T) {
 }
 
 func password(*testing.T, *zendesktest.Zendesk) Grant {
-	return PasswordGrant(zendesktest.Admin.Email, NewSecret(zendesktest.Admin.Password))
+	return PasswordGrant(zendesktest.Admin.Email, secret.New(zendesktest.Admin.Password))
 }
 
 func code(t *testing.T, z *zendesktest.Zendesk) Grant {
@@ -264,7 +265,7 @@ func code(t *testing.T, z *zendesktest.Zendesk) Grant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return AuthorizationCodeGrant(NewSecret(issued), zendesktest.RedirectURI, Secret{})
+	return AuthorizationCodeGrant(secret.New(issued), zendesktest.RedirectURI, secret.Value{})
 }
 
 // When the second answer is lost, the outcome is unknown: that it was the scopes the first time says nothing any more.
@@ -274,7 +275,7 @@ func TestRequestTokenSecondAnswerLost(t *testing.T) {
 	if e := failed(t, err, Unavailable); !e.Unknown() || e.Attempts != 2 {
 		t.Errorf("error is %+v", *e)
 	}
-	_, err = newClient(t, scripted(refusedScope, reply{status: 400, body: `{"error":"invalid_grant"}`})).RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: PasswordGrant("a", NewSecret("b"))})
+	_, err = newClient(t, scripted(refusedScope, reply{status: 400, body: `{"error":"invalid_grant"}`})).RequestToken(t.Context(), TokenRequest{ClientID: "c", Grant: PasswordGrant("a", secret.New("b"))})
 	if e := failed(t, err, InvalidRequest); e.Code != "invalid_scope" || e.Attempts != 2 {
 		t.Errorf("error is %+v", *e)
 	}

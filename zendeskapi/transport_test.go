@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 func TestOwnNetwork(t *testing.T) {
@@ -190,7 +192,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := New(Config{Origin: "https://acme.zendesk.com", Credential: BearerCredential(NewSecret("s")), Transport: transport})
+		client, err := New(Config{Origin: "https://acme.zendesk.com", Credential: BearerCredential(secret.New("s")), Transport: transport})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@
 //	...
 //	client, err := zendeskapi.New(zendeskapi.Config{
 //		Origin:     "https://acme.zendesk.com",
-//		Credential: zendeskapi.BearerCredential(zendeskapi.NewSecret(token)),
+//		Credential: zendeskapi.BearerCredential(secret.New(token)),
 //		Transport:  transport,
 //	})
 //	...

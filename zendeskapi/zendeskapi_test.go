@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
 var discardLog = log.New(io.Discard, "", 0)
@@ -104,7 +106,7 @@ func clientOf(t testing.TB, origin string) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.Close)
-	client, err := New(Config{Origin: origin, Credential: BearerCredential(NewSecret(canary)), Transport: transport})
+	client, err := New(Config{Origin: origin, Credential: BearerCredential(secret.New(canary)), Transport: transport})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +131,7 @@ func bubbleClient(t *testing.T, handler http.Handler) *Client {
 		}
 	})
 	client, err := New(Config{
-		Origin: "http://127.0.0.1", Credential: BearerCredential(NewSecret(canary)), Transport: transport,
+		Origin: "http://127.0.0.1", Credential: BearerCredential(secret.New(canary)), Transport: transport,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -222,8 +224,8 @@ func TestRequestHeaders(t *testing.T) {
 		credential Credential
 		want       string
 	}{
-		"bearer":    {BearerCredential(NewSecret("tok")), "Bearer tok"},
-		"api token": {APITokenCredential("a@b.c", NewSecret("tok")), "Basic YUBiLmMvdG9rZW46dG9r"},
+		"bearer":    {BearerCredential(secret.New("tok")), "Bearer tok"},
+		"api token": {APITokenCredential("a@b.c", secret.New("tok")), "Basic YUBiLmMvdG9rZW46dG9r"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			zendesk := scripted(reply{body: `{"user":{"id":1}}`})
@@ -261,36 +263,36 @@ func TestNothingShowsSecrets(t *testing.T) {
 	_, err := client.Search(t.Context(), SearchQuery{Query: canary, Max: 1})
 	refused := failed(t, err, AccessDenied)
 	basic := newClient(t, echo)
-	basic.credential = APITokenCredential("a@b.c", NewSecret(canary))
+	basic.credential = APITokenCredential("a@b.c", secret.New(canary))
 	_, err = basic.Me(t.Context())
 	refusedBasic := failed(t, err, AccessDenied)
 	var unreachable error
 	synctest.Test(t, func(t *testing.T) {
 		_, unreachable = bubbleClient(t, cut).Search(t.Context(), SearchQuery{Query: canary, Max: 1})
 	})
-	_, err = client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: NewSecret(canary)})
+	_, err = client.RequestToken(t.Context(), TokenRequest{ClientID: "c", ClientSecret: secret.New(canary)})
 	refusedToken := failed(t, err, AccessDenied)
-	secret := NewSecret(canary)
+	hidden := secret.New(canary)
 	// One that sent nothing: formatting reads a connection pool without its locks.
 	idle := clientOf(t, "http://127.0.0.1:1")
 	values := map[string]any{
-		"Secret":        secret,
-		"*Secret":       &secret,
-		"Credential":    BearerCredential(secret),
-		"Config":        Config{Credential: APITokenCredential("a@b.c", secret)},
+		"Secret":        hidden,
+		"*Secret":       &hidden,
+		"Credential":    BearerCredential(hidden),
+		"Config":        Config{Credential: APITokenCredential("a@b.c", hidden)},
 		"Client":        idle,
 		"Client value":  *idle,
-		"Grant":         PasswordGrant("a@b.c", secret),
-		"code grant":    AuthorizationCodeGrant(secret, "https://x", secret),
-		"refresh grant": RefreshTokenGrant(secret),
-		"TokenRequest":  TokenRequest{ClientSecret: secret, Grant: RefreshTokenGrant(secret)},
-		"Token":         Token{AccessToken: secret, RefreshToken: secret},
+		"Grant":         PasswordGrant("a@b.c", hidden),
+		"code grant":    AuthorizationCodeGrant(hidden, "https://x", hidden),
+		"refresh grant": RefreshTokenGrant(hidden),
+		"TokenRequest":  TokenRequest{ClientSecret: hidden, Grant: RefreshTokenGrant(hidden)},
+		"Token":         Token{AccessToken: hidden, RefreshToken: hidden},
 		"Transport":     idle.transport,
 		"refused":       refused,
 		"refused basic": refusedBasic,
 		"unreachable":   unreachable,
 		"no token":      refusedToken,
-		"nested":        map[string]any{"x": []any{struct{ s Secret }{secret}}},
+		"nested":        map[string]any{"x": []any{struct{ s secret.Value }{hidden}}},
 		"error value":   *refused,
 		"body":          refused.Body(),
 		"basic body":    refusedBasic.Body(),
@@ -313,7 +315,7 @@ func TestNothingShowsSecrets(t *testing.T) {
 			}
 		}
 	}
-	if secret.Reveal() != canary {
+	if hidden.Reveal() != canary {
 		t.Error("Reveal does not return the text")
 	}
 }

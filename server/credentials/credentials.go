@@ -105,9 +105,9 @@ func (k *Keeper) client(account store.Account) (*zendeskapi.Client, error) {
 func credentialOf(account store.Account) zendeskapi.Credential {
 	switch {
 	case account.OAuthToken != nil:
-		return zendeskapi.BearerCredential(zendeskapi.NewSecret(account.OAuthToken.AccessToken.Reveal()))
+		return zendeskapi.BearerCredential(account.OAuthToken.AccessToken)
 	case account.APIToken != nil:
-		return zendeskapi.APITokenCredential(account.APIToken.Username, zendeskapi.NewSecret(account.APIToken.Token.Reveal()))
+		return zendeskapi.APITokenCredential(account.APIToken.Username, account.APIToken.Token)
 	}
 	return zendeskapi.Credential{}
 }

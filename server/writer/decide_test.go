@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
@@ -117,7 +118,7 @@ func unknownError(t testing.TB) *zendeskapi.Error {
 	}
 	t.Cleanup(transport.Close)
 	client, err := zendeskapi.New(zendeskapi.Config{
-		Origin: cut.URL, Transport: transport, Credential: zendeskapi.BearerCredential(zendeskapi.NewSecret("t0ken")),
+		Origin: cut.URL, Transport: transport, Credential: zendeskapi.BearerCredential(secret.New("t0ken")),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -186,8 +186,11 @@ func TestRefusedSuccessor(t *testing.T) {
 	s.authorize(t, clientCredentials)
 	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 401})
 	before := tokenRequests(s.zendesk)
-	for range 5 {
-		mustFail(t, s.search(t, "one", callerQuery), zendeskv1.FailureReason_FAILURE_REASON_CREDENTIALS_REJECTED)
+	for i := range 5 {
+		f := mustFail(t, s.search(t, "one", callerQuery), zendeskv1.FailureReason_FAILURE_REASON_CREDENTIALS_REJECTED)
+		if i > 0 && !f.GetRetryable() {
+			t.Errorf("failure is %v, want it retryable: there will be another token", f)
+		}
 	}
 	if n := tokenRequests(s.zendesk) - before; n != 1 {
 		t.Errorf("%d token requests were sent, want 1", n)

@@ -81,7 +81,6 @@ func newGatedServer(t testing.TB, drain time.Duration) (*testServer, *gate) {
 	g := newGate(t)
 	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) {
 		c.AllowHosts, c.DrainTimeout = []string{strings.TrimPrefix(g.server.URL, "http://")}, drain
-		c.Timeouts = Timeouts{Block: time.Minute, BlockCap: time.Minute}
 	})
 	s.account(t, "main", "Main", g.server.URL)
 	return s, g
@@ -143,9 +142,15 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("the call that ran ended with %v, %v", got.resp, got.err)
 	default:
 	}
-	_, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{})
-	if status.Code(err) != codes.Unavailable {
-		t.Errorf("a new call got %v", err)
+	// Connections are told after those who watch.
+	for {
+		resp, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{})
+		if status.Code(err) == codes.Unavailable {
+			break
+		}
+		if err != nil || resp.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
+			t.Fatalf("a new call got %v, %v", resp, err)
+		}
 	}
 	close(g.open)
 	got := <-outcome

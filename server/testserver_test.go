@@ -46,6 +46,9 @@ type testServer struct {
 	stop   func()
 }
 
+// patient lets calls take as long as a busy machine needs. Tests of deadlines set their own.
+var patient = Timeouts{Block: time.Minute, BlockCap: time.Minute, Zendesk: time.Minute, Deliver: time.Minute, Other: time.Minute}
+
 // newTestServer starts a service. adjust, if given, changes its configuration and that of its Zendesk first.
 func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {
 	t.Helper()
@@ -55,6 +58,7 @@ func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *
 		Log:       slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Clock:     s.clock.now,
 		UserAgent: "zendeskblocks/test",
+		Timeouts:  patient,
 	}
 	for _, f := range adjust {
 		f(&s.config, &zendeskConfig)

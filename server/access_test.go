@@ -226,9 +226,9 @@ func TestEveryMethodHasARule(t *testing.T) {
 	mustEqual(t, "methods that are served", served, inProtos)
 }
 
-// The README's table of roles is that of the code.
-func TestRolesOfTheReadme(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
+// The operator's guide's table of roles is that of the code.
+func TestRolesOfTheOperatorsGuide(t *testing.T) {
+	text, err := os.ReadFile("../cmd/zendeskblocks/README.md")
 	must(t, err)
 	want := map[string][]string{}
 	for name, roles := range methodRoles {

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -298,21 +299,21 @@ func tableOf(t testing.TB, text, name string) [][]string {
 	return rows[2:]
 }
 
-// The tables of the README are those of the code.
-func TestTablesOfTheReadme(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
+// The tables of the client guide are those of the code.
+func TestTablesOfTheClientGuide(t *testing.T) {
+	text, err := os.ReadFile("../proto/README.md")
 	must(t, err)
 	check := func(kind string, rows [][]string, want map[string]string) {
 		seen := map[string]bool{}
 		for _, row := range rows {
-			code, known := want[row[0]]
+			second, known := want[row[0]]
 			switch {
 			case !regexp.MustCompile(`^[A-Z_]+$`).MatchString(row[0]) || !known:
 				t.Errorf("%s table: %q is no reason", kind, row[0])
 			case seen[row[0]]:
 				t.Errorf("%s table: %s stands twice", kind, row[0])
-			case code != "" && row[1] != code:
-				t.Errorf("%s table: %s is %s, want %s", kind, row[0], row[1], code)
+			case row[1] != second:
+				t.Errorf("%s table: %s is %s, want %s", kind, row[0], row[1], second)
 			case strings.TrimSpace(row[len(row)-1]) == "":
 				t.Errorf("%s table: %s is not explained", kind, row[0])
 			}
@@ -334,7 +335,8 @@ func TestTablesOfTheReadme(t *testing.T) {
 	failureRows := map[string]string{}
 	for number, name := range zendeskv1.FailureReason_name {
 		if number != 0 {
-			failureRows[strings.TrimPrefix(name, "FAILURE_REASON_")] = ""
+			failure := rpc.Failure(rpc.ReasonFromProto(zendeskv1.FailureReason(number)), "")
+			failureRows[strings.TrimPrefix(name, "FAILURE_REASON_")] = map[bool]string{true: "yes", false: "no"}[failure.GetRetryable()]
 		}
 	}
 	check("failure", tableOf(t, string(text), "TIMEOUT"), failureRows)

@@ -105,21 +105,18 @@ func checksum(t *testing.T, path string) [sha256.Size]byte {
 	return sha256.Sum256(content)
 }
 
-// TestReadmeConfiguration compares the README's table with the flags.
-func TestReadmeConfiguration(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestConfigurationOfTheGuide compares the operator's guide's table with the flags.
+func TestConfigurationOfTheGuide(t *testing.T) {
+	guide := readGuide(t, operatorGuide)
 	var cli commandLine
 	parser, err := kong.New(&cli)
 	if err != nil {
 		t.Fatal(err)
 	}
 	documented := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| `(ZENDESKBLOCKS_[A-Z_]+)` \\| (.*?) \\|").FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| `(ZENDESKBLOCKS_[A-Z_]+)` \\| (.*?) \\|").FindAllStringSubmatch(guide, -1) {
 		if row[2] != envName(row[1]) {
-			t.Errorf("--%s: the README names the variable %s, it is %s", row[1], row[2], envName(row[1]))
+			t.Errorf("--%s: the guide names the variable %s, it is %s", row[1], row[2], envName(row[1]))
 		}
 		documented[row[1]] = strings.Trim(row[3], "`")
 	}
@@ -130,14 +127,14 @@ func TestReadmeConfiguration(t *testing.T) {
 		for _, flag := range node.Flags {
 			value, ok := documented[flag.Name]
 			if !ok {
-				t.Errorf("--%s is not in the README", flag.Name)
+				t.Errorf("--%s is not in the guide", flag.Name)
 			} else if value != flag.Default {
-				t.Errorf("--%s: the README says its default is %q, it is %q", flag.Name, value, flag.Default)
+				t.Errorf("--%s: the guide says its default is %q, it is %q", flag.Name, value, flag.Default)
 			}
 			delete(documented, flag.Name)
 		}
 	}
 	for name := range documented {
-		t.Errorf("--%s is in the README, and no flag", name)
+		t.Errorf("--%s is in the guide, and no flag", name)
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
-// methodRoles says who may call what: a caller needs one of the roles. A method that is not here is nobody's. README.md has
-// the same table.
+// methodRoles says who may call what: a caller needs one of the roles. A method that is not here is nobody's. The operator's
+// guide, cmd/zendeskblocks/README.md, has the same table.
 var methodRoles = map[string][]auth.Role{
 	zendeskv1.AccountService_CreateAccount_FullMethodName:  {auth.Admin},
 	zendeskv1.AccountService_GetAccount_FullMethodName:     {auth.Admin, auth.Ops},

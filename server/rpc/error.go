@@ -22,7 +22,8 @@ import (
 // ErrorDomain is the domain of every google.rpc.ErrorInfo of this service.
 const ErrorDomain = "zendeskblocks.scenarioblocks"
 
-// errorCodes is the error table: the gRPC code of each reason. README.md has the same table.
+// errorCodes is the error table: the gRPC code of each reason. The client guide,
+// proto/README.md, has the same table.
 var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD:          codes.InvalidArgument,
 	zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:      codes.InvalidArgument,

@@ -19,6 +19,8 @@ import (
 // unaryInterceptors is the chain of every unary call, outermost first.
 func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{
+		// Counting stands outside all others: a drain waits for all that is done for a call.
+		countCall,
 		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
 		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(logTo(log), logOptions...), logged),
 		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
@@ -33,10 +35,12 @@ func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grp
 }
 
 // streamInterceptors is the chain of every stream. Streams have no deadline of ours.
-func streamInterceptors(log *slog.Logger, access access) []grpc.StreamServerInterceptor {
+func streamInterceptors(log *slog.Logger, access access, ends streamEnds) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
 		rpc.StreamErrors,
+		// What ends streams stands within errors, which words it, and outside the handler, which sees its context end.
+		ends.stream,
 		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
 	}
@@ -52,12 +56,6 @@ var logOptions = []logging.Option{
 	logging.WithLogOnEvents(logging.FinishCall),
 	logging.WithDurationField(logging.DurationToDurationField),
 	logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
-}
-
-func logTo(log *slog.Logger) logging.Logger {
-	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		log.Log(ctx, slog.Level(level), msg, fields...) //nolint:sloglint // the library's message is a constant
-	})
 }
 
 // Timeouts says how long calls may take. A zero field means its default.

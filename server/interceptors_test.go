@@ -49,13 +49,16 @@ var streamDesc = grpc.ServiceDesc{
 	}}},
 }
 
+// openEnds ends no stream.
+var openEnds = streamEnds{draining: context.Background(), age: age(time.Hour)}
+
 func newChained(t *testing.T, timeouts Timeouts) *chained {
 	t.Helper()
 	c := &chained{log: &textBuffer{}}
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), timeouts.withDefaults())...),
-		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t))...),
+		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
 	zendeskv1.RegisterBlockServiceServer(server, c)
@@ -124,6 +127,7 @@ func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
 		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access.", "access"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+		{"countCall", "count"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role
@@ -138,11 +142,11 @@ func TestInterceptorOrder(t *testing.T) {
 	for _, interceptor := range unaryInterceptors(log, openAccess(t), Timeouts{}) {
 		unary = append(unary, roleOf(interceptor))
 	}
-	for _, interceptor := range streamInterceptors(log, openAccess(t)) {
+	for _, interceptor := range streamInterceptors(log, openAccess(t), openEnds) {
 		stream = append(stream, roleOf(interceptor))
 	}
-	mustEqual(t, "unary", unary, []string{"logging", "errors", "recovery", "access", "deadline"})
-	mustEqual(t, "stream", stream, []string{"logging", "errors", "recovery", "access"})
+	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "deadline"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "recovery", "access"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.
@@ -189,6 +193,8 @@ func TestErrorsOfHandlers(t *testing.T) {
 		{"a status", status.Error(codes.NotFound, "secret cause"), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
 		{"time-out of something else", fmt.Errorf("secret cause: %w", other), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
 		{"store closed", fmt.Errorf("secret cause: %w", store.ErrClosed), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"},
+		{"store failed", fmt.Errorf("secret cause: %w", store.ErrFailed), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"},
+		{"store unavailable", fmt.Errorf("secret cause: %w", store.ErrUnavailable), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newChained(t, Timeouts{})

@@ -10,11 +10,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 	grpccredentials "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -31,6 +35,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/blocks"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/interactions"
+	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -39,6 +44,13 @@ import (
 const (
 	maxReceiveBytes = 4 << 20
 	maxHeaderBytes  = 16 << 10
+	maxStreams      = 100 // of a connection at a time, unary calls included
+
+	// Clients may ping every 10 s; what comes late makes the next seem early.
+	minPingInterval = 5 * time.Second
+	// A connection from which nothing has come for pingAfter is asked whether it is alive, and cut after pingTimeout.
+	pingAfter   = time.Minute
+	pingTimeout = 20 * time.Second
 )
 
 // Config is what a Server depends on.
@@ -50,10 +62,16 @@ type Config struct {
 	Audit        *slog.Logger          // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // HOST or HOST:PORT that account URLs may name beside *.zendesk.com
 	Timeouts     Timeouts
-	DrainTimeout time.Duration    // how long Serve waits for calls that run when it is told to stop; default 10 s
-	UserAgent    string           // sent to Zendesk
-	TestEvery    time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
-	Clock        func() time.Time // default time.Now
+	DrainDelay   time.Duration // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
+	DrainTimeout time.Duration // how long Serve waits after that for calls that run; default 10 s
+
+	// MaxConnectionAge is after how long, within a tenth, a connection takes no new calls, so that its caller makes another;
+	// default 30 min. What runs on it has 30 % more, and streams end in the first half of that.
+	MaxConnectionAge time.Duration
+
+	UserAgent string           // sent to Zendesk
+	TestEvery time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
+	Clock     func() time.Time // default time.Now
 
 	clockMoved <-chan struct{} // tells that Clock has jumped, as it does in tests; nil: it never does
 }
@@ -66,8 +84,11 @@ type Server struct {
 	credentials *credentials.Keeper
 	writer      *writer.Writer
 	log         *slog.Logger
-	drain       time.Duration
-	draining    chan struct{} // closed on drain
+
+	drainDelay, drainTimeout time.Duration
+
+	draining   context.Context // its end ends streams
+	endStreams context.CancelCauseFunc
 }
 
 // New makes a server. It starts nothing.
@@ -75,12 +96,12 @@ func New(c Config) (*Server, error) {
 	if c.Store == nil || c.Transport == nil || c.Log == nil {
 		return nil, errors.New("server: store, transport and log are required")
 	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = 10 * time.Second
-	}
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
+	c.MaxConnectionAge = cmp.Or(c.MaxConnectionAge, 30*time.Minute)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	c.Log = slog.New(quiet{c.Log.Handler()})
 	if c.Auth == nil {
 		var err error
 		if c.Auth, err = auth.Open(auth.Config{Log: c.Log}); err != nil {
@@ -96,13 +117,22 @@ func New(c Config) (*Server, error) {
 	keeper := credentials.New(credentials.Config{
 		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, Audit: noted, Log: c.Log, Now: c.Clock,
 	})
+	draining, endStreams := context.WithCancelCause(context.Background())
+	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
 			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, c.Timeouts.withDefaults())...),
-			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access)...),
+			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, streamEnds{draining, age})...),
 			transportSecurity,
 			grpc.MaxRecvMsgSize(maxReceiveBytes),
 			grpc.MaxHeaderListSize(maxHeaderBytes),
+			grpc.MaxConcurrentStreams(maxStreams),
+			grpc.ConnectionTimeout(handshakeTime),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				Time: pingAfter, Timeout: pingTimeout,
+				MaxConnectionAge: time.Duration(age), MaxConnectionAgeGrace: age.grace(),
+			}),
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
 			grpc.WaitForHandlers(true),
 		),
@@ -110,62 +140,64 @@ func New(c Config) (*Server, error) {
 		credentials: keeper,
 		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
 		log:         c.Log,
-		drain:       c.DrainTimeout,
-		draining:    make(chan struct{}),
+		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
+		draining: draining, endStreams: endStreams,
 	}
-	s.health = &healthService{Server: health.NewServer(), draining: s.draining}
+	s.health = &healthService{Server: health.NewServer()}
 	zendeskv1.RegisterAccountServiceServer(s.grpc, accounts.New(accounts.Config{
 		Store: c.Store, Credentials: keeper, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
 	zendeskv1.RegisterBlockServiceServer(s.grpc, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
 	zendeskv1.RegisterInteractionServiceServer(s.grpc, interactions.New(interactions.Config{
-		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Now: c.Clock, Draining: s.draining,
+		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Now: c.Clock,
 	}))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
-	for name := range s.grpc.GetServiceInfo() {
-		s.health.SetServingStatus(name, healthv1.HealthCheckResponse_SERVING)
-	}
+	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
+	s.health.set(healthv1.HealthCheckResponse_SERVING)
 	return s, nil
 }
 
 // Serve answers calls on l until ctx is done, and in the background writes activities, keeps accounts alive and lets
-// interactions expire. Then it drains: health says NOT_SERVING, no new call is taken, watches end, and calls and writes that
-// run may end within the drain timeout and are cancelled after it. It returns nil after a drain. It closes l.
+// interactions expire. Then it drains: health says NOT_SERVING; while anyone is connected, calls are still taken for the
+// drain delay, in which those who balance load notice. After it no new call is taken, streams end, and calls and writes that
+// run may end within the drain timeout and are cancelled after it. Nothing but them is waited for: what is silent, or does
+// not read, is cut. It returns nil after a drain.
+//
+// When l, the store or the writing of activities fails, Serve drains too, without the delay, and returns the error. It closes
+// l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	cut, cutWrites := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutWrites()
+	connections := newConnections(l, s.log)
 	var background sync.WaitGroup
 	background.Go(func() {
-		if err := s.writer.Run(ctx, cut); ctx.Err() == nil {
+		if err := s.guard("writing activities", func() error { return s.writer.Run(ctx, cut) }); err != nil && !errors.Is(err, store.ErrFailed) {
 			stop(fmt.Errorf("writing activities: %w", err))
 		}
 	})
-	background.Go(func() { s.sweep(ctx) })
-	background.Go(func() { s.credentials.Run(ctx) })
-	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(l) }()
-	select {
-	case err := <-served:
+	background.Go(func() { s.repeat(ctx, "expiry of interactions", s.sweep) })
+	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
+	background.Go(func() { stop(s.watchStore(ctx)) })
+	var served sync.WaitGroup
+	var err error
+	served.Go(func() {
+		err = s.grpc.Serve(connections)
 		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
-		background.Wait()
-		s.credentials.Wait(cut)
-		return context.Cause(ctx)
-	case <-ctx.Done():
-	}
-	s.log.Info("draining", "timeout", s.drain)
-	s.health.Shutdown()
-	close(s.draining)
-	late := time.AfterFunc(s.drain, func() {
+	})
+	<-ctx.Done()
+	s.awaitUnready(context.Cause(ctx), connections)
+	s.log.Info("draining", "timeout", s.drainTimeout)
+	late := time.AfterFunc(s.drainTimeout, func() {
 		s.log.Warn("calls and writes still running are cancelled")
 		cutWrites()
 		s.grpc.Stop()
 	})
 	defer late.Stop()
-	s.grpc.GracefulStop()
-	err := <-served
+	s.endCalls(connections)
+	served.Wait()
 	background.Wait()
 	s.credentials.Wait(cut)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -175,6 +207,100 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil // told to stop before it began
 	}
 	return err
+}
+
+// awaitUnready says that the service is not ready any more, and gives those who are to notice the time for it. A service that
+// ends because something has failed has none to give.
+func (s *Server) awaitUnready(cause error, connections *connections) {
+	s.health.Shutdown()
+	if !errors.Is(cause, context.Canceled) || s.drainDelay <= 0 || connections.count() == 0 {
+		return
+	}
+	s.log.Info("draining begins soon; health is NOT_SERVING", "delay", s.drainDelay)
+	select {
+	case <-time.After(s.drainDelay):
+	case <-s.store.Failed():
+	}
+}
+
+// endCalls returns when no handler runs any more.
+func (s *Server) endCalls(connections *connections) {
+	s.endStreams(rpc.ErrDraining)
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	go connections.release(ctx)
+	s.grpc.GracefulStop()
+}
+
+// guard turns a panic into an error: no interceptor stands around what runs by itself.
+func (s *Server) guard(what string, run func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: %w", what, rpc.Recovered(context.Background(), p))
+		}
+	}()
+	return run()
+}
+
+// repeatAfter is how long what has panicked rests.
+const repeatAfter = time.Minute
+
+// repeat runs what ends with ctx. After a panic it begins again.
+func (s *Server) repeat(ctx context.Context, what string, run func(context.Context)) {
+	for {
+		err := s.guard(what, func() error {
+			run(ctx)
+			return nil
+		})
+		if err == nil {
+			return
+		}
+		s.log.Error("work in the background has panicked, and begins again", "work", what, "error", err)
+		select {
+		case <-time.After(repeatAfter):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probeEvery is how often a store that cannot be written is tried.
+const probeEvery = time.Second
+
+// watchStore keeps health NOT_SERVING while the store cannot be written. It ends when the store has failed for good, and
+// says why, or with ctx.
+func (s *Server) watchStore(ctx context.Context) error {
+	for {
+		var why error
+		select {
+		case why = <-s.store.Unavailable():
+		case <-s.store.Failed():
+			return s.store.Err()
+		case <-ctx.Done():
+			return nil
+		}
+		s.health.set(healthv1.HealthCheckResponse_NOT_SERVING)
+		s.log.Error("nothing can be stored; health is NOT_SERVING until that is possible", "error", why)
+		for since := time.Now(); ; {
+			select {
+			case <-time.After(probeEvery):
+			case <-s.store.Failed():
+				return s.store.Err()
+			case <-ctx.Done():
+				return nil
+			}
+			err := s.store.Probe(ctx)
+			select {
+			case <-s.store.Unavailable(): // what was told meanwhile is known
+			default:
+			}
+			if err == nil {
+				s.log.Info("the store can be written again", "after", time.Since(since).Round(time.Second))
+				break
+			}
+		}
+		s.health.set(healthv1.HealthCheckResponse_SERVING)
+	}
 }
 
 const (

@@ -244,7 +244,7 @@ func (s *Store) AccountOf(ctx context.Context, tenant string, use AccountUse) (a
 // ListAccounts returns accounts in the order of their ids, from the first one behind the id after: limit of them, or
 // fewer when limit is beyond what the engine gives at once (some 250). more tells that others follow.
 func (s *Store) ListAccounts(ctx context.Context, tenant, after string, limit int) (accounts []Account, more bool, err error) {
-	limit = min(limit, kv.MaxScanLimit-1)
+	limit = min(limit, kv.MaxScanLimit)
 	all := accountsKey(tenant)
 	start := all
 	if after != "" {
@@ -256,12 +256,9 @@ func (s *Store) ListAccounts(ctx context.Context, tenant, after string, limit in
 		if err != nil {
 			return err
 		}
-		entries, err := scanner.Scan(kv.Range{Start: start, End: kv.PrefixEnd(all), Limit: limit + 1})
-		if err != nil {
+		entries, cut, err := scanner.Scan(kv.Range{Start: start, End: kv.PrefixEnd(all), Limit: limit})
+		if more = cut; err != nil {
 			return err
-		}
-		if more = len(entries) > limit; more {
-			entries = entries[:limit]
 		}
 		for _, entry := range entries {
 			value, err := s.vault.open(entry.Key, entry.Value)
@@ -284,7 +281,7 @@ func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 	var tenants []string
 	// What belongs to no tenant stands before them all.
 	for start := kv.PrefixEnd(kv.Key("!")); ; {
-		entries, err := s.scan(ctx, kv.Range{Start: start, Limit: 1, KeysOnly: true})
+		entries, _, err := s.scan(ctx, kv.Range{Start: start, Limit: 1, KeysOnly: true})
 		if err != nil || len(entries) == 0 {
 			return tenants, err
 		}

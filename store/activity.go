@@ -325,7 +325,7 @@ func (s *Store) PendingActivities(ctx context.Context, visit func(tenant string,
 	index := kv.Prefix(pendingsKey)
 	index.KeysOnly = true
 	for {
-		entries, err := s.scan(ctx, index)
+		entries, more, err := s.scan(ctx, index)
 		if err != nil {
 			return err
 		}
@@ -346,7 +346,7 @@ func (s *Store) PendingActivities(ctx context.Context, visit func(tenant string,
 				return err
 			}
 		}
-		if len(entries) < kv.MaxScanLimit {
+		if !more {
 			return nil
 		}
 		index.Start = kv.After(entries[len(entries)-1].Key)

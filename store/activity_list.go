@@ -138,7 +138,7 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids [
 		if f.State != 0 && f.State != state {
 			continue
 		}
-		entries, err := rows.Scan(f.rows(activityIndex(tenant, f.AccountID, state), at, limit))
+		entries, more, err := rows.Scan(f.rows(activityIndex(tenant, f.AccountID, state), at, limit))
 		if err != nil {
 			return nil, "", err
 		}
@@ -153,7 +153,7 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids [
 				ids = append(ids, last)
 			}
 		}
-		if len(entries) == limit && (end == "" || f.behind(end, last)) {
+		if more && (end == "" || f.behind(end, last)) {
 			end = last
 		}
 	}

@@ -32,7 +32,7 @@ func (s *Swept) add(other Swept) {
 // reported and stays due; the others are swept all the same.
 func (s *Store) Sweep(ctx context.Context, limit int) (Swept, error) {
 	now := s.time()
-	entries, err := s.scan(ctx, kv.Range{Start: duesKey, End: dueKey(now, "", ""), Limit: limit, KeysOnly: true})
+	entries, _, err := s.scan(ctx, kv.Range{Start: duesKey, End: dueKey(now, "", ""), Limit: limit, KeysOnly: true})
 	if err != nil {
 		return Swept{}, err
 	}

@@ -53,7 +53,7 @@ func sweep(t testing.TB, s *Store, limit int) Swept {
 // expiries is the index: when each interaction is looked at next, by tenant and id.
 func expiries(t testing.TB, s *Store) map[string]string {
 	t.Helper()
-	entries, err := s.scan(t.Context(), kv.Prefix(duesKey))
+	entries, _, err := s.scan(t.Context(), kv.Prefix(duesKey))
 	if err != nil {
 		t.Fatal(err)
 	}

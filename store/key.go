@@ -24,6 +24,7 @@ import (
 //	"!" "keys"                                                  ids of the keys that values are sealed with
 //	"!" "migration"                                             how far the step to this format has come; absent: it is done
 //	"!" "pending" tenant activity id                            the activity is to be written
+//	"!" "probe"                                                 written and removed, to find out whether there is room again
 //	tenant "a" "count"                                          number of accounts; absent: none
 //	tenant "a" "default"                                        id of the account that has the mark; absent: no accounts
 //	tenant "a" "name" hashed name                               id of the account of that name
@@ -50,6 +51,7 @@ var (
 	migrationKey = kv.Key("!", "migration")
 	duesKey      = kv.Key("!", "due")
 	pendingsKey  = kv.Key("!", "pending")
+	probeKey     = kv.Key("!", "probe")
 )
 
 // A tenant is never called "!".

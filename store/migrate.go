@@ -195,7 +195,7 @@ func (s *Store) runStep(ctx context.Context, step step, p progress) error {
 
 // convertPart converts entries from a key on, as many as one transaction has room for.
 func (s *Store) convertPart(ctx context.Context, step step, at []byte) (part part, err error) {
-	entries, err := s.scan(ctx, kv.Range{Start: at, Limit: stepEntries})
+	entries, more, err := s.scan(ctx, kv.Range{Start: at, Limit: stepEntries})
 	if err != nil {
 		return part, err
 	}
@@ -208,7 +208,7 @@ func (s *Store) convertPart(ctx context.Context, step step, at []byte) (part par
 			return part, nil
 		}
 	}
-	if len(entries) < stepEntries {
+	if !more {
 		part.next = nil
 	}
 	return part, nil

@@ -266,7 +266,7 @@ func keysOfData(t testing.TB, engine kv.Engine) (keys []string) {
 	t.Helper()
 	err := engine.View(t.Context(), func(r kv.Reader) error {
 		for rest := (kv.Range{KeysOnly: true}); ; {
-			entries, err := r.Scan(rest)
+			entries, _, err := r.Scan(rest)
 			if err != nil || len(entries) == 0 {
 				return err
 			}
@@ -310,7 +310,7 @@ func checkFormat1Migrated(t testing.TB, s *Store) {
 }
 
 func TestMigrateFormat1(t *testing.T) {
-	for name, wrap := range map[string]func(kv.Engine) kv.Engine{"bolt": func(e kv.Engine) kv.Engine { return e }, "hostile": kvtest.Hostile} {
+	for name, wrap := range map[string]func(kv.Engine) kv.Engine{"bolt": func(e kv.Engine) kv.Engine { return e }, "hostile": func(e kv.Engine) kv.Engine { return kvtest.Hostile(e) }} {
 		t.Run(name, func(t *testing.T) {
 			engine, c := openTestdata(t, "format1")
 			c.Now = func() time.Time { return format1Time }

@@ -195,7 +195,7 @@ type stale struct {
 }
 
 func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (found stale, err error) {
-	entries, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})
+	entries, more, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})
 	if err != nil {
 		return stale{}, err
 	}
@@ -208,7 +208,7 @@ func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (f
 		}
 		found.looked, found.next = found.looked+1, kv.After(entry.Key)
 	}
-	if len(entries) < resealValues && found.bytes <= resealBytes {
+	if !more && found.bytes <= resealBytes {
 		found.next = nil
 	}
 	return found, nil
@@ -293,7 +293,7 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 		return errKeyStillInUse
 	}
 	for at := []byte(nil); ; {
-		entries, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})
+		entries, more, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})
 		if err != nil {
 			return err
 		}
@@ -302,7 +302,7 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 				return errKeyStillInUse
 			}
 		}
-		if len(entries) < resealValues {
+		if !more {
 			return nil
 		}
 		at = kv.After(entries[len(entries)-1].Key)

@@ -65,7 +65,7 @@ func sealedValues(t testing.TB, s *Store) map[string][]byte {
 	t.Helper()
 	all := make(map[string][]byte)
 	for keys := (kv.Range{}); ; {
-		entries, err := s.scan(t.Context(), keys)
+		entries, more, err := s.scan(t.Context(), keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func sealedValues(t testing.TB, s *Store) map[string][]byte {
 				all[string(entry.Key)] = entry.Value
 			}
 		}
-		if len(entries) < kv.MaxScanLimit {
+		if !more {
 			return all
 		}
 		keys.Start = kv.After(entries[len(entries)-1].Key)

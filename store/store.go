@@ -87,6 +87,8 @@ type Store struct {
 	sealing sync.RWMutex
 
 	idleLife, tombstoneLife time.Duration
+
+	unavailable chan error // holds one
 }
 
 // Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
@@ -150,7 +152,7 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		c.Now = time.Now
 	}
 	s := &Store{
-		engine: e, now: c.Now, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		engine: e, now: c.Now, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), unavailable: make(chan error, 1),
 		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
 		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
 	}
@@ -232,12 +234,12 @@ func (s *Store) view(ctx context.Context, tenant string, fn func(*reading, kv.Re
 }
 
 // scan reads entries in a snapshot of its own.
-func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, err error) {
+func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, more bool, err error) {
 	err = s.engine.View(ctx, func(r kv.Reader) (err error) {
-		entries, err = r.Scan(keys)
+		entries, more, err = r.Scan(keys)
 		return err
 	})
-	return entries, err
+	return entries, more, err
 }
 
 // update runs fn in a transaction on a tenant's data. It may run several times, also after a commit of its own that the
@@ -263,7 +265,7 @@ func (s *Store) repeatAlone(ctx context.Context, fn func(kv.Txn) error) error {
 	var err error
 	for range 3 {
 		if err = s.engine.Update(ctx, fn); !errors.Is(err, ErrUnknownOutcome) {
-			return err
+			return s.noteUnavailable(err)
 		}
 	}
 	return err

@@ -276,7 +276,7 @@ func TestKeyTree(t *testing.T) {
 	instant := regexp.MustCompile(`^[0-9a-f]{16}$`)
 	var got []string
 	err := s.engine.View(t.Context(), func(r kv.Reader) error {
-		entries, err := r.Scan(kv.Range{KeysOnly: true})
+		entries, _, err := r.Scan(kv.Range{KeysOnly: true})
 		for _, entry := range entries {
 			segments, err := kv.Split(entry.Key)
 			if err != nil {

@@ -64,17 +64,28 @@ type program struct {
 // startProgram starts the program with a command line, and none of its variables set. It is killed when the test ends.
 func startProgram(t testing.TB, args ...string) *program {
 	t.Helper()
+	return startProgramBy(t, nil, newOutput(), args...)
+}
+
+// startProgramBy is startProgram by way of another command, if there is one, which runs what follows its arguments, and with
+// another standard error.
+func startProgramBy(t testing.TB, by []string, stderr io.Writer, args ...string) *program {
+	t.Helper()
 	binary, err := os.Executable()
 	must(t, err)
+	command := slices.Concat(by, []string{binary}, args)
 	p := &program{
-		cmd:    exec.Command(binary, args...),
+		cmd:    exec.Command(command[0], command[1:]...),
 		stdout: newOutput(), stderr: newOutput(),
 		exited: make(chan struct{}),
+	}
+	if shown, ok := stderr.(*output); ok {
+		p.stderr = shown
 	}
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, envPrefix)
 	}), mainVariable+"=1", "GORACE=atexit_sleep_ms=0")
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, stderr
 	stdin, err := p.cmd.StdinPipe()
 	must(t, err)
 	must(t, p.cmd.Start())
@@ -214,7 +225,7 @@ func (s *service) keyFile() string  { return s.dataFile() + ".key" }
 // start starts a process on the data file, where none may be running, and waits until it serves.
 func (s *service) start(t testing.TB) {
 	t.Helper()
-	p := startProgram(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", s.dataFile()}, s.flags...)...)
+	p := startProgram(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", s.dataFile(), "--drain-delay", "0s"}, s.flags...)...)
 	s.processes = append(s.processes, p)
 	s.address <- p.await(t, p.stderr, `msg=serving address=(\S+)`)
 }

@@ -27,12 +27,13 @@ type commandLine struct {
 type process struct {
 	env    environment
 	stdout io.Writer
-	stderr io.Writer
+	stderr *unheldWriter
 }
 
 // run runs a command line, until it has done its work or ctx is done. It has told stderr of the error that it returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	p := &process{env: newEnvironment(environ), stdout: stdout, stderr: stderr}
+	p := &process{env: newEnvironment(environ), stdout: stdout, stderr: newUnheldWriter(stderr)}
+	defer p.stderr.Close()
 	err := p.run(ctx, args)
 	if err != nil {
 		p.report(err, args)

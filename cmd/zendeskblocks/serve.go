@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -37,7 +38,7 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return `Each flag can be set by a variable instead, --key-file by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
 
-SIGTERM and SIGINT drain: running calls end, within --drain-timeout, then the process does. SIGHUP reads the key file again. Token files, JWT keys and certificates are read again by themselves.`
+SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again. Token files, JWT keys and certificates are read again by themselves.`
 }
 
 // sandboxFlags say whether there is a fake Zendesk beside the service.
@@ -53,7 +54,9 @@ type timeFlags struct {
 	DeliverTimeout time.Duration `help:"How long DeliverInteraction may take when its caller sets no deadline." default:"5s" placeholder:"DURATION"`
 	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take, whatever deadline their caller sets." default:"15s" placeholder:"DURATION"`
 	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline. Streams have no limit." default:"3s" placeholder:"DURATION"`
-	DrainTimeout   time.Duration `help:"How long running calls may take to end when the process is told to stop." default:"10s" placeholder:"DURATION"`
+	DrainDelay     time.Duration `help:"How long the process, told to stop, goes on taking calls while health says NOT_SERVING, so that load balancers notice; not at all when nobody is connected." default:"5s" placeholder:"DURATION"`
+	DrainTimeout   time.Duration `help:"How long running calls may take to end after that." default:"10s" placeholder:"DURATION"`
+	ConnectionAge  time.Duration `name:"max-connection-age" help:"After how long, about, a connection takes no more calls, so that clients make another; streams end a little later." default:"30m" placeholder:"DURATION"`
 }
 
 func (f *timeFlags) problems() (problems []error) {
@@ -63,10 +66,14 @@ func (f *timeFlags) problems() (problems []error) {
 	}{
 		{"block-timeout", f.BlockTimeout}, {"block-cap", f.BlockCap}, {"deliver-timeout", f.DeliverTimeout},
 		{"zendesk-timeout", f.ZendeskTimeout}, {"timeout", f.Timeout}, {"drain-timeout", f.DrainTimeout},
+		{"max-connection-age", f.ConnectionAge},
 	} {
 		if limit.value <= 0 {
 			problems = append(problems, fmt.Errorf("--%s must be more than 0, such as 3s", limit.flag))
 		}
+	}
+	if f.DrainDelay < 0 {
+		problems = append(problems, errors.New("--drain-delay must not be less than 0"))
 	}
 	if f.BlockTimeout > f.BlockCap {
 		problems = append(problems, fmt.Errorf("--block-timeout %s must not be more than --block-cap %s", f.BlockTimeout, f.BlockCap))
@@ -108,6 +115,12 @@ func loopback(address string) bool {
 
 // Run serves until ctx is done.
 func (c *serveCommand) Run(ctx context.Context, p *process) error {
+	// A log that nobody reads any more ends nothing.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	p.stderr.tell(func(to io.Writer, dropped int) {
+		c.logger(to).Warn("lines of the log are lost: nobody read them", "lines", dropped)
+	})
 	log := c.logger(p.stderr)
 	slog.SetDefault(log) // also for what libraries say through package log
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
@@ -183,9 +196,11 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		Timeouts: server.Timeouts{
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},
-		DrainTimeout: c.DrainTimeout,
-		TestEvery:    c.TestEvery,
-		UserAgent:    "zendeskblocks/" + version(),
+		DrainDelay:       c.DrainDelay,
+		DrainTimeout:     c.DrainTimeout,
+		MaxConnectionAge: c.ConnectionAge,
+		TestEvery:        c.TestEvery,
+		UserAgent:        "zendeskblocks/" + version(),
 	})
 	if err != nil {
 		return err

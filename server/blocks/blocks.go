@@ -105,6 +105,10 @@ func blockFields(req request, resp response) logging.Fields {
 	}
 	if f := resp.GetFailure(); f != nil {
 		fields = append(fields, "reason", string(rpc.ReasonFromProto(f.GetReason())))
+		if reason := rpc.ReasonFromProto(f.GetReason()); rpc.ConcernsOperators(reason) && f.GetHttpStatus() == 0 {
+			// Not what others said: Zendesk's words, or the scenario's, may be about a person.
+			fields = append(fields, "message", f.GetMessage())
+		}
 		if f.GetHttpStatus() != 0 {
 			fields = append(fields, "http_status", f.GetHttpStatus(), "zendesk_request_id", f.GetZendeskRequestId())
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -156,6 +158,7 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 		return err
 	})
 	if err != nil {
+		logging.AddFields(ctx, logging.Fields{"message", err.Error()}) // with the cause, and nothing that was asked or answered
 		return failedSearch(err)
 	}
 	result := searchResult{total: answer.TotalCount, code: fmt.Sprint(answer.StatusCode), body: answer.Body}

@@ -51,6 +51,7 @@ type Keeper struct {
 	renewals  *renewals
 	upkeep    *upkeep
 	changes   *Changes
+	illnesses *illnesses
 	uses      *cache.Cache[Key, time.Time] // when Zendesk last took an account's credential
 	ended     chan struct{}                // closed when what could not be stored is given up
 	end       func()                       // closes it
@@ -63,7 +64,8 @@ type Key struct{ Tenant, Incarnation string }
 func New(c Config) *Keeper {
 	k := &Keeper{
 		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
-		changes: newChanges(), uses: cache.New[Key, time.Time](useMemory, c.Now), ended: make(chan struct{}),
+		changes: newChanges(), illnesses: newIllnesses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
+		ended: make(chan struct{}),
 	}
 	k.end = sync.OnceFunc(func() { close(k.ended) })
 	k.renewals = newRenewals(k)
@@ -185,6 +187,7 @@ const rejectedReason = string(store.ReasonCredentialsRejected)
 
 // note keeps what an answer says about a credential, if that is news.
 func (k *Keeper) note(ctx context.Context, tenant string, account store.Account, err error) {
+	k.illnesses.note(tenant, account, err)
 	check := store.Check{Time: k.now(), OK: err == nil}
 	if err == nil {
 		k.uses.Put(Key{tenant, account.Incarnation}, check.Time)

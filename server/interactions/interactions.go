@@ -33,25 +33,23 @@ type Config struct {
 	Writer      *writer.Writer
 	Audit       *audit.Log
 	Now         func() time.Time
-	Draining    <-chan struct{} // closed when watches are to end
 }
 
 // Service implements InteractionService.
 type Service struct {
 	zendeskv1.UnimplementedInteractionServiceServer
-	store    *store.Store
-	writer   *writer.Writer
-	audit    *audit.Log
-	now      func() time.Time
-	draining <-chan struct{}
-	agents   *agents
-	gate     once.Gate
+	store  *store.Store
+	writer *writer.Writer
+	audit  *audit.Log
+	now    func() time.Time
+	agents *agents
+	gate   once.Gate
 }
 
 // New makes the service.
 func New(c Config) *Service {
 	return &Service{
-		store: c.Store, writer: c.Writer, audit: c.Audit, now: c.Now, draining: c.Draining, agents: newAgents(c.Credentials, c.Now),
+		store: c.Store, writer: c.Writer, audit: c.Audit, now: c.Now, agents: newAgents(c.Credentials, c.Now),
 	}
 }
 

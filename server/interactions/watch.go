@@ -49,8 +49,6 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 			if !ok {
 				return errors.Join(ctx.Err(), store.ErrClosed)
 			}
-		case <-s.draining:
-			return rpc.ErrDraining
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -46,6 +46,8 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED:      codes.PermissionDenied,
 	zendeskv1.ErrorReason_ERROR_REASON_INTERNAL:               codes.Internal,
 	zendeskv1.ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND:    codes.NotFound,
+	zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE:      codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_CONNECTION_EXPIRED:     codes.Unavailable,
 }
 
 // Error is an error that the caller is told about. Its text goes to the log only.
@@ -135,8 +137,12 @@ func toStatus(ctx context.Context, err error) error {
 		return &statusError{cause: err, status: public.status()}
 	}
 	public := &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, Message: "internal error"}
-	if errors.Is(err, store.ErrClosed) {
-		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"
+		public.RetryAfter = time.Second
+	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed): // a store that has failed ends the process
+		public.Reason, public.Message = ErrDraining.Reason, ErrDraining.Message
 	}
 	return &statusError{cause: err, status: public.status()}
 }

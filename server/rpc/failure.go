@@ -23,6 +23,17 @@ func ReasonFromProto(reason zendeskv1.FailureReason) store.FailureReason {
 	return store.FailureReason(reason.String()[len(failurePrefix):])
 }
 
+// ConcernsOperators tells the reasons for which something fails because of Zendesk, of what lies between, or of how an
+// account is set up there: who runs the service looks into that. The others are matters of the scenario and of its data.
+func ConcernsOperators(reason store.FailureReason) bool {
+	switch reason {
+	case store.ReasonTimeout, store.ReasonRateLimited, store.ReasonCredentialsRejected, store.ReasonAccessDenied,
+		store.ReasonUnavailable, store.ReasonBadResponse:
+		return true
+	}
+	return false
+}
+
 // Failure says in the API's words why something failed that Zendesk has no part in.
 func Failure(reason store.FailureReason, message string) *zendeskv1.Failure {
 	f := store.NewFailure(reason, message)

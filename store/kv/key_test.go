@@ -150,23 +150,3 @@ func TestNumberAndTimeSort(t *testing.T) {
 		t.Errorf("the zero time, %s, does not sort first", zero)
 	}
 }
-
-func TestTouches(t *testing.T) {
-	point := kv.Op{Key: []byte("b")}
-	span := kv.Op{Key: []byte("b"), End: []byte("d"), Range: true}
-	rest := kv.Op{Key: []byte("b"), Range: true}
-	tests := []struct {
-		op         kv.Op
-		start, end string
-		want       bool
-	}{
-		{point, "", "", true}, {point, "b", "c", true}, {point, "b", "", true}, {point, "c", "", false}, {point, "a", "b", false},
-		{span, "", "", true}, {span, "a", "b", false}, {span, "a", "ba", true}, {span, "c", "cc", true}, {span, "d", "", false}, {span, "a", "z", true},
-		{rest, "z", "", true}, {rest, "a", "b", false}, {rest, "", "", true},
-	}
-	for _, test := range tests {
-		if got := test.op.Touches([]byte(test.start), []byte(test.end)); got != test.want {
-			t.Errorf("%q..%q touches %q..%q = %v, want %v", test.op.Key, test.op.End, test.start, test.end, got, test.want)
-		}
-	}
-}

@@ -4,9 +4,23 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
 )
 
-var errEmptyKey = errors.New("key is empty")
+var (
+	errEmptyKey    = errors.New("key is empty")
+	errTooManyKeys = fmt.Errorf("transaction of more than %d keys: %w", MaxTxnKeys, ErrTooLarge)
+)
+
+// PanicError is what an Update returns whose function panicked. Its text is one line; Stack is where it happened.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("update panicked: %v", e.Value) }
 
 // Op is one write. With Range it deletes from Key up to, and without, End (empty: no bound); otherwise it sets Key to
 // Value, or deletes it when Value is nil.
@@ -15,110 +29,241 @@ type Op struct {
 	Range           bool
 }
 
-// Touches says whether the write may change a key in the range from start up to, and without, end (empty: no bound).
-func (o *Op) Touches(start, end []byte) bool {
+// Covers says whether the write is one of key.
+func (o *Op) Covers(key []byte) bool {
 	if o.Range {
-		return below(start, o.End) && below(o.Key, end)
+		return bytes.Compare(o.Key, key) <= 0 && below(key, o.End)
 	}
-	return bytes.Compare(o.Key, start) >= 0 && below(o.Key, end)
+	return bytes.Equal(o.Key, key)
 }
 
+func (o *Op) size() int { return len(o.Key) + len(o.End) + len(o.Value) }
+
+// below takes an empty end for no bound.
 func below(key, end []byte) bool {
 	return len(end) == 0 || bytes.Compare(key, end) < 0
 }
 
 // Overlay is a [Txn] for engines: it collects copies of the writes of one run over what base reads, and enforces the
-// limits. An engine applies [Overlay.Ops] when the run has succeeded. An overlay used for a single Get of a [Reader] checks
-// and copies there too.
+// limits. When the run has succeeded an engine makes sure that what [Overlay.Reads] names has not changed, and applies
+// [Overlay.Ops]. An overlay used for a single Get of a [Reader] checks there too.
 type Overlay struct {
-	base  Getter
-	ops   []Op
-	keys  int
-	bytes int
-	err   error
+	base   Getter
+	first  []byte
+	named  map[string]bool // keys read or written; true: read from base
+	points map[string]Op   // keys set, anywhere, and keys deleted outside the ranges
+	ranges []Op            // deleted, before the points were written; in order and apart
+	bytes  int             // of points and ranges
+	err    error
 }
 
-// NewOverlay returns an empty overlay over base, which may hand out bytes of its own: the overlay copies them.
+// NewOverlay returns an empty overlay over base, which hands out copies.
 func NewOverlay(base Getter) *Overlay {
-	return &Overlay{base: base}
+	return &Overlay{base: base, named: make(map[string]bool)}
 }
 
-// Ops returns the writes in order, or what is wrong with them. They belong to the caller.
+// Run calls the function of an Update. Its panic becomes a [*PanicError].
+func (o *Overlay) Run(fn func(Txn) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{Value: p, Stack: debug.Stack()}
+		}
+	}()
+	return fn(o)
+}
+
+// First returns the key that was named first, by which an engine may tell whose an update is; nil if none was.
+func (o *Overlay) First() []byte { return o.first }
+
+// Reads returns the keys whose values came from base, each once.
+func (o *Overlay) Reads() []string {
+	var keys []string
+	for key, fromBase := range o.named {
+		if fromBase {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Ops returns the writes, or what is wrong with them. They are in order of their keys, and no key is covered by two of
+// them: each is written once, and ranges are cut around the keys set in them. They belong to the caller.
 func (o *Overlay) Ops() ([]Op, error) {
-	return o.ops, o.err
+	if o.err != nil {
+		return nil, o.err
+	}
+	ops := make([]Op, 0, len(o.points)+len(o.ranges))
+	pieces := 0
+	add := func(piece Op) {
+		if below(piece.Key, piece.End) {
+			ops, pieces = append(ops, piece), pieces+1
+		}
+	}
+	ranges := slices.Clone(o.ranges)
+	for _, key := range slices.Sorted(maps.Keys(o.points)) {
+		op := o.points[key]
+		for len(ranges) > 0 && !below(op.Key, ranges[0].End) {
+			add(ranges[0])
+			ranges = ranges[1:]
+		}
+		if len(ranges) > 0 && ranges[0].Covers(op.Key) {
+			add(Op{Key: ranges[0].Key, End: op.Key, Range: true})
+			ranges[0].Key = After(op.Key)
+		}
+		ops = append(ops, op)
+	}
+	for _, rest := range ranges {
+		add(rest)
+	}
+	if len(o.named)+pieces > MaxTxnKeys {
+		return nil, errTooManyKeys
+	}
+	return ops, nil
 }
 
 // Get implements [Txn].
 func (o *Overlay) Get(keys ...[]byte) ([][]byte, error) {
-	o.keys += len(keys)
-	if o.check(keys...); o.err != nil {
+	if o.name(keys...); o.err != nil {
 		return nil, o.err
 	}
-	values, err := o.base.Get(keys...)
+	read := make([][]byte, len(keys))
+	var places []int
+	var unknown [][]byte
+	for i, key := range keys {
+		if value, known := o.written(key); known {
+			read[i] = bytes.Clone(value)
+		} else {
+			places, unknown = append(places, i), append(unknown, key)
+			o.named[string(key)] = true
+		}
+	}
+	if len(unknown) == 0 {
+		return read, nil
+	}
+	values, err := o.base.Get(unknown...)
 	if err != nil {
 		return nil, err
 	}
-	read := make([][]byte, len(keys))
-	for i, key := range keys {
-		read[i] = bytes.Clone(o.latest(key, values[i]))
+	for i, place := range places {
+		read[place] = values[i]
 	}
 	return read, nil
 }
 
-func (o *Overlay) latest(key, value []byte) []byte {
-	end := After(key)
-	for i := len(o.ops) - 1; i >= 0; i-- {
-		if op := &o.ops[i]; op.Touches(key, end) {
-			return op.Value
-		}
+func (o *Overlay) written(key []byte) (value []byte, known bool) {
+	if op, ok := o.points[string(key)]; ok {
+		return op.Value, true
 	}
-	return value
+	return nil, slices.ContainsFunc(o.ranges, func(r Op) bool { return r.Covers(key) })
 }
 
 // Put implements [Txn].
 func (o *Overlay) Put(key, value []byte) {
-	o.check(key)
-	o.write(Op{Key: key, Value: append([]byte{}, value...)})
+	if o.name(key); o.err == nil {
+		o.set(Op{Key: bytes.Clone(key), Value: append([]byte{}, value...)})
+	}
 }
 
 // Delete implements [Txn].
 func (o *Overlay) Delete(key []byte) {
-	o.check(key)
-	o.write(Op{Key: key})
+	if o.name(key); o.err != nil {
+		return
+	}
+	if slices.ContainsFunc(o.ranges, func(r Op) bool { return r.Covers(key) }) {
+		o.drop(string(key))
+		return
+	}
+	o.set(Op{Key: bytes.Clone(key)})
+}
+
+func (o *Overlay) set(op Op) {
+	if o.points == nil {
+		o.points = make(map[string]Op)
+	}
+	o.drop(string(op.Key))
+	o.points[string(op.Key)] = op
+	o.grow(op.size())
+}
+
+func (o *Overlay) drop(key string) {
+	if op, ok := o.points[key]; ok {
+		o.bytes -= op.size()
+		delete(o.points, key)
+	}
 }
 
 // DeleteRange implements [Txn].
 func (o *Overlay) DeleteRange(start, end []byte) {
-	o.write(Op{Key: start, End: bytes.Clone(end), Range: true})
-}
-
-func (o *Overlay) write(op Op) {
-	o.keys++
-	o.bytes += len(op.Key) + len(op.End) + len(op.Value)
-	if o.check(); o.err != nil {
+	if o.first == nil {
+		o.first = append([]byte{}, start...)
+	}
+	if !below(start, end) || o.err != nil {
 		return
 	}
-	op.Key = bytes.Clone(op.Key)
-	o.ops = append(o.ops, op)
+	added := Op{Key: bytes.Clone(start), End: bytes.Clone(end), Range: true}
+	for key, op := range o.points {
+		if added.Covers(op.Key) {
+			o.drop(key)
+		}
+	}
+	// One range takes in those that it meets.
+	var apart []Op
+	for _, r := range o.ranges {
+		if reaches(r.End, added.Key) && reaches(added.End, r.Key) {
+			o.bytes -= r.size()
+			added = Op{Key: slices.MinFunc([][]byte{r.Key, added.Key}, bytes.Compare), End: later(r.End, added.End), Range: true}
+		} else {
+			apart = append(apart, r)
+		}
+	}
+	o.ranges = append(apart, added)
+	slices.SortFunc(o.ranges, func(a, b Op) int { return bytes.Compare(a.Key, b.Key) })
+	o.grow(added.size())
 }
 
-// check keeps the first error, so that a function which goes on after it fails all the same.
-func (o *Overlay) check(keys ...[]byte) {
-	switch {
-	case o.err != nil:
-	case o.keys > MaxTxnKeys:
-		o.err = fmt.Errorf("transaction of more than %d keys: %w", MaxTxnKeys, ErrTooLarge)
-	case o.bytes > MaxTxnBytes:
-		o.err = fmt.Errorf("transaction of more than %d bytes: %w", MaxTxnBytes, ErrTooLarge)
+func reaches(end, key []byte) bool {
+	return len(end) == 0 || bytes.Compare(end, key) >= 0
+}
+
+func later(end, other []byte) []byte {
+	if reaches(end, other) && len(other) > 0 {
+		return end
 	}
+	return other
+}
+
+// name notes keys that the function names, and what is wrong with them.
+func (o *Overlay) name(keys ...[]byte) {
 	for _, key := range keys {
 		switch {
 		case o.err != nil:
+			return
 		case len(key) == 0:
 			o.err = errEmptyKey
+			return
 		case len(key) > MaxKeyBytes:
 			o.err = fmt.Errorf("key of %d bytes: %w", len(key), ErrTooLarge)
+			return
 		}
+		if o.first == nil {
+			o.first = bytes.Clone(key)
+		}
+		if !o.named[string(key)] {
+			o.named[string(key)] = false
+		}
+	}
+	o.grow(0)
+}
+
+// grow keeps the first error, so that a function which goes on after it fails all the same.
+func (o *Overlay) grow(size int) {
+	o.bytes += size
+	switch {
+	case o.err != nil:
+	case len(o.named)+len(o.ranges) > MaxTxnKeys:
+		o.err = errTooManyKeys
+	case o.bytes > MaxTxnBytes:
+		o.err = fmt.Errorf("transaction of more than %d bytes: %w", MaxTxnBytes, ErrTooLarge)
 	}
 }
 

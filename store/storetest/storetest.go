@@ -161,7 +161,7 @@ func keysOf(t testing.TB, s *fixture) (n int) {
 		keys := kv.Prefix(kv.Key(tenant))
 		keys.KeysOnly = true
 		for {
-			entries, err := r.Scan(keys)
+			entries, _, err := r.Scan(keys)
 			if err != nil || len(entries) == 0 {
 				return err
 			}

@@ -1,8 +1,19 @@
-// Package boltkv is the [kv.Engine] that keeps its keys in one file, with bbolt.
+// Package boltkv is the [kv.Engine] that keeps its keys in one file, with bbolt. It needs a 64-bit Unix.
 //
-// It hides how commits are grouped, how the file is recognised, and when bbolt would make readers and writers wait for
-// each other. Updates run one after the other, so a function runs once; all that wait while one commit reaches the disk
-// share the next. Errors are those of package kv, the Err variables here from [Open], and the file system's.
+// It hides how commits are grouped, how the file is recognised, when bbolt would make readers and writers wait for each
+// other, and that bbolt believes a damaged file.
+//
+// Functions run on their callers' goroutines, each on a snapshot. One goroutine, the committer, takes what waits, in turns,
+// looks whether what it read has changed, and writes it, up to 256 updates or 4 MiB, in one commit; what waits while
+// one commit reaches the disk shares the next. An update that read what has changed runs again, and others
+// cannot change what it read until it has come through.
+//
+// A commit that fails for want of space is [kv.ErrUnavailable] to all that share it, and the engine goes on, if a fresh
+// transaction shows the state before it. After any other failed commit nobody can say what is on the disk: a
+// page of which the disk knows nothing may be visible, and the next sync may succeed without it. The engine has failed then,
+// as it has when a page is damaged.
+//
+// Errors are those of package kv, the Err variables here from [Open], and the file system's.
 //
 //	db, err := boltkv.Open("/var/lib/zendeskblocks/store.db")
 //	if err != nil {
@@ -13,12 +24,16 @@ package boltkv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -26,18 +41,25 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
-// maxGroup bounds the updates that share a commit, and with it the memory a commit takes and how long its first waits.
-const maxGroup = 256
-
 // DB is an open database file. It is safe for concurrent use and implements [kv.Engine] and [kv.Snapshotter].
 type DB struct {
 	bolt     *bbolt.DB
+	file     *os.File // bbolt's
 	path     string
-	queue    chan *update // unbuffered: an update that has not been taken can be withdrawn
-	closing  chan struct{}
-	stopped  chan struct{}
-	close    func() error
+	pageSize int
+	commit   func(*bbolt.Tx) error // of a transaction; tests make it fail
+	changes  changes
+	flight   atomic.Pointer[chan struct{}] // closed when the commit that is being made, or was made last, is durable
+	queue    queue
 	watchers watchers
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup // Views, Updates and copies; closed goes before Wait
+	stopped chan struct{}
+	failed  chan struct{}
+	failure error
+	close   func() error
 }
 
 var (
@@ -45,28 +67,26 @@ var (
 	_ kv.Snapshotter = (*DB)(nil)
 )
 
-type update struct {
-	fn   func(kv.Txn) error
-	err  error
-	done chan struct{}
-}
-
-func newDB(bolt *bbolt.DB, path string) *DB {
+func newDB(bolt *bbolt.DB, file *os.File, path string) (*DB, error) {
 	d := &DB{
-		bolt:    bolt,
-		path:    path,
-		queue:   make(chan *update),
-		closing: make(chan struct{}),
-		stopped: make(chan struct{}),
+		bolt:     bolt,
+		file:     file,
+		path:     path,
+		pageSize: bolt.Info().PageSize,
+		commit:   (*bbolt.Tx).Commit,
+		queue:    newQueue(),
+		stopped:  make(chan struct{}),
+		failed:   make(chan struct{}),
 	}
-	d.close = sync.OnceValue(func() error {
-		close(d.closing)
-		<-d.stopped
-		d.watchers.close()
-		return d.bolt.Close()
-	})
+	d.close = sync.OnceValue(d.shut)
+	tx, err := d.begin(false)
+	if err != nil {
+		return nil, err
+	}
+	d.changes.committed.Store(int64(tx.ID()))
+	rollback(tx)
 	go d.commitGroups()
-	return d
+	return d, nil
 }
 
 // Close implements [kv.Engine].
@@ -74,161 +94,217 @@ func (d *DB) Close() error {
 	return d.close()
 }
 
-// View implements [kv.Engine].
+func (d *DB) shut() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.running.Wait()
+	close(d.queue.wake)
+	if d.Err() != nil {
+		return abandon(d.file) // bbolt may have died with its locks held; what remains of it goes with the process
+	}
+	<-d.stopped
+	d.watchers.close()
+	return d.bolt.Close()
+}
+
+// Failed implements [kv.Engine].
+func (d *DB) Failed() <-chan struct{} {
+	return d.failed
+}
+
+// Err implements [kv.Engine].
+func (d *DB) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failure
+}
+
+// fail makes the engine refuse everything from now on, and returns why; the first reason stays.
+func (d *DB) fail(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failure == nil {
+		d.failure = fmt.Errorf("database file %q: %w: %w", d.path, err, kv.ErrFailed)
+		close(d.failed)
+		go d.watchers.close()
+	}
+	return d.failure
+}
+
+// enter is followed by d.running.Done, unless it fails.
+func (d *DB) enter(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case d.closed:
+		return kv.ErrClosed
+	case d.failure != nil:
+		return d.failure
+	}
+	d.running.Add(1)
+	return nil
+}
+
+// guarded calls a function that touches pages. A page that is damaged, or cannot be read from the disk, makes the engine
+// fail, and not the process.
+func (d *DB) guarded(fn func() error) error {
+	err := guarded(fn)
+	if errors.Is(err, kv.ErrDamaged) {
+		return d.fail(err)
+	}
+	return err
+}
+
+func guarded(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error: // its text is about addresses
+			err = damaged("a page cannot be read")
+		default:
+			line, _, _ := strings.Cut(fmt.Sprint(p), "\n")
+			err = damaged("%s", line)
+		}
+	}()
+	return fn()
+}
+
+// View implements [kv.Engine]. A panic of fn goes on to the caller.
 func (d *DB) View(ctx context.Context, fn func(kv.Reader) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := d.enter(ctx); err != nil {
 		return err
 	}
+	defer d.running.Done()
+	version, err := d.view(ctx, fn)
+	return cmp.Or(d.durable(ctx, version), err)
+}
+
+func (d *DB) view(ctx context.Context, fn func(kv.Reader) error) (version int, err error) {
+	tx, err := d.begin(false)
+	if err != nil {
+		return 0, err
+	}
+	defer rollback(tx)
+	return tx.ID(), fn(&reader{state{db: d, ctx: ctx, tx: tx}})
+}
+
+// durable waits until the commit that made a state is durable: it is visible a little earlier. An engine that has failed
+// meanwhile says so, whatever was read.
+func (d *DB) durable(ctx context.Context, version int) error {
+	for int64(version) > d.changes.committed.Load() {
+		select {
+		case <-*d.flight.Load():
+		case <-d.failed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := d.Err(); err != nil {
+			return err
+		}
+	}
+	return d.Err()
+}
+
+// Update implements [kv.Engine].
+func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer d.running.Done()
+	u := &update{}
+	defer d.queue.forget(u)
+	for {
+		if again, err := d.try(ctx, u, fn); !again {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// try runs fn, and commits what it wrote unless what it read has changed.
+func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again bool, err error) {
+	oldest := d.changes.begin()
+	defer d.changes.end(oldest)
+	if err := d.run(ctx, u, fn); err != nil || len(u.ops) == 0 {
+		return false, cmp.Or(d.durable(ctx, u.version), err)
+	}
+	u.done = make(chan struct{})
+	d.queue.push(u)
+	select {
+	case <-u.done:
+		return u.again, u.err
+	case <-d.failed:
+		return false, d.Err()
+	case <-ctx.Done():
+	}
+	if d.queue.withdraw(u) {
+		return false, ctx.Err()
+	}
+	select {
+	case <-u.done:
+		return u.again, u.err
+	case <-d.failed:
+		return false, d.Err()
+	}
+}
+
+// run takes from a run of fn what the committer must know.
+func (d *DB) run(ctx context.Context, u *update, fn func(kv.Txn) error) error {
 	tx, err := d.begin(false)
 	if err != nil {
 		return err
 	}
 	defer rollback(tx)
-	return fn(&reader{ctx, tx.Bucket(dataBucket)})
-}
-
-// Update implements [kv.Engine]. A commit that fails, such as on a full disk, is [kv.ErrUnknownOutcome] with the cause.
-func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
-	if err := ctx.Err(); err != nil {
+	s := &state{db: d, ctx: ctx, tx: tx}
+	overlay := kv.NewOverlay(s)
+	u.version, u.ops = tx.ID(), nil
+	if err := overlay.Run(fn); err != nil {
 		return err
 	}
-	u := &update{fn: fn, done: make(chan struct{})}
-	select {
-	case d.queue <- u:
-		<-u.done
-		return u.err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-d.closing:
-		return kv.ErrClosed
-	}
-}
-
-func (d *DB) commitGroups() {
-	defer close(d.stopped)
-	for {
-		select {
-		case u := <-d.queue:
-			d.commitGroup(u)
-		case <-d.closing:
-			return
-		}
-	}
-}
-
-// commitGroup runs first, and every update that is waiting when its turn comes, in one bbolt transaction. Even an update
-// that failed hears of it only after the commit: what it saw may be the work of one before it.
-func (d *DB) commitGroup(first *update) {
-	group := []*update{first}
-	defer func() {
-		for _, u := range group {
-			close(u.done)
-		}
-	}()
-	tx, err := d.begin(true)
+	ops, err := overlay.Ops()
 	if err != nil {
-		first.err = err
-		return
+		return err
 	}
-	var ops []kv.Op
-	for u := first; u != nil && err == nil; u = d.next(&group) {
-		var written []kv.Op
-		if written, u.err = u.run(tx.Bucket(dataBucket)); u.err == nil {
-			err = apply(tx.Bucket(dataBucket), written)
-			ops = append(ops, written...)
-		}
-	}
-	if len(ops) == 0 {
-		rollback(tx)
-		return
-	}
-	if err == nil {
-		err = tx.Commit()
-	} else {
-		rollback(tx)
-	}
-	if err != nil {
-		for _, u := range group {
-			u.err = fmt.Errorf("commit to %q: %w: %w", d.path, kv.ErrUnknownOutcome, err)
-		}
-	}
-	d.watchers.notify(ops)
+	owner, _, _ := bytes.Cut(overlay.First(), []byte{0})
+	u.owner, u.reads, u.ops = string(owner), overlay.Reads(), ops
+	return d.guarded(func() error { return s.inspect(ops) })
 }
 
-// next takes a waiting update into the group, or returns nil.
-func (d *DB) next(group *[]*update) *update {
-	if len(*group) == maxGroup {
-		return nil
-	}
-	select {
-	case u := <-d.queue:
-		*group = append(*group, u)
-		return u
-	default:
-		return nil
-	}
-}
-
-// run has a goroutine of its own: should fn end it, as t.Fatal does, the committer goes on.
-func (u *update) run(bucket *bbolt.Bucket) (ops []kv.Op, err error) {
-	err = errors.New("update ended its goroutine")
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("update panicked: %v\n%s", p, debug.Stack())
-			}
-		}()
-		overlay := kv.NewOverlay(getter{bucket})
-		if err = u.fn(overlay); err == nil {
-			ops, err = overlay.Ops()
-		}
-	}()
-	<-over
-	return ops, err
-}
-
-func apply(bucket *bbolt.Bucket, ops []kv.Op) error {
-	for _, op := range ops {
-		var err error
-		switch {
-		case op.Range:
-			err = deleteRange(bucket, op.Key, op.End)
-		case op.Value == nil:
-			err = bucket.Delete(op.Key)
-		default:
-			err = bucket.Put(op.Key, op.Value)
-		}
-		if err != nil {
+func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
+	oldest := int(d.changes.committed.Load())
+	err = d.guarded(func() (err error) {
+		if err := d.checkMeta(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func deleteRange(bucket *bbolt.Bucket, start, end []byte) error {
-	// Collected first: a bbolt cursor skips keys when they are deleted under it.
-	var keys [][]byte
-	c := bucket.Cursor()
-	for k, _ := c.Seek(start); k != nil && below(k, end); k, _ = c.Next() {
-		keys = append(keys, bytes.Clone(k))
-	}
-	for _, k := range keys {
-		if err := bucket.Delete(k); err != nil {
-			return err
+		if tx, err = d.bolt.Begin(writable); err == nil && tx.ID() < oldest {
+			return damaged("the newest state is gone") // bbolt takes the one before it then
 		}
-	}
-	return nil
-}
-
-func below(key, end []byte) bool {
-	return len(end) == 0 || bytes.Compare(key, end) < 0
-}
-
-func (d *DB) begin(writable bool) (*bbolt.Tx, error) {
-	tx, err := d.bolt.Begin(writable)
+		return err
+	})
 	return tx, translate(err)
+}
+
+// checkMeta looks whether one of the two meta pages is good: without, bbolt dies with its locks held, and its other users wait
+// for ever. One of them may just be being written.
+func (d *DB) checkMeta() error {
+	var page [metaBytes]byte
+	for range 3 {
+		for i := range int64(2) {
+			if _, err := d.file.ReadAt(page[:], i*int64(d.pageSize)); err != nil && !errors.Is(err, os.ErrClosed) {
+				return damaged("meta page: %v", err)
+			}
+			if validMeta(page[:]) {
+				return nil
+			}
+		}
+	}
+	return damaged("both meta pages")
 }
 
 func translate(err error) error {

@@ -10,3 +10,24 @@ func (d *DB) Commits() (n int, err error) {
 	})
 	return n, err
 }
+
+// SetCommit has transactions committed by fn; to be called before the first Update.
+func (d *DB) SetCommit(fn func(*bbolt.Tx) error) { d.commit = fn }
+
+// NoSync has commits not wait for the disk.
+func (d *DB) NoSync() { d.bolt.NoSync = true }
+
+// CheckFile has bbolt look at its pages, and returns all that it finds in the data bucket.
+func (d *DB) CheckFile() (all map[string]string, err error) {
+	all = make(map[string]string)
+	err = d.bolt.View(func(tx *bbolt.Tx) error {
+		for err := range tx.Check() {
+			return err
+		}
+		return tx.Bucket(dataBucket).ForEach(func(k, v []byte) error {
+			all[string(k)] = string(v)
+			return nil
+		})
+	})
+	return all, err
+}

@@ -1,6 +1,7 @@
 package boltkv
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,6 +18,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/scenarioblocks/zendeskblocks/store/durable"
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // The file:
@@ -44,10 +45,6 @@ const (
 	// lockTimeout is how long Open waits for another process to let go of the file.
 	lockTimeout = time.Second
 
-	// mmapBytes is address space, not memory. Growing the map waits for every open View and holds up writers until then,
-	// so it must not happen.
-	mmapBytes = 16 << 30
-
 	// compactBytes is written at a time by Compact.
 	compactBytes = 16 << 20
 )
@@ -60,43 +57,51 @@ var (
 	ErrForeign = errors.New("not a zendeskblocks database (is the path right?)")
 	// ErrNewer says that the file was made by a later version of this program.
 	ErrNewer = errors.New("made by a newer zendeskblocks (run that version, or restore a backup made before the upgrade)")
-	// ErrDamaged says that the file is cut short or its pages do not hold together.
-	ErrDamaged = errors.New("damaged (restore a backup)")
 )
 
 // Open opens the database file at path, and creates it with mode 0600 when it is missing or empty; its folder must
 // exist. It waits up to a second for a process that has the file open. A file it refuses is left as it was; the error
-// names it and wraps [ErrLocked], [ErrForeign], [ErrNewer], [ErrDamaged] or the file system's error.
+// names it and wraps [ErrLocked], [ErrForeign], [ErrNewer], [kv.ErrDamaged] or the file system's error.
 func Open(path string) (*DB, error) {
-	bolt, err := open(path)
+	d, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("database file %q: %w", path, err)
 	}
-	return newDB(bolt, path), nil
+	return d, nil
 }
 
-func open(path string) (bolt *bbolt.DB, err error) {
-	// Pages of a damaged file make bbolt panic, or point outside the file.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			bolt, err = nil, fmt.Errorf("%v: %w", p, ErrDamaged)
-		}
-	}()
+func open(path string) (d *DB, err error) {
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
-	bolt, err = openBolt(path, false)
+	bolt, file, err := openBolt(path, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := initialize(bolt); err != nil {
-		return nil, errors.Join(err, bolt.Close())
+	if err = guarded(func() error { return initialize(bolt) }); err == nil {
+		err = durable.SyncFolder(path)
 	}
-	if err := durable.SyncFolder(path); err != nil {
-		return nil, errors.Join(err, bolt.Close())
+	if err == nil {
+		d, err = newDB(bolt, file, path)
 	}
-	return bolt, nil
+	if err != nil {
+		return nil, errors.Join(err, letGo(bolt, file, err))
+	}
+	return d, nil
+}
+
+// letGo closes bbolt's file after an error. Where it met damage bbolt may have died with its locks held, and can do no more:
+// only the lock of the file is given back.
+func letGo(bolt *bbolt.DB, file *os.File, err error) error {
+	if errors.Is(err, kv.ErrDamaged) {
+		return abandon(file)
+	}
+	return bolt.Close()
+}
+
+// abandon gives back the lock of a file, which the map would keep when the file is closed.
+func abandon(file *os.File) error {
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }
 
 // inspect reads whether Open may write to the file: opening a bbolt file for writing may already change it.
@@ -112,53 +117,67 @@ func inspect(path string) (err error) {
 	case info.Size() == 0:
 		return nil
 	}
-	bolt, err := openBolt(path, true)
+	bolt, file, err := openBolt(path, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bolt.Close()) }()
-	tx, err := bolt.Begin(false)
-	if err != nil {
+	defer func() { err = errors.Join(err, letGo(bolt, file, err)) }()
+	return guarded(func() error {
+		tx, err := bolt.Begin(false)
+		if err != nil {
+			return err
+		}
+		defer rollback(tx)
+		if tx.Size() > info.Size() {
+			return damaged("%d bytes of %d", info.Size(), tx.Size())
+		}
+		freelist, err := freelistOf(tx)
+		if freelist == noFreelist {
+			return fmt.Errorf("it has no list of free pages: %w", ErrForeign)
+		}
+		if err := cmp.Or(err, treeOf(tx).checkFreelist(freelist)); err != nil {
+			return err
+		}
+		_, err = identify(tx)
 		return err
-	}
-	defer rollback(tx)
-	if tx.Size() > info.Size() {
-		return fmt.Errorf("%d bytes of %d: %w", info.Size(), tx.Size(), ErrDamaged)
-	}
-	_, err = identify(tx)
-	return err
+	})
 }
 
-func openBolt(path string, readOnly bool) (*bbolt.DB, error) {
-	var opened *os.File
+// openBolt returns bbolt's file, too.
+func openBolt(path string, readOnly bool) (bolt *bbolt.DB, file *os.File, err error) {
 	options := &bbolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bbolt.FreelistMapType,
 		ReadOnly:     readOnly,
 		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-			file, err := os.OpenFile(name, flag, perm)
-			if opened == nil { // bbolt opens it again for each copy
-				opened = file
-			}
-			return file, err
+			opened, err := os.OpenFile(name, flag, perm)
+			file = opened
+			return opened, err
 		},
 	}
 	if !readOnly {
 		options.InitialMmapSize = mmapBytes
 	}
-	bolt, err := bbolt.Open(path, fileMode, options)
-	var errno syscall.Errno
+	err = guarded(func() (err error) {
+		bolt, err = bbolt.Open(path, fileMode, options)
+		return err
+	})
+	errno, isErrno := errors.AsType[syscall.Errno](err)
 	switch {
-	case err == nil && !named(path, opened):
-		return nil, errors.Join(ErrLocked, bolt.Close())
+	case err == nil && !named(path, file):
+		return nil, nil, errors.Join(ErrLocked, bolt.Close())
 	case err == nil:
-		return bolt, nil
+		return bolt, file, nil
+	case errors.Is(err, kv.ErrDamaged):
+		return nil, nil, errors.Join(err, abandon(file))
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, ErrLocked
-	case errors.As(err, &errno):
-		return nil, errno // without the path, which Open names
+		return nil, nil, ErrLocked
+	case errno == syscall.ENOMEM && !readOnly:
+		return nil, nil, fmt.Errorf("its map needs %d GiB of address space, which is not memory (ulimit -v, or LimitAS, must allow it): %w", mmapBytes>>30, errno)
+	case isErrno:
+		return nil, nil, errno // without the path, which Open names
 	default:
-		return nil, fmt.Errorf("%w: %w", err, ErrForeign)
+		return nil, nil, fmt.Errorf("%w: %w", err, ErrForeign)
 	}
 }
 
@@ -199,21 +218,33 @@ func initialize(bolt *bbolt.DB) error {
 
 // identify says whether a bbolt file is ours, or fresh: nothing was ever kept in it, as after a crash in its first moment.
 func identify(tx *bbolt.Tx) (fresh bool, err error) {
-	if name, _ := tx.Cursor().First(); name == nil {
-		return true, nil
+	t, rootBucket := treeOf(tx), uint64(tx.Cursor().Bucket().Root())
+	if root, err := t.page(rootBucket); err != nil || root.count == 0 {
+		return err == nil, err
 	}
-	meta := tx.Bucket(metaBucket)
-	if meta == nil || string(meta.Get(magicKey)) != magic {
-		return false, ErrForeign
+	meta, err := t.bucket(rootBucket, metaBucket)
+	if err != nil {
+		return false, err
 	}
-	made, err := strconv.Atoi(string(meta.Get(formatKey)))
-	switch {
-	case err != nil || made < 1 || tx.Bucket(dataBucket) == nil:
-		return false, ErrDamaged
-	case made > format:
+	if value, err := meta.get(magicKey); err != nil || string(value) != magic {
+		return false, cmp.Or(err, ErrForeign)
+	}
+	value, err := meta.get(formatKey)
+	if err != nil {
+		return false, err
+	}
+	made, err := strconv.Atoi(string(value))
+	if err != nil || made < 1 {
+		return false, damaged("format %q", value)
+	}
+	if made > format {
 		return false, fmt.Errorf("format %d, this program knows %d: %w", made, format, ErrNewer)
 	}
-	return false, nil
+	data, err := t.bucket(rootBucket, dataBucket)
+	if err == nil && data.root.body == nil {
+		err = damaged("no bucket %q", dataBucket)
+	}
+	return false, err
 }
 
 // Snapshot implements [kv.Snapshotter]. The copy is a database file for [Open]. Until it is written out it takes its size
@@ -228,8 +259,8 @@ func (d *DB) Snapshot(ctx context.Context, w io.Writer) (n int64, err error) {
 	if err := os.Remove(spool.Name()); err != nil {
 		return 0, err
 	}
-	if err := d.copyTo(writer{ctx, spool}); err != nil {
-		return 0, cmp.Or(ctx.Err(), err) // bbolt wraps some errors of its writer beyond recognition
+	if err := d.spool(ctx, writer{ctx, spool}); err != nil {
+		return 0, err
 	}
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return 0, err
@@ -237,14 +268,26 @@ func (d *DB) Snapshot(ctx context.Context, w io.Writer) (n int64, err error) {
 	return io.Copy(writer{ctx, w}, spool)
 }
 
-func (d *DB) copyTo(w io.Writer) error {
+func (d *DB) spool(ctx context.Context, w io.Writer) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer d.running.Done()
+	version, err := d.copyTo(w)
+	if err != nil {
+		return cmp.Or(ctx.Err(), err) // bbolt wraps some errors of its writer beyond recognition
+	}
+	return d.durable(ctx, version)
+}
+
+func (d *DB) copyTo(w io.Writer) (version int, err error) {
 	tx, err := d.begin(false)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer rollback(tx)
 	_, err = tx.WriteTo(w)
-	return err
+	return tx.ID(), err
 }
 
 // writer stops when its context ends.
@@ -263,20 +306,71 @@ func (w writer) Write(p []byte) (int, error) {
 // Compact writes the database to a new file at path, without free pages and what they still hold of deleted values. The
 // copy holds every Update acknowledged before. A file that exists is not touched: the error wraps [fs.ErrExist].
 func (d *DB) Compact(path string) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err := d.enter(context.Background()); err != nil {
+		return err
+	}
+	defer d.running.Done()
+	made, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
 		return err
 	}
-	if err := file.Close(); err != nil {
+	if err := made.Close(); err != nil {
 		return err
 	}
-	dst, err := openBolt(path, false)
+	dst, _, err := openBolt(path, false)
 	if err != nil {
 		return fmt.Errorf("database file %q: %w", path, err)
 	}
-	err = translate(bbolt.Compact(dst, d.bolt, compactBytes))
+	if err = initialize(dst); err == nil {
+		err = d.copyInto(dst)
+	}
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return durable.SyncFolder(path)
+}
+
+func (d *DB) copyInto(dst *bbolt.DB) error {
+	src, err := d.begin(false)
+	if err != nil {
+		return err
+	}
+	defer rollback(src)
+	s := state{db: d, ctx: context.Background(), tx: src}
+	var c cursor
+	err = d.guarded(func() (err error) {
+		if c, err = s.cursor(); err == nil {
+			err = c.seek(nil)
+		}
+		return err
+	})
+	for more := err == nil; more && err == nil; {
+		err = dst.Update(func(tx *bbolt.Tx) error {
+			bucket := tx.Bucket(dataBucket)
+			bucket.FillPercent = 1 // nothing will be put between
+			return d.guarded(func() (err error) {
+				more, err = c.copyInto(bucket)
+				return err
+			})
+		})
+	}
+	return err
+}
+
+// copyInto copies the next entries.
+func (c *cursor) copyInto(bucket *bbolt.Bucket) (more bool, err error) {
+	for size := 0; size < compactBytes; {
+		key, ok := c.key()
+		if !ok {
+			return false, nil
+		}
+		size += len(key) + len(c.value())
+		if err := bucket.Put(key, bytes.Clone(c.value())); err != nil {
+			return false, err
+		}
+		if err := c.step(false); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -143,23 +143,23 @@ func TestOpenRefuses(t *testing.T) {
 		}, boltkv.ErrForeign},
 		{"another magic", meta("magic", "theirs"), boltkv.ErrForeign},
 		{"newer format", meta("format", "2"), boltkv.ErrNewer},
-		{"no format", meta("format", ""), boltkv.ErrDamaged},
+		{"no format", meta("format", ""), kv.ErrDamaged},
 		{"no data", func(t *testing.T, path string) {
 			ours(t, path)
 			withBolt(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("data")) })
-		}, boltkv.ErrDamaged},
-		{"cut short", corrupt(func(b []byte) []byte { return b[:3*os.Getpagesize()] }), boltkv.ErrDamaged},
+		}, kv.ErrDamaged},
+		{"cut short", corrupt(func(b []byte) []byte { return b[:3*os.Getpagesize()] }), kv.ErrDamaged},
 		{"page bodies overwritten", corrupt(func(b []byte) []byte {
 			page, header := os.Getpagesize(), 16
 			for i := 2 * page; i < len(b); i += page {
 				copy(b[i+header:i+page], bytes.Repeat([]byte{0x15}, page)) // offsets of 350 MB, where nothing is mapped
 			}
 			return b
-		}), boltkv.ErrDamaged},
+		}), kv.ErrDamaged},
 		{"pages overwritten", corrupt(func(b []byte) []byte {
 			clear(b[2*os.Getpagesize():])
 			return b
-		}), boltkv.ErrDamaged},
+		}), kv.ErrDamaged},
 		{"directory", func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)
@@ -215,8 +215,8 @@ func TestOpenRefusesCutShort(t *testing.T) {
 		}
 		if db, err := boltkv.Open(path); err == nil {
 			t.Fatal(errors.Join(fmt.Errorf("opened with %d pages", last), db.Close()))
-		} else if !errors.Is(err, boltkv.ErrDamaged) {
-			t.Errorf("Open with %d pages = %v, want %v", last, err, boltkv.ErrDamaged)
+		} else if !errors.Is(err, kv.ErrDamaged) {
+			t.Errorf("Open with %d pages = %v, want %v", last, err, kv.ErrDamaged)
 		}
 	}
 }

@@ -9,64 +9,124 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
-// getter reads bytes that bbolt owns.
-type getter struct{ bucket *bbolt.Bucket }
+// state is one state of the data.
+type state struct {
+	db   *DB
+	ctx  context.Context
+	tx   *bbolt.Tx
+	data cursor // looked up when it is first needed
+}
 
-func (g getter) Get(keys ...[]byte) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	for i, key := range keys {
-		values[i] = g.bucket.Get(key)
+// cursor is for use within guarded.
+func (s *state) cursor() (c cursor, err error) {
+	if s.data.root.body == nil {
+		s.data, err = treeOf(s.tx).bucket(uint64(s.tx.Cursor().Bucket().Root()), dataBucket)
+		if err == nil && s.data.root.body == nil {
+			err = damaged("no bucket %q", dataBucket)
+		}
 	}
-	return values, nil
+	return cursor{tree: s.data.tree, root: s.data.root}, err
 }
 
-type reader struct {
-	ctx    context.Context
-	bucket *bbolt.Bucket
+func (s *state) Get(keys ...[]byte) ([][]byte, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	values := make([][]byte, len(keys))
+	err := s.db.guarded(func() error {
+		c, err := s.cursor()
+		for i := 0; i < len(keys) && err == nil; i++ {
+			values[i], err = c.get(keys[i])
+			values[i] = bytes.Clone(values[i])
+		}
+		return err
+	})
+	return values, err
 }
+
+// reader is a [kv.Reader] on a state.
+type reader struct{ state }
 
 func (r *reader) Get(keys ...[]byte) ([][]byte, error) {
-	if err := r.ctx.Err(); err != nil {
-		return nil, err
-	}
-	return kv.NewOverlay(getter{r.bucket}).Get(keys...)
+	return kv.NewOverlay(&r.state).Get(keys...)
 }
 
-func (r *reader) Scan(rng kv.Range) ([]kv.Entry, error) {
+func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {
 	if err := r.ctx.Err(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	limit, err := rng.CheckedLimit()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var entries []kv.Entry
-	c := r.bucket.Cursor()
-	k, v := first(c, rng)
-	for len(entries) < limit && k != nil && bytes.Compare(k, rng.Start) >= 0 && below(k, rng.End) {
-		entry := kv.Entry{Key: bytes.Clone(k)}
-		if !rng.KeysOnly {
-			entry.Value = bytes.Clone(v)
+	err = r.db.guarded(func() error {
+		c, err := r.cursor()
+		if err != nil {
+			return err
 		}
-		entries = append(entries, entry)
-		if rng.Reverse {
-			k, v = c.Prev()
-		} else {
-			k, v = c.Next()
+		if err := c.start(rng); err != nil {
+			return err
 		}
-	}
-	return entries, nil
+		size := 0
+		for key, ok := c.key(); ok && bytes.Compare(key, rng.Start) >= 0 && below(key, rng.End); key, ok = c.key() {
+			var entry kv.Entry
+			size += len(key)
+			if !rng.KeysOnly {
+				size += len(c.value())
+			}
+			if len(entries) == limit || len(entries) > 0 && size > kv.MaxScanBytes {
+				more = true
+				return nil
+			}
+			entry.Key = bytes.Clone(key)
+			if !rng.KeysOnly {
+				entry.Value = append([]byte{}, c.value()...)
+			}
+			entries = append(entries, entry)
+			if err := c.step(rng.Reverse); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return entries, more, err
 }
 
-func first(c *bbolt.Cursor, rng kv.Range) (key, value []byte) {
-	switch {
-	case !rng.Reverse:
-		return c.Seek(rng.Start)
-	case len(rng.End) == 0:
-		return c.Last()
+// inspect looks at the pages that bbolt will read to make writes.
+func (s *state) inspect(ops []kv.Op) error {
+	c, err := s.cursor()
+	if err != nil {
+		return err
 	}
-	if k, _ := c.Seek(rng.End); k == nil {
-		return c.Last()
+	for i := range ops {
+		op := &ops[i]
+		if err := c.way(op.Key); err != nil {
+			return err
+		}
+		if op.Value != nil {
+			continue
+		}
+		if err := c.neighbours(); err != nil {
+			return err
+		}
+		if !op.Range {
+			continue
+		}
+		if err := c.seek(op.Key); err != nil {
+			return err
+		}
+		for key, ok := c.key(); ok && op.Covers(key); key, ok = c.key() {
+			if err := c.step(false); err != nil {
+				return err
+			}
+		}
+		if err := c.neighbours(); err != nil {
+			return err
+		}
 	}
-	return c.Prev()
+	return nil
+}
+
+func below(key, end []byte) bool {
+	return len(end) == 0 || bytes.Compare(key, end) < 0
 }

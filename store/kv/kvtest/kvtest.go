@@ -1,4 +1,5 @@
-// Package kvtest says in tests what package kv promises: [Run] for engines, [Hostile] for what is built on one.
+// Package kvtest says in tests what package kv promises: [Run] for engines, [RunLossy] for those whose answers can get lost,
+// [Hostile] for what is built on one.
 package kvtest
 
 import (
@@ -32,17 +33,22 @@ func Run(t *testing.T, open func(*testing.T) kv.Engine) {
 		{"OwnWrites", testOwnWrites},
 		{"CopiesIn", testCopiesIn},
 		{"CopiesOut", testCopiesOut},
+		{"OneState", testOneState},
 		{"Scan", testScan},
+		{"ScanBytes", testScanBytes},
 		{"Limits", testLimits},
 		{"ErrorWritesNothing", testErrorWritesNothing},
 		{"PanicIsAnError", testPanicIsAnError},
 		{"FailuresCostOthersNothing", testFailuresCostOthersNothing},
 		{"Snapshot", testSnapshotIsolation},
+		{"Conflicts", testConflicts},
+		{"NobodyWaits", testNobodyWaits},
 		{"LostUpdates", testLostUpdates},
 		{"WriteSkew", testWriteSkew},
 		{"Context", testContext},
 		{"Watch", testWatch},
 		{"WatchMissesNothing", testWatchMissesNothing},
+		{"Failed", testFailed},
 		{"Close", testClose},
 		{"Oracle", testOracle},
 	}
@@ -82,16 +88,22 @@ func put(t fataler, e kv.Engine, pairs ...string) {
 	})
 }
 
-func scan(t fataler, e kv.Engine, r kv.Range) (entries []kv.Entry) {
+func scan(t fataler, e kv.Engine, r kv.Range) []kv.Entry {
+	t.Helper()
+	entries, _ := page(t, e, r)
+	return entries
+}
+
+func page(t fataler, e kv.Engine, r kv.Range) (entries []kv.Entry, more bool) {
 	t.Helper()
 	err := e.View(t.Context(), func(reader kv.Reader) (err error) {
-		entries, err = reader.Scan(r)
+		entries, more, err = reader.Scan(r)
 		return err
 	})
 	if err != nil {
 		t.Fatalf("Scan: %v", err)
 	}
-	return entries
+	return entries, more
 }
 
 func get(t fataler, e kv.Engine, keys ...string) (values [][]byte) {
@@ -212,7 +224,7 @@ func testCopiesOut(t *testing.T, e kv.Engine) {
 			return err
 		}
 		spoil(spoiled)
-		entries, err := r.Scan(kv.Range{})
+		entries, _, err := r.Scan(kv.Range{})
 		if err != nil {
 			return err
 		}
@@ -256,18 +268,21 @@ func testScan(t *testing.T, e kv.Engine) {
 	tests := []struct {
 		name string
 		r    kv.Range
-		want string
+		want string // with "..." when there is more
 	}{
 		{"all", kv.Range{}, `"a" "b" "ba" "c" "\xff\xff" `},
 		{"end is left out", kv.Range{Start: b("b"), End: b("c")}, `"b" "ba" `},
 		{"bounds between keys", kv.Range{Start: b("aa"), End: b("bb")}, `"b" "ba" `},
 		{"no end", kv.Range{Start: b("ba")}, `"ba" "c" "\xff\xff" `},
 		{"no start", kv.Range{End: b("b")}, `"a" `},
-		{"limit", kv.Range{Start: b("b"), Limit: 2}, `"b" "ba" `},
+		{"limit", kv.Range{Start: b("b"), Limit: 2}, `"b" "ba" ...`},
+		{"limit that just does", kv.Range{Start: b("b"), End: b("c"), Limit: 2}, `"b" "ba" `},
 		{"reverse", kv.Range{Reverse: true}, `"\xff\xff" "c" "ba" "b" "a" `},
 		{"reverse, end is left out", kv.Range{Start: b("b"), End: b("c"), Reverse: true}, `"ba" "b" `},
 		{"reverse, end beyond the last", kv.Range{Start: b("c"), End: b("\xff\xff\xff"), Reverse: true}, `"\xff\xff" "c" `},
-		{"reverse with a limit", kv.Range{End: b("ca"), Limit: 3, Reverse: true}, `"c" "ba" "b" `},
+		{"reverse with a limit", kv.Range{End: b("ca"), Limit: 3, Reverse: true}, `"c" "ba" "b" ...`},
+		{"reverse with a limit that just does", kv.Range{Start: b("b"), End: b("ca"), Limit: 3, Reverse: true}, `"c" "ba" "b" `},
+		{"reverse from where a page ended", kv.Range{End: b("b"), Reverse: true}, `"a" `},
 		{"reverse before the first", kv.Range{End: b("a"), Reverse: true}, ``},
 		{"empty", kv.Range{Start: b("b"), End: b("b")}, ``},
 		{"upside down", kv.Range{Start: b("c"), End: b("a")}, ``},
@@ -278,13 +293,59 @@ func testScan(t *testing.T, e kv.Engine) {
 	}
 	for _, test := range tests {
 		var keys string
-		for _, entry := range scan(t, e, test.r) {
+		entries, more := page(t, e, test.r)
+		for _, entry := range entries {
 			keys += strconv.Quote(string(entry.Key)) + " "
+		}
+		if more {
+			keys += "..."
 		}
 		equal(t, test.name, test.want, keys)
 	}
 	equal(t, "values", []kv.Entry{{Key: b("a"), Value: b("1")}, {Key: b("b"), Value: []byte{}}}, scan(t, e, kv.Range{Limit: 2}))
 	equal(t, "keys only", []kv.Entry{{Key: b("a")}, {Key: b("b")}}, scan(t, e, kv.Range{Limit: 2, KeysOnly: true}))
+}
+
+// testScanBytes reads page after page of values of all sizes.
+func testScanBytes(t *testing.T, e kv.Engine) {
+	const count = 12
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, i*i*i*500) }
+	for i := range count {
+		update(t, e, func(txn kv.Txn) { txn.Put([]byte(kv.Number(uint64(i))), value(i)) })
+	}
+	for _, reverse := range []bool{false, true} {
+		rng, read, pages := kv.Range{Reverse: reverse}, 0, 0
+		for more := true; more; pages++ {
+			var entries []kv.Entry
+			entries, more = page(t, e, rng)
+			if len(entries) == 0 {
+				t.Fatalf("page %d is empty", pages)
+			}
+			size := 0
+			for _, entry := range entries {
+				i := read
+				if reverse {
+					i = count - 1 - read
+				}
+				equal(t, "key", kv.Number(uint64(i)), string(entry.Key))
+				if !bytes.Equal(entry.Value, value(i)) {
+					t.Fatalf("value %d has %d bytes, want %d", i, len(entry.Value), len(value(i)))
+				}
+				read, size = read+1, size+len(entry.Key)+len(entry.Value)
+			}
+			if size > kv.MaxScanBytes {
+				t.Errorf("page %d has %d bytes", pages, size)
+			}
+			last := entries[len(entries)-1].Key
+			if rng.Start = kv.After(last); reverse {
+				rng.Start, rng.End = nil, last
+			}
+		}
+		equal(t, "entries", count, read)
+	}
+	if entries, more := page(t, e, kv.Range{KeysOnly: true}); len(entries) != count || more {
+		t.Errorf("keys only: %d entries, more: %v", len(entries), more)
+	}
 }
 
 func testLimits(t *testing.T, e kv.Engine) {
@@ -320,9 +381,45 @@ func testLimits(t *testing.T, e kv.Engine) {
 		{"too many keys written", func(x kv.Txn) error { puts(x, kv.MaxTxnKeys+1); return nil }, kv.ErrTooLarge},
 		{"most keys together", func(x kv.Txn) error { puts(x, kv.MaxTxnKeys/2); return read(x, kv.MaxTxnKeys/2) }, nil},
 		{"too many keys together", func(x kv.Txn) error {
+			puts(x, kv.MaxTxnKeys)
+			_, err := x.Get([]byte("k"))
+			return err
+		}, kv.ErrTooLarge},
+		{"a key counts once", func(x kv.Txn) error {
+			for range 2 {
+				puts(x, kv.MaxTxnKeys)
+				if err := read(x, kv.MaxTxnKeys); err != nil {
+					return err
+				}
+				x.Delete(number(0))
+				if _, err := x.Get(number(1), number(1)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, nil},
+		{"ranges that meet are one", func(x kv.Txn) error {
+			for i := range kv.MaxTxnKeys {
+				x.DeleteRange(number(i), number(i+1))
+			}
+			x.Put(long, nil)
+			return nil
+		}, nil},
+		{"ranges apart", func(x kv.Txn) error {
+			for i := range kv.MaxTxnKeys + 1 {
+				x.DeleteRange(number(2*i), number(2*i+1))
+			}
+			return nil
+		}, kv.ErrTooLarge},
+		{"most keys in a range", func(x kv.Txn) error {
+			x.DeleteRange(nil, nil)
+			puts(x, (kv.MaxTxnKeys-1)/2)
+			return nil
+		}, nil},
+		{"each key in a range cuts it", func(x kv.Txn) error {
+			x.DeleteRange(nil, nil)
 			puts(x, kv.MaxTxnKeys/2)
-			x.Delete([]byte("k"))
-			return read(x, kv.MaxTxnKeys/2)
+			return nil
 		}, kv.ErrTooLarge},
 		{"a range is a key", func(x kv.Txn) error {
 			puts(x, kv.MaxTxnKeys)
@@ -336,6 +433,16 @@ func testLimits(t *testing.T, e kv.Engine) {
 			x.Put([]byte("l"), make([]byte, kv.MaxTxnBytes/2))
 			return nil
 		}, kv.ErrTooLarge},
+		{"what is written over does not count", func(x kv.Txn) error {
+			for range 2 {
+				x.Put([]byte("k"), make([]byte, kv.MaxTxnBytes-10))
+				x.Put([]byte("k"), nil)
+				x.Put([]byte("l"), make([]byte, kv.MaxTxnBytes/2))
+				x.DeleteRange([]byte("l"), nil)
+			}
+			x.Put([]byte("k"), make([]byte, kv.MaxTxnBytes/2))
+			return nil
+		}, nil},
 		{"own error first", func(x kv.Txn) error { x.Put(tooLong, nil); return errOwn }, errOwn},
 	}
 	for _, test := range updates {
@@ -366,8 +473,8 @@ func testLimits(t *testing.T, e kv.Engine) {
 	equal(t, "entries without a limit", kv.MaxScanLimit, len(scan(t, e, kv.Range{})))
 	equal(t, "entries with the highest limit", kv.MaxScanLimit, len(scan(t, e, kv.Range{Limit: kv.MaxScanLimit})))
 	views := map[string]func(kv.Reader) error{
-		"limit too high": func(r kv.Reader) error { _, err := r.Scan(kv.Range{Limit: kv.MaxScanLimit + 1}); return err },
-		"limit below 0":  func(r kv.Reader) error { _, err := r.Scan(kv.Range{Limit: -1}); return err },
+		"limit too high": func(r kv.Reader) error { _, _, err := r.Scan(kv.Range{Limit: kv.MaxScanLimit + 1}); return err },
+		"limit below 0":  func(r kv.Reader) error { _, _, err := r.Scan(kv.Range{Limit: -1}); return err },
 		"key too long":   func(r kv.Reader) error { _, err := r.Get(tooLong); return err },
 		"too many keys":  func(r kv.Reader) error { _, err := r.Get(keys(kv.MaxTxnKeys + 1)...); return err },
 	}
@@ -406,8 +513,8 @@ func testPanicIsAnError(t *testing.T, e kv.Engine) {
 		txn.Put([]byte("k"), nil)
 		panic("on purpose") //nolint:forbidigo // what is tested
 	})
-	if err == nil {
-		t.Error("Update whose function panicked succeeded")
+	if panicked, ok := errors.AsType[*kv.PanicError](err); !ok || panicked.Value != "on purpose" {
+		t.Errorf("Update whose function panicked = %v", err)
 	}
 	equal(t, "entries", 0, len(scan(t, e, kv.Range{})))
 	put(t, e, "k", "v")
@@ -453,7 +560,7 @@ func testSnapshotIsolation(t *testing.T, e kv.Engine) {
 			return err
 		}
 		equal(t, "Get in the snapshot", [][]byte{[]byte("1"), []byte("1"), nil}, values)
-		entries, err := r.Scan(kv.Range{})
+		entries, _, err := r.Scan(kv.Range{})
 		equal(t, "entries in the snapshot", 2, len(entries))
 		return err
 	}); err != nil {
@@ -486,6 +593,121 @@ func testSnapshotIsolation(t *testing.T, e kv.Engine) {
 		})
 	}
 	group.Wait()
+}
+
+// testOneState has others write between the reads of a function.
+func testOneState(t *testing.T, e kv.Engine) {
+	put(t, e, "a", "0", "b", "0")
+	runs := 0
+	var got [][]byte
+	if err := e.Update(t.Context(), func(txn kv.Txn) error {
+		runs++
+		first, err := txn.Get([]byte("a"))
+		if err != nil {
+			return err
+		}
+		if runs < 3 {
+			n := strconv.Itoa(runs)
+			put(t, e, "a", n, "b", n, "made"+n, n)
+		}
+		second, err := txn.Get([]byte("b"), []byte("a"), []byte("made1"))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(first[0], second[0]) || !bytes.Equal(first[0], second[1]) {
+			t.Errorf("run %d saw a = %q, then b = %q, a = %q", runs, first[0], second[0], second[1])
+		}
+		got = append(first, second...)
+		return nil
+	}); err != nil {
+		t.Fatalf("Update: %v", err)
+	}
+	if state := string(bytes.Join(got, []byte(" "))); state != "0 0 0 " && state != "1 1 1 1" && state != "2 2 2 1" {
+		t.Errorf("the last run saw %q", state)
+	}
+}
+
+// testConflicts changes what a function has read, before it commits.
+func testConflicts(t *testing.T, e kv.Engine) {
+	tests := []struct {
+		name   string
+		change func(kv.Txn)
+		want   string // what the function sees of there, missing and ranged when it is committed
+	}{
+		{"set", func(x kv.Txn) { x.Put([]byte("there"), []byte("new")) }, "new - old"},
+		{"set as it was", func(x kv.Txn) { x.Put([]byte("there"), []byte("old")) }, "old - old"},
+		{"deleted", func(x kv.Txn) { x.Delete([]byte("there")) }, "- - old"},
+		{"made", func(x kv.Txn) { x.Put([]byte("missing"), nil) }, "old  old"},
+		{"deleted by a range", func(x kv.Txn) { x.DeleteRange([]byte("r"), []byte("s")) }, "old - -"},
+		{"deleted by a range and made again", func(x kv.Txn) {
+			x.DeleteRange([]byte("r"), []byte("s"))
+			x.Put([]byte("ranged"), []byte("new"))
+		}, "old - new"},
+		{"others changed", func(x kv.Txn) { x.Put([]byte("other"), nil); x.DeleteRange([]byte("x"), nil) }, "old - old"},
+	}
+	for _, test := range tests {
+		update(t, e, func(txn kv.Txn) { txn.DeleteRange(nil, nil) })
+		put(t, e, "there", "old", "ranged", "old")
+		changed, last := false, ""
+		if err := e.Update(t.Context(), func(txn kv.Txn) error {
+			values, err := txn.Get([]byte("there"), []byte("missing"), []byte("ranged"))
+			if err != nil {
+				return err
+			}
+			if !changed {
+				changed = true
+				update(t, e, test.change)
+			}
+			for i, value := range values {
+				if value == nil {
+					values[i] = []byte("-")
+				}
+			}
+			last = string(bytes.Join(values, []byte(" ")))
+			txn.Put([]byte("seen"), []byte(last))
+			return nil
+		}); err != nil {
+			t.Fatalf("%s: Update: %v", test.name, err)
+		}
+		equal(t, test.name+": committed", test.want, string(get(t, e, "seen")[0]))
+		equal(t, test.name+": the last run saw", test.want, last)
+	}
+}
+
+// testNobodyWaits lets an update rest in its function.
+func testNobodyWaits(t *testing.T, e kv.Engine) {
+	started, release := make(chan struct{}), make(chan struct{})
+	start := sync.OnceFunc(func() { close(started) })
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := e.Update(t.Context(), func(txn kv.Txn) error {
+			_, err := txn.Get([]byte("slow"))
+			start()
+			<-release
+			txn.Put([]byte("slow"), []byte("v"))
+			return err
+		}); err != nil {
+			t.Errorf("slow Update: %v", err)
+		}
+	})
+	<-started
+	put(t, e, "fast", "v") // or the test times out
+	equal(t, "of the fast and the slow one", [][]byte{[]byte("v"), nil}, get(t, e, "fast", "slow"))
+	close(release)
+	group.Wait()
+	equal(t, "in the end", "v", string(get(t, e, "slow")[0]))
+}
+
+func testFailed(t *testing.T, e kv.Engine) {
+	put(t, e, "k", "v")
+	select {
+	case <-e.Failed():
+		t.Error("a good engine has failed")
+	default:
+	}
+	if err := e.Err(); err != nil {
+		t.Errorf("Err = %v", err)
+	}
 }
 
 func testLostUpdates(t *testing.T, e kv.Engine) {
@@ -645,7 +867,7 @@ func testClose(t *testing.T, e kv.Engine) {
 			}
 		})
 		group.Go(func() {
-			err := e.View(t.Context(), func(r kv.Reader) error { _, err := r.Scan(kv.Range{}); return err })
+			err := e.View(t.Context(), func(r kv.Reader) error { _, _, err := r.Scan(kv.Range{}); return err })
 			if err != nil && !errors.Is(err, kv.ErrClosed) {
 				t.Errorf("View while closing = %v, want nil or %v", err, kv.ErrClosed)
 			}
@@ -690,7 +912,10 @@ func testOracle(t *testing.T, e kv.Engine) {
 					Reverse:  rapid.Bool().Draw(t, "reverse"),
 					KeysOnly: rapid.Bool().Draw(t, "keys only"),
 				}
-				equal(t, "Scan", expected(committed, r), scan(t, e, r))
+				wantEntries, wantMore := expected(committed, r)
+				entries, more := page(t, e, r)
+				equal(t, "Scan", wantEntries, entries)
+				equal(t, "more", wantMore, more)
 			},
 			"Update": func(t *rapid.T) {
 				own := map[string]string{}
@@ -758,14 +983,17 @@ func step(t *rapid.T, own map[string]string, key, bound *rapid.Generator[string]
 	}
 }
 
-func expected(oracle map[string]string, r kv.Range) (entries []kv.Entry) {
+func expected(oracle map[string]string, r kv.Range) (entries []kv.Entry, more bool) {
 	keys := slices.Sorted(maps.Keys(oracle))
 	if r.Reverse {
 		slices.Reverse(keys)
 	}
 	for _, k := range keys {
-		if k < string(r.Start) || len(r.End) > 0 && k >= string(r.End) || r.Limit > 0 && len(entries) == r.Limit {
+		if k < string(r.Start) || len(r.End) > 0 && k >= string(r.End) {
 			continue
+		}
+		if r.Limit > 0 && len(entries) == r.Limit {
+			return entries, true
 		}
 		entry := kv.Entry{Key: []byte(k)}
 		if !r.KeysOnly {
@@ -773,5 +1001,5 @@ func expected(oracle map[string]string, r kv.Range) (entries []kv.Entry) {
 		}
 		entries = append(entries, entry)
 	}
-	return entries
+	return entries, false
 }

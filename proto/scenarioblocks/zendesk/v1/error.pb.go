@@ -70,6 +70,12 @@ const (
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 20
 	// NOT_FOUND. The interaction has no such recordset.
 	ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND ErrorReason = 21
+	// UNAVAILABLE. The service cannot store anything now, for example because its disk is full, and nothing was stored. The
+	// call may be repeated, after the time in google.rpc.RetryInfo. Meanwhile the service is NOT_SERVING for health checks.
+	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 22
+	// UNAVAILABLE. The stream's connection has served its time (30 minutes, unless configured otherwise), and takes no new
+	// call: open the stream again at once; a client library does so on a new connection.
+	ErrorReason_ERROR_REASON_CONNECTION_EXPIRED ErrorReason = 23
 )
 
 // Enum value maps for ErrorReason.
@@ -97,6 +103,8 @@ var (
 		19: "ERROR_REASON_UNAUTHENTICATED",
 		20: "ERROR_REASON_PERMISSION_DENIED",
 		21: "ERROR_REASON_RECORDSET_NOT_FOUND",
+		22: "ERROR_REASON_STORE_UNAVAILABLE",
+		23: "ERROR_REASON_CONNECTION_EXPIRED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -121,6 +129,8 @@ var (
 		"ERROR_REASON_UNAUTHENTICATED":        19,
 		"ERROR_REASON_PERMISSION_DENIED":      20,
 		"ERROR_REASON_RECORDSET_NOT_FOUND":    21,
+		"ERROR_REASON_STORE_UNAVAILABLE":      22,
+		"ERROR_REASON_CONNECTION_EXPIRED":     23,
 	}
 )
 
@@ -155,7 +165,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\x96\x06\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xdf\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -179,7 +189,9 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0e\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x13\x12\"\n" +
 	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x14\x12$\n" +
-	" ERROR_REASON_RECORDSET_NOT_FOUND\x10\x15B\x90\x01\n" +
+	" ERROR_REASON_RECORDSET_NOT_FOUND\x10\x15\x12\"\n" +
+	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10\x16\x12#\n" +
+	"\x1fERROR_REASON_CONNECTION_EXPIRED\x10\x17B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (

@@ -51,7 +51,8 @@ type InteractionServiceClient interface {
 	DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error)
 	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
 	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
+	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error)
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
 	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
@@ -211,7 +212,8 @@ type InteractionServiceServer interface {
 	DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error)
 	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
 	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains: reconnect.
+	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
+	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
 	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and

@@ -1,0 +1,390 @@
+package boltkv
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+const (
+	// maxGroup and maxGroupBytes bound the updates that share a commit: how long the first of them waits, and those after
+	// them. An update is added as long as the group is below both.
+	maxGroup      = 256
+	maxGroupBytes = 4 << 20
+)
+
+// update is one that has run and is to be committed.
+type update struct {
+	owner   string // whose turn it takes
+	version int    // of the state it has read
+	reads   []string
+	ops     []kv.Op
+
+	age      int                 // order of arrival
+	reserved map[string]struct{} // what it read when it had to run again
+
+	done  chan struct{}
+	again bool // what it read has changed
+	err   error
+}
+
+// commitGroups is the committer. It ends when the queue is closed or the engine has failed.
+func (d *DB) commitGroups() {
+	defer close(d.stopped)
+	for range d.queue.wake {
+		for d.commitGroup() {
+			if d.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// commitGroup commits what waits, and reports whether that was anything.
+func (d *DB) commitGroup() bool {
+	runtime.Gosched() // those whom the last commit has answered may come again, and share this one
+	first := d.queue.take()
+	if first == nil {
+		return false
+	}
+	g := group{keys: make(map[string]struct{})}
+	err := d.write(&g, first)
+	if err == nil && len(g.keys) > 0 {
+		d.changes.add(g.version, g.keys)
+	}
+	for _, u := range g.members {
+		if !u.again {
+			u.err = err
+		}
+		close(u.done)
+	}
+	if err == nil && len(g.ops) > 0 {
+		go d.watchers.notify(g.ops) // the next commit need not wait for it
+	}
+	return true
+}
+
+// group is what shares a commit.
+type group struct {
+	version int
+	members []*update
+	keys    map[string]struct{} // changed
+	ops     []kv.Op
+	bytes   int
+}
+
+func (d *DB) write(g *group, first *update) error {
+	tx, err := d.begin(true)
+	if err != nil {
+		return d.fail(err)
+	}
+	g.version = tx.ID()
+	err = d.guarded(func() error {
+		freelist, err := freelistOf(tx)
+		if err == nil {
+			_, err = treeOf(tx).freelist(freelist)
+		}
+		bucket := tx.Bucket(dataBucket)
+		if err != nil || bucket == nil {
+			return cmp.Or(err, damaged("no bucket %q", dataBucket))
+		}
+		for u := first; u != nil; u = d.next(g) {
+			g.members = append(g.members, u)
+			if u.again = d.changes.since(u.version, u.reads) || g.changed(u.reads); u.again {
+				d.queue.reserve(u)
+				continue
+			}
+			if err := g.apply(bucket, u.ops); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	switch {
+	case d.Err() != nil: // also when a reader has met damage
+		return d.Err()
+	case err != nil:
+		return d.fail(err)
+	case len(g.ops) == 0:
+		rollback(tx)
+		return nil
+	}
+	flight := make(chan struct{})
+	d.flight.Store(&flight)
+	if err := d.guarded(func() error { return d.commit(tx) }); err != nil {
+		return d.failedCommit(g.version-1, err)
+	}
+	d.changes.committed.Store(int64(g.version))
+	close(flight)
+	return nil
+}
+
+func (d *DB) next(g *group) *update {
+	if len(g.members) >= maxGroup || g.bytes >= maxGroupBytes {
+		return nil
+	}
+	return d.queue.take()
+}
+
+func (g *group) changed(keys []string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { _, ok := g.keys[key]; return ok })
+}
+
+func (g *group) apply(bucket *bbolt.Bucket, ops []kv.Op) error {
+	for i := range ops {
+		op := &ops[i]
+		g.bytes += len(op.Key) + len(op.Value)
+		var err error
+		switch {
+		case op.Range:
+			err = g.deleteRange(bucket, op)
+		case op.Value == nil:
+			g.keys[string(op.Key)] = struct{}{}
+			err = bucket.Delete(op.Key)
+		default:
+			g.keys[string(op.Key)] = struct{}{}
+			err = bucket.Put(op.Key, op.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	g.ops = append(g.ops, ops...)
+	return nil
+}
+
+// deleteRange changes the keys that are there: those that were read as missing stay so.
+func (g *group) deleteRange(bucket *bbolt.Bucket, op *kv.Op) error {
+	// Collected first: a bbolt cursor skips keys when they are deleted under it.
+	var keys [][]byte
+	c := bucket.Cursor()
+	for k, _ := c.Seek(op.Key); k != nil && op.Covers(k); k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	for _, k := range keys {
+		g.bytes += len(k)
+		g.keys[string(k)] = struct{}{}
+		if err := bucket.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failedCommit decides what a failed commit means. Where the disk had no room for the pages, bbolt has not come to
+// write the one that makes them visible, and has taken everything back.
+func (d *DB) failedCommit(before int, err error) error {
+	if d.Err() == nil && noSpace(err) {
+		if tx, beginErr := d.begin(false); beginErr == nil {
+			shown := tx.ID()
+			rollback(tx)
+			if shown == before {
+				return fmt.Errorf("database file %q: %w: %w", d.path, err, kv.ErrUnavailable)
+			}
+		}
+	}
+	return d.fail(fmt.Errorf("commit: %w", err))
+}
+
+// noSpace also knows the errors by their text: bbolt passes on no more when it makes the file larger.
+func noSpace(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, errno) || strings.HasSuffix(err.Error(), errno.Error()) {
+			return true
+		}
+	}
+	return false
+}
+
+// changes knows which keys were changed since the oldest state that a running update has read.
+type changes struct {
+	committed atomic.Int64 // the last commit that is durable
+
+	mu      sync.Mutex
+	running map[int]int // how many updates read no older state than that of a commit
+	last    map[string]int
+	log     []change
+}
+
+type change struct {
+	version int
+	keys    map[string]struct{}
+}
+
+// begin has the changes remembered from the present on, until end.
+func (c *changes) begin() (version int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running, c.last = make(map[int]int), make(map[string]int)
+	}
+	version = int(c.committed.Load())
+	c.running[version]++
+	return version
+}
+
+func (c *changes) end(version int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running[version]--; c.running[version] == 0 {
+		delete(c.running, version)
+	}
+}
+
+func (c *changes) add(version int, keys map[string]struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range keys {
+		c.last[key] = version
+	}
+	c.log = append(c.log, change{version, keys})
+	oldest := version
+	for running := range c.running {
+		oldest = min(oldest, running)
+	}
+	for len(c.log) > 0 && c.log[0].version <= oldest {
+		for key := range c.log[0].keys {
+			if c.last[key] == c.log[0].version {
+				delete(c.last, key)
+			}
+		}
+		c.log = c.log[1:]
+	}
+}
+
+func (c *changes) since(version int, keys []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(keys, func(key string) bool { return c.last[key] > version })
+}
+
+// queue holds the updates that wait for the committer.
+type queue struct {
+	wake chan struct{} // holds a token when something may have come
+
+	mu       sync.Mutex
+	arrived  int
+	turns    []string // owners of waiting updates
+	waiting  map[string][]*update
+	reserved []*update // those that run again, oldest first
+}
+
+func newQueue() queue {
+	return queue{wake: make(chan struct{}, 1), waiting: make(map[string][]*update)}
+}
+
+func (q *queue) push(u *update) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if u.age == 0 {
+		q.arrived++
+		u.age = q.arrived
+	}
+	if q.waiting[u.owner] == nil {
+		q.turns = append(q.turns, u.owner)
+	}
+	q.waiting[u.owner] = append(q.waiting[u.owner], u)
+	q.rouse()
+}
+
+func (q *queue) rouse() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the update whose turn it is, of those that change nothing an older one has reserved; nil if there is none.
+func (q *queue) take() *update {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, owner := range q.turns {
+		free := slices.IndexFunc(q.waiting[owner], func(u *update) bool { return !q.held(u) })
+		if free < 0 {
+			continue
+		}
+		u := q.waiting[owner][free]
+		q.turns = append(slices.Delete(q.turns, i, i+1), owner)
+		q.remove(u)
+		return u
+	}
+	return nil
+}
+
+// held says whether an update would change what an older one has read that runs again.
+func (q *queue) held(u *update) bool {
+	for _, older := range q.reserved {
+		if older.age >= u.age {
+			return false
+		}
+		for i := range u.ops {
+			if u.ops[i].Range {
+				for key := range older.reserved {
+					if u.ops[i].Covers([]byte(key)) {
+						return true
+					}
+				}
+			} else if _, ok := older.reserved[string(u.ops[i].Key)]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withdraw is false when the update is with the committer.
+func (q *queue) withdraw(u *update) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.remove(u)
+}
+
+func (q *queue) remove(u *update) bool {
+	waiting := q.waiting[u.owner]
+	i := slices.Index(waiting, u)
+	if i < 0 {
+		return false
+	}
+	if len(waiting) > 1 {
+		q.waiting[u.owner] = slices.Delete(waiting, i, i+1)
+		return true
+	}
+	delete(q.waiting, u.owner)
+	q.turns = slices.DeleteFunc(q.turns, func(owner string) bool { return owner == u.owner })
+	return true
+}
+
+// reserve keeps younger updates from changing what this one read.
+func (q *queue) reserve(u *update) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if u.reserved == nil {
+		u.reserved = make(map[string]struct{})
+		i, _ := slices.BinarySearchFunc(q.reserved, u.age, func(other *update, age int) int { return other.age - age })
+		q.reserved = slices.Insert(q.reserved, i, u)
+	}
+	for _, key := range u.reads {
+		u.reserved[key] = struct{}{}
+	}
+}
+
+// forget is for an update that comes no more.
+func (q *queue) forget(u *update) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if u.reserved != nil {
+		q.reserved = slices.DeleteFunc(q.reserved, func(other *update) bool { return other == u })
+		q.rouse()
+	}
+}

@@ -1,0 +1,83 @@
+package boltkv
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// TestWatchersAreFoundByKey compares who is told of a change with who would be if each watcher were looked at.
+func TestWatchersAreFoundByKey(t *testing.T) {
+	few := rapid.StringOfN(rapid.RuneFrom([]rune("ab\x00")), 0, 4, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		var s watchers
+		open := make(map[*watcher]bool)
+		for _, prefix := range rapid.SliceOfN(few, 0, 12).Draw(t, "prefixes") {
+			w := &watcher{tokens: make(chan struct{}, 1), prefix: prefix}
+			s.add(w)
+			open[w] = true
+		}
+		for w := range maps.Clone(open) {
+			if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
+				s.remove(w)
+				s.remove(w) // again, as when its context ends after the engine
+				delete(open, w)
+			}
+		}
+		op := kv.Op{Key: []byte(few.Draw(t, "key"))}
+		if op.Range = rapid.Bool().Draw(t, "range"); op.Range {
+			op.End = []byte(few.Draw(t, "end"))
+		}
+		var want, got []string
+		for w := range open {
+			if concerns(op, w.prefix) {
+				want = append(want, w.prefix)
+			}
+		}
+		s.notify([]kv.Op{op})
+		for w := range open {
+			if len(w.tokens) > 0 {
+				got = append(got, w.prefix)
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("%q..%q told (-want +got):\n%s", op.Key, op.End, diff)
+		}
+	})
+}
+
+// concerns is what a watcher is told of: a key with its prefix, or a range in which one may lie.
+func concerns(op kv.Op, prefix string) bool {
+	key, end := string(op.Key), string(op.End)
+	if !op.Range {
+		return strings.HasPrefix(key, prefix)
+	}
+	after := string(kv.PrefixEnd([]byte(prefix)))
+	return (end == "" || prefix < end || strings.HasPrefix(key, prefix)) && (after == "" || key < after)
+}
+
+// BenchmarkNotify has watchers of other keys than those that change, and of more and more.
+func BenchmarkNotify(b *testing.B) {
+	ops := []kv.Op{{Key: kv.Key("acme", "i", "42", "head")}, {Key: kv.Key("acme", "i", "42", "record"), End: kv.Key("acme", "i", "42", "recorf"), Range: true}}
+	for _, n := range []int{0, 100, 10_000} {
+		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {
+			var s watchers
+			for i := range n {
+				s.add(&watcher{tokens: make(chan struct{}, 1), prefix: string(kv.Key("acme", "d", kv.Number(uint64(i))))})
+			}
+			for b.Loop() {
+				s.notify(ops)
+			}
+		})
+	}
+}

@@ -394,13 +394,35 @@ func TestCompleteBadInput(t *testing.T) {
 			mustViolate(t, err, tt.want...)
 		})
 	}
-	_, err := s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{InteractionId: "call-1", TicketId: "1", AccountId: "third"})
-	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND)
-	// An account's name is not its id.
-	s.account(t, "named", "fourth", s.zendesk.Origin())
-	_, err = s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{InteractionId: "call-1", TicketId: "1", AccountId: "fourth"})
-	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND)
 	if s.interaction(t, "call-1") != nil || len(s.list(t)) != 0 {
 		t.Error("a refused completion left something")
+	}
+}
+
+// History is worth more than form: that of an account which is not there waits for a person.
+func TestCompleteForAnAccountThatIsGone(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.account(t, "named", "fourth", s.zendesk.Origin())
+	s.account(t, "third", "Third", s.zendesk.Origin())
+	s.deleteAccount(t, "third")
+	for interaction, account := range map[string]string{"call-1": "third", "call-2": "fourth"} { // a name is no id
+		resp, err := s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{
+			InteractionId: interaction, TicketId: openTickets[0], AccountId: account, Details: &zendeskv1.ActivityDetails{Notes: "kept"},
+		})
+		must(t, err)
+		a := resp.GetActivity()
+		if a.GetState() != zendeskv1.ActivityState_ACTIVITY_STATE_DEAD || a.GetFailure().GetReason() != zendeskv1.FailureReason_FAILURE_REASON_ACCOUNT_NOT_FOUND ||
+			a.GetAccount().GetAccountId() != account || a.GetDetails().GetNotes() != "kept" || a.GetTicketId() != openTickets[0] {
+			t.Errorf("activity is %v", a)
+		}
+		_, err = s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: a.GetActivityId()})
+		mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND)
+		if account == "third" {
+			s.account(t, "third", "Third", s.zendesk.Origin())
+			_, err = s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: a.GetActivityId()})
+			must(t, err)
+			s.awaitState(t, a.GetActivityId(), written)
+		}
 	}
 }

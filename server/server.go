@@ -149,7 +149,7 @@ func New(c Config) (*Server, error) {
 	}))
 	zendeskv1.RegisterBlockServiceServer(s.grpc, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
 	zendeskv1.RegisterInteractionServiceServer(s.grpc, interactions.New(interactions.Config{
-		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Now: c.Clock,
+		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
 	}))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)

@@ -201,10 +201,9 @@ func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessag
 // recordsAtOnce bounds what Records reads in vain.
 const recordsAtOnce = 16
 
-var errStagedGone = errors.New("the staged records went when the interaction was completed or expired meanwhile")
-
-// PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. It fails
-// when the interaction was completed or expired since they were staged, and they had been written.
+// PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. The
+// transaction fails with [ErrStagedGone] when the interaction was completed or expired since they were staged, and they had
+// been written.
 func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 	if !t.change() {
 		return
@@ -223,7 +222,7 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 	if len(staged.held) == 0 && staged.count > 0 {
 		values, err := t.kv.Get(recordKey(t.tenant, t.hashed, staged.generation, 1))
 		if err == nil && values[0] == nil {
-			err = errStagedGone
+			err = ErrStagedGone
 		}
 		if err != nil {
 			t.fail(err)

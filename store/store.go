@@ -44,6 +44,7 @@ var (
 	ErrETagMismatch  = errors.New("the account has changed since its etag was read")
 	ErrDefaultInUse  = errors.New("the default account cannot be deleted while others exist")
 	ErrPagePosition  = errors.New("not a position that a page of this list ended with")
+	ErrStagedGone    = errors.New("the staged records went when the interaction was completed or expired meanwhile")
 
 	ErrTooLarge       = kv.ErrTooLarge       // a value, or all that one transaction writes
 	ErrUnknownOutcome = kv.ErrUnknownOutcome // the engine lost sight of a commit, several times; each method may be repeated

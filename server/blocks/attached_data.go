@@ -19,13 +19,10 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 	if len(req.GetData()) == 0 {
 		v.Add("data", "is required")
 	}
-	settings := make([]attachedSetting, 0, len(req.GetData()))
-	for _, key := range slices.Sorted(maps.Keys(req.GetData())) {
-		field := fmt.Sprintf("data[%q]", key)
-		settings = append(settings, attachedSetting{
-			key:   v.requiredTemplate(field, key),
-			value: v.longTemplate(field, req.GetData()[key]),
-		})
+	tooMuch := tooMuchAttached(req.GetData())
+	var settings []attachedSetting
+	if tooMuch == nil {
+		settings = v.attachedSettings(req.GetData())
 	}
 	if err := v.Err(); err != nil {
 		return nil, err
@@ -36,6 +33,9 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 	}
 	return executeOnce(ctx, s, "AttachedData", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.AttachedDataResponse, error) {
 		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.AttachedDataResponse, error) {
+			if tooMuch != nil {
+				return failed(tooMuch), nil
+			}
 			changes, f, err := expandAttached(newValues(tx, req), settings)
 			if err != nil {
 				return nil, err
@@ -57,30 +57,75 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 	})
 }
 
+// tooMuchAttached says what of the settings is beyond the limits of the data before any variable is replaced; nil: nothing.
+// What is nobody parses.
+func tooMuchAttached(data map[string]string) *zendeskv1.Failure {
+	if len(data) > maxAttachedKeys {
+		return rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("data has %d entries; at most %d are allowed", len(data), maxAttachedKeys))
+	}
+	size := 0
+	for key, value := range data {
+		if len(value) > maxAttachedValue {
+			return rpc.Failure(store.ReasonInvalidRequest,
+				fmt.Sprintf("the value of %.*q has %d bytes; at most %d are allowed", maxAttachedKey, key, len(value), maxAttachedValue))
+		}
+		size += len(value)
+	}
+	if size > maxAttachedBytes {
+		return rpc.Failure(store.ReasonInvalidRequest,
+			fmt.Sprintf("the values of data have %d bytes together; at most %d are allowed", size, maxAttachedBytes))
+	}
+	return nil
+}
+
 type attachedSetting struct{ key, value *variables.Template }
 
-// expandAttached replaces the variables in keys and values.
+// attachedSettings parses the settings.
+func (v *violations) attachedSettings(data map[string]string) []attachedSetting {
+	settings := make([]attachedSetting, 0, len(data))
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		field := fmt.Sprintf("data[%q]", key)
+		settings = append(settings, attachedSetting{
+			key:   v.requiredTemplate(field, key),
+			value: v.longTemplate(field, data[key]),
+		})
+	}
+	return settings
+}
+
+// expandAttached replaces the variables in keys and values, as far as all of them together have room.
 func expandAttached(vars *values, settings []attachedSetting) (map[string]string, *zendeskv1.Failure, error) {
 	changes := make(map[string]string, len(settings))
+	left := maxAttachedBytes
 	for _, setting := range settings {
-		key, f, err := vars.expand(setting.key, variables.Text, "")
+		key, f, err := vars.expand(setting.key, variables.Text, "", maxAttachedKey)
 		if err != nil || f != nil {
-			return nil, f, err
+			return nil, about(f, "a key"), err
 		}
-		value, f, err := vars.expand(setting.value, variables.Text, "")
+		value, f, err := vars.expand(setting.value, variables.Text, "", min(maxAttachedValue, left))
 		if err != nil || f != nil {
-			return nil, f, err
+			return nil, about(f, fmt.Sprintf("the value of %q", key)), err
 		}
 		if _, ok := changes[key]; ok {
 			// Which of the two is the last write, nobody could tell.
 			return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("two settings are both for the key %q", key)), nil
 		}
+		left -= len(value)
 		changes[key] = value
 	}
 	return changes, nil, nil
 }
 
-// mergeAttached returns the data with the changes made: an empty value removes its key. Beyond a limit it fails.
+// about says what of the data a failure is about.
+func about(f *zendeskv1.Failure, what string) *zendeskv1.Failure {
+	if f != nil {
+		f.Message = what + ": " + f.GetMessage()
+	}
+	return f
+}
+
+// mergeAttached returns the data with the changes made: an empty value removes its key. Beyond what an interaction holds it
+// fails.
 func mergeAttached(current, changes map[string]string) (map[string]string, *zendeskv1.Failure) {
 	refused := func(format string, args ...any) (map[string]string, *zendeskv1.Failure) {
 		return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf(format, args...))
@@ -92,10 +137,6 @@ func mergeAttached(current, changes map[string]string) (map[string]string, *zend
 		switch {
 		case key == "":
 			return refused("a key is empty after its variables were replaced")
-		case len(key) > maxAttachedKey:
-			return refused("a key has %d bytes; at most %d are allowed", len(key), maxAttachedKey)
-		case len(value) > maxAttachedValue:
-			return refused("the value of %q has %d bytes; at most %d are allowed", key, len(value), maxAttachedValue)
 		case value == "":
 			delete(merged, key)
 		default:

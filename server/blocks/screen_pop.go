@@ -118,11 +118,11 @@ func resolvePop(tx *store.InteractionTxn, vars *values, target popTarget) (store
 		return pop, nil, nil
 	}
 	if target.kind == store.RecordSearch {
-		query, f, err := vars.expandQuery(target.text, account.DefaultRegion)
+		query, f, err := vars.expand(target.text, variables.SearchString, account.DefaultRegion, maxTextBytes)
 		pop.URL = zendeskapi.SearchPage(account.URL, query)
 		return pop, f, err
 	}
-	pop.RecordID, f, err = vars.expand(target.text, variables.ID, account.DefaultRegion)
+	pop.RecordID, f, err = vars.expand(target.text, variables.ID, account.DefaultRegion, maxTextBytes)
 	pop.URL = rpc.PageURL(account.URL, target.kind, pop.RecordID)
 	return pop, f, err
 }

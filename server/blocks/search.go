@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 
@@ -131,15 +132,19 @@ func planOf(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, query *varia
 	if plan.account, plan.use, f, err = accountInForce(tx); err != nil || f != nil {
 		return plan, f, err
 	}
-	if plan.query, f, err = newValues(tx, req).expandQuery(query, plan.account.DefaultRegion); err != nil || f != nil {
+	if plan.query, f, err = newValues(tx, req).expand(query, variables.SearchString, plan.account.DefaultRegion, maxTextBytes); err != nil || f != nil {
 		return plan, f, err
 	}
-	names := tx.RecordsetNames()
-	if !slices.Contains(names, req.GetRecordsetName()) && len(names) >= maxRecordsets {
-		return plan, rpc.Failure(store.ReasonInvalidRequest,
-			fmt.Sprintf("the interaction has %d recordsets, and no more are allowed", len(names))), nil
+	return plan, noRoom(tx.RecordsetNames(), req.GetRecordsetName()), nil
+}
+
+// noRoom is the failure for a recordset that an interaction has no room for beside those it has; nil if it has.
+func noRoom(names []string, name string) *zendeskv1.Failure {
+	if slices.Contains(names, name) || len(names) < maxRecordsets {
+		return nil
 	}
-	return plan, nil, nil
+	return rpc.Failure(store.ReasonInvalidRequest,
+		fmt.Sprintf("the interaction has %d recordsets, and no more are allowed", len(names)))
 }
 
 // search asks Zendesk.
@@ -159,12 +164,9 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 	})
 	if err != nil {
 		logging.AddFields(ctx, logging.Fields{"message", err.Error()}) // with the cause, and nothing that was asked or answered
-		return failedSearch(err)
+		return failedSearch(err, answer)
 	}
-	result := searchResult{total: answer.TotalCount, code: fmt.Sprint(answer.StatusCode), body: answer.Body}
-	if len(answer.Records) == 0 && answer.TotalCount > 0 {
-		return unreadableSearch(result, fmt.Errorf("it counts %d records and holds none", answer.TotalCount))
-	}
+	result := searchResult{total: answer.TotalCount, code: strconv.Itoa(answer.StatusCode), body: answer.Body}
 	for i, raw := range answer.Records {
 		if i == 0 {
 			if result.first, err = recordset.Flatten(raw, req.GetColumns()); err != nil {
@@ -186,10 +188,14 @@ func zendeskFailure(err error) *zendeskv1.Failure {
 	return rpc.FailureToProto(&f)
 }
 
-func failedSearch(err error) searchResult {
+// failedSearch words an error of the client. What had come until then is no recordset: it would pass for the whole.
+func failedSearch(err error, until zendeskapi.SearchResult) searchResult {
 	result := searchResult{failure: zendeskFailure(err)}
+	if n := len(until.Records); n > 0 {
+		result.failure.Message += fmt.Sprintf("; %d of %d records had come", n, until.TotalCount)
+	}
 	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && api.StatusCode != 0 {
-		result.code, result.body = fmt.Sprint(api.StatusCode), api.Body()
+		result.code, result.body = strconv.Itoa(api.StatusCode), api.Body()
 	}
 	return result
 }
@@ -197,35 +203,57 @@ func failedSearch(err error) searchResult {
 // unreadableSearch is for records that answered the search and that nobody could read later.
 func unreadableSearch(result searchResult, err error) searchResult {
 	f := rpc.Failure(store.ReasonBadResponse, "Zendesk's answer is not readable: "+err.Error())
-	return searchResult{failure: f, code: result.code, body: result.body}
+	return result.failed(f)
+}
+
+// failed is what is told of an answer that cannot be used.
+func (r searchResult) failed(f *zendeskv1.Failure) searchResult {
+	return searchResult{failure: f, code: r.code, body: r.body}
 }
 
 // finishSearch keeps what was found and words the answer.
 func (s *Service) finishSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {
 	resp, err := s.keepSearch(ctx, b, req, plan, found)
-	if errors.Is(err, store.ErrTooLarge) {
+	switch {
+	case errors.Is(err, store.ErrTooLarge):
 		return s.keepSearch(ctx, b, req, plan, unreadableSearch(found, errTooLarge))
+	case errors.Is(err, store.ErrStagedGone):
+		return s.keepSearch(ctx, b, req, plan, found.failed(rpc.Failure(store.ReasonInteractionCompleted,
+			"the interaction was completed while the search ran, and its records went with the others")))
 	}
 	return resp, err
 }
 
 var errTooLarge = errors.New("a record is larger than can be kept")
 
-// keepSearch publishes in one transaction. Errors: [store.ErrTooLarge] when a record or its columns are.
-func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {
+// keepSearch publishes in one transaction, unless the interaction has changed meanwhile so that it takes no more. Errors:
+// [store.ErrTooLarge] when a record or its columns are, [store.ErrStagedGone].
+func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (resp *zendeskv1.SearchResponse, err error) {
 	var staged *store.StagedRecords
 	if found.failure == nil {
-		var err error
 		if staged, err = s.store.StageRecords(ctx, b.tenant, b.interaction, found.records); err != nil {
 			return nil, err
 		}
 	}
-	failed := func(f *zendeskv1.Failure) *zendeskv1.SearchResponse {
-		return &zendeskv1.SearchResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
-	}
-	return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.SearchResponse, error) {
-		return publishSearch(tx, req, plan, found, staged)
+	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+		kept, repeated, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
+		if err != nil || repeated {
+			resp = kept
+			return err
+		}
+		result, f := found, overFor(tx, b.rpc)
+		if f == nil && found.failure == nil {
+			f = noRoom(tx.RecordsetNames(), req.GetRecordsetName())
+		}
+		if f != nil {
+			result = found.failed(f)
+		}
+		if resp, err = publishSearch(tx, req, plan, result, staged); err != nil || result.failure != nil {
+			return err
+		}
+		return once.Keep(tx, b.rpc, b.request, resp)
 	})
+	return resp, err
 }
 
 // publishSearch replaces the recordset by what was found, or removes it after a failure.

@@ -56,7 +56,7 @@ func chooseAccount(tx *store.InteractionTxn, vars *values, wanted *variables.Tem
 	if wanted == nil {
 		return defaultAccount(tx)
 	}
-	name, f, err := vars.expand(wanted, variables.Text, "")
+	name, f, err := vars.expand(wanted, variables.Text, "", maxTextBytes)
 	if err != nil || f != nil {
 		return store.AccountUse{}, f, err
 	}

@@ -3,7 +3,7 @@ package blocks
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,38 +14,83 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
-// values finds the values of variables: those of the request, then those of the interaction's current records.
+// values finds the values of variables: those of the request, then those of the interaction's current records. Each record
+// is read once, and of it no more than the columns that are named.
 type values struct {
 	tx      *store.InteractionTxn
 	request map[string]string
-	records map[string]map[string]string // by recordset name: its variables, by full name
-	err     error                        // of the store; lookups cannot return it
+	records map[string]*recordValues // by recordset name; nil: there is no such recordset
+	err     error                    // of the store; lookups cannot return it
+}
+
+// recordValues are the variables of a recordset.
+type recordValues struct {
+	set     store.Recordset
+	current *recordset.Columns // nil: not read, or it stands on no record
+	read    bool
 }
 
 func newValues(tx *store.InteractionTxn, req request) *values {
-	return &values{tx: tx, request: req.GetVariables(), records: make(map[string]map[string]string)}
+	return &values{tx: tx, request: req.GetVariables(), records: make(map[string]*recordValues)}
 }
 
 func (v *values) lookup(name string) (string, bool) {
 	if value, ok := v.request[name]; ok {
 		return value, true
 	}
-	set, _, ok := strings.Cut(name, ".")
+	set, column, ok := strings.Cut(name, ".")
 	if !ok || v.err != nil {
 		return "", false
 	}
-	vars, ok := v.records[set]
+	found, ok := v.records[set]
 	if !ok {
-		vars, v.err = currentVariables(v.tx, set)
-		v.records[set] = vars
+		if found, v.err = v.recordset(set); v.err != nil {
+			return "", false
+		}
+		v.records[set] = found
 	}
-	value, ok := vars[name]
-	return value, ok
+	if found == nil {
+		return "", false
+	}
+	return v.column(found, column)
 }
 
-// expand replaces the variables of a text setting. What the setting's place does not allow is a failure.
-func (v *values) expand(t *variables.Template, place variables.Place, region string) (string, *zendeskv1.Failure, error) {
-	text, err := t.Expand(place, v.lookup, region)
+func (v *values) recordset(name string) (*recordValues, error) {
+	rs, err := v.tx.Recordset(name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return &recordValues{set: rs}, err
+}
+
+// column returns what the scenario was told of a column of the current record.
+func (v *values) column(of *recordValues, name string) (string, bool) {
+	if name == recordset.CountColumn {
+		return countOf(of.set), true
+	}
+	if !of.read && of.set.Position > 0 {
+		raw, err := v.tx.Record(of.set.Name, of.set.Position)
+		if err == nil {
+			of.current, err = recordset.NewColumns(raw, of.set.Columns)
+		}
+		if v.err = err; err != nil {
+			return "", false
+		}
+	}
+	of.read = true
+	if of.current != nil {
+		if value, ok := of.current.Column(name); ok {
+			return value, true
+		}
+	}
+	_, ever := slices.BinarySearch(of.set.ColumnsSet, name)
+	return "", ever
+}
+
+// expand replaces the variables of a text setting, which has no more than limit bytes then. What the setting's place does
+// not allow is a failure.
+func (v *values) expand(t *variables.Template, place variables.Place, region string, limit int) (string, *zendeskv1.Failure, error) {
+	text, err := t.Expand(place, v.lookup, region, limit)
 	if v.err != nil {
 		return "", nil, v.err
 	}
@@ -53,16 +98,6 @@ func (v *values) expand(t *variables.Template, place variables.Place, region str
 		return "", expandFailure(err), nil
 	}
 	return text, nil, nil
-}
-
-// expandQuery is expand for a search string, which is limited also after its variables are replaced.
-func (v *values) expandQuery(t *variables.Template, region string) (string, *zendeskv1.Failure, error) {
-	query, f, err := v.expand(t, variables.SearchString, region)
-	if err == nil && f == nil && len(query) > maxTextBytes {
-		f = rpc.Failure(store.ReasonInvalidRequest,
-			fmt.Sprintf("search_string has %d bytes after its variables were replaced; at most %d are allowed", len(query), maxTextBytes))
-	}
-	return query, f, err
 }
 
 func expandFailure(err error) *zendeskv1.Failure {
@@ -73,23 +108,6 @@ func expandFailure(err error) *zendeskv1.Failure {
 		reason = store.ReasonEmptyValue
 	}
 	return rpc.Failure(reason, err.Error())
-}
-
-// currentVariables returns the variables that a recordset's current record sets, by full name; nil if there is no such
-// recordset.
-func currentVariables(tx *store.InteractionTxn, name string) (map[string]string, error) {
-	rs, err := tx.Recordset(name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	_, columns, err := currentRecord(tx, rs)
-	if err != nil {
-		return nil, err
-	}
-	return recordVariables(rs, columns), nil
 }
 
 // currentRecord returns a recordset's current record and its columns; none when it stands on no record.
@@ -110,9 +128,13 @@ func currentRecord(tx *store.InteractionTxn, rs store.Recordset) (json.RawMessag
 
 // recordVariables returns all variables of a recordset whose current record has these columns.
 func recordVariables(rs store.Recordset, columns map[string]string) map[string]string {
-	count := ""
-	if !rs.Removed {
-		count = strconv.Itoa(rs.Count)
+	return recordset.Variables(rs.Name, columns, rs.ColumnsSet, countOf(rs))
+}
+
+// countOf is the number of records as the scenario is told it.
+func countOf(rs store.Recordset) string {
+	if rs.Removed {
+		return ""
 	}
-	return recordset.Variables(rs.Name, columns, rs.ColumnsSet, count)
+	return strconv.Itoa(rs.Count)
 }

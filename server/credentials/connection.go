@@ -227,7 +227,7 @@ func (t *connectionTest) checkScreenPop(ctx context.Context) Check {
 func userCheck(user zendeskapi.User, err error) Check {
 	switch {
 	case err != nil:
-		return failed(failurePointer(err), "give the credential's user the role of an agent, and the token the scope read")
+		return failedBy(err, "give the credential's user the role of an agent, and the token the scope read")
 	case !agentRole(user.Role):
 		return failed(failureFor(store.ReasonAccessDenied,
 			fmt.Sprintf("the credential acts as a user with the role %q", user.Role)), "use the credential of an agent or administrator")
@@ -240,7 +240,7 @@ func scopesCheck(granted, requested []string, err error) Check {
 	missing := missingScopes(requested, granted)
 	switch {
 	case isKind(err, zendeskapi.RateLimited), isKind(err, zendeskapi.Timeout), isKind(err, zendeskapi.CredentialsRejected):
-		return failed(failurePointer(err), "")
+		return failedBy(err, "")
 	case err != nil:
 		return warning("Zendesk did not tell the token's scopes: " + FailureOf(err).Message)
 	case len(granted) == 0:
@@ -289,13 +289,13 @@ func screenPopCheck(err error) Check {
 	case err == nil || isAPI && api.Kind == zendeskapi.NotFound:
 		return ok("Zendesk pops screens for this account")
 	}
-	return failed(failurePointer(err), "")
+	return failedBy(err, "")
 }
 
 // plainCheck judges an answer of which only success counts.
 func plainCheck(message, allowing string, err error) Check {
 	if err != nil {
-		return failed(failurePointer(err), allowing)
+		return failedBy(err, allowing)
 	}
 	return ok(message)
 }
@@ -315,6 +315,16 @@ func skipped(why string) Check {
 func isKind(err error, kind zendeskapi.Kind) bool {
 	api, ok := errors.AsType[*zendeskapi.Error](err)
 	return ok && api.Kind == kind
+}
+
+// failedBy says what an error of the client means, and what to do.
+func failedBy(err error, allowing string) Check {
+	f := FailureOf(err)
+	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && api.MovedTo != "" {
+		return Check{Outcome: OutcomeFailed, failure: &f, Message: f.Message +
+			": if your Zendesk is there now, create an account with that URL; the URL of an account never changes"}
+	}
+	return failed(&f, allowing)
 }
 
 // failed says what went wrong and what to do. allowing is what to do when the credential may not do what was asked.
@@ -380,11 +390,6 @@ func (c *Check) reason() store.FailureReason {
 
 func failureFor(reason store.FailureReason, message string) *store.Failure {
 	f := store.NewFailure(reason, message)
-	return &f
-}
-
-func failurePointer(err error) *store.Failure {
-	f := FailureOf(err)
 	return &f
 }
 

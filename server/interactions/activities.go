@@ -195,7 +195,8 @@ func (s *Service) accountForRetry(ctx context.Context, tenant string, use store.
 		return byDefault.Use(store.Default), err
 	}
 	account, err := s.store.Account(ctx, tenant, use.AccountID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && account.URL != use.URL {
+	// One that was not there when the interaction was completed has no URL yet.
+	if errors.Is(err, store.ErrNotFound) || err == nil && use.URL != "" && account.URL != use.URL {
 		return store.AccountUse{}, nil
 	}
 	return account.Use(use.Selection), err

@@ -179,17 +179,15 @@ func lastCurrentRecord(tx *store.InteractionTxn) (store.RecordType, string, stor
 }
 
 // requestedAccount returns the account that a request names, else the one in force, else the default; zero if there is
-// none, or if one was to be selected in vain: the default is not put in its place.
+// none, or if one was to be selected in vain: the default is not put in its place. Of a named one that is not there it
+// returns the id alone.
 func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, error) {
 	if id != "" {
 		account, err := tx.FindAccount(id)
-		if err == nil && account.ID != id {
-			err = store.ErrNotFound // a name, not an id
+		if errors.Is(err, store.ErrNotFound) || err == nil && account.ID != id { // a name, not an id
+			return store.AccountUse{AccountID: id, Selection: store.Named}, nil
 		}
-		if err != nil {
-			return store.AccountUse{}, rpc.AccountError(err, id)
-		}
-		return account.Use(store.Named), nil
+		return account.Use(store.Named), err
 	}
 	if use, state := tx.Account(); state != store.AccountUnset {
 		return use, nil
@@ -206,11 +204,13 @@ func requestedAccount(tx *store.InteractionTxn, id string) (store.AccountUse, er
 
 // blockIfNoAccount declares an activity DEAD that no account can write: a person has to make one, and retry.
 func blockIfNoAccount(tx *store.InteractionTxn, a *store.Activity) {
-	if a.Account.AccountID != "" {
+	if a.Account.Incarnation != "" {
 		return
 	}
 	why := store.NewFailure(store.ReasonNoDefaultAccount, "no account was in force and none is marked as default")
-	if _, state := tx.Account(); state == store.AccountCleared {
+	if id := a.Account.AccountID; id != "" {
+		why = store.NewFailure(store.ReasonAccountNotFound, fmt.Sprintf("account %q, which the completion names, does not exist", id))
+	} else if _, state := tx.Account(); state == store.AccountCleared {
 		why = store.NewFailure(store.ReasonAccountNotFound, "the account that was to be selected last does not exist")
 	}
 	a.State, a.Failure = store.ActivityDead, &why

@@ -3,9 +3,12 @@ package interactions
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -23,8 +26,8 @@ type delivery struct {
 	agent       store.Agent
 	request     *zendeskv1.DeliverInteractionRequest
 	visit       int
-	pops        []store.ScreenPop // those to show now
-	accounts    []store.Account   // of the pops; the zero account where it is gone
+	pops        []store.ScreenPop                     // those to show now
+	kept        *zendeskv1.DeliverInteractionResponse // of a repeat: the first answer
 }
 
 // DeliverInteraction implements InteractionService.
@@ -47,7 +50,11 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	if err != nil || len(d.pops) == 0 {
 		return resp, err
 	}
-	shown := s.show(ctx, &d)
+	accounts, err := s.accountsOf(ctx, &d)
+	if err != nil {
+		return nil, err
+	}
+	shown := s.show(ctx, &d, accounts)
 	// The pages have been shown: that is kept even if the caller has gone meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
 	defer cancel()
@@ -60,7 +67,7 @@ const deliverMethod = "DeliverInteraction"
 // was answered before gets that answer; of its pops those that FAILED are tried again, while the agent has the interaction.
 func (s *Service) planDelivery(ctx context.Context, d *delivery) (resp *zendeskv1.DeliverInteractionResponse, err error) {
 	err = s.store.UpdateInteraction(ctx, d.tenant, d.interaction, func(tx *store.InteractionTxn) error {
-		resp, d.pops, d.accounts = &zendeskv1.DeliverInteractionResponse{}, nil, nil
+		resp, d.pops, d.kept, d.visit = &zendeskv1.DeliverInteractionResponse{}, nil, nil, 0
 		kept, repeated, err := once.Kept[*zendeskv1.DeliverInteractionResponse](tx, deliverMethod, d.request)
 		if err != nil {
 			return err
@@ -75,10 +82,14 @@ func (s *Service) planDelivery(ctx context.Context, d *delivery) (resp *zendeskv
 		}
 		active := tx.Exists() && tx.State() == store.InteractionActive
 		if repeated {
-			resp = kept
-			pops = failedPops(kept, pops)
-			active = active && deliveries.Agent == d.agent.Email
-		} else if deliveries.Agent != d.agent.Email {
+			resp = withPops(kept, pops)
+			d.kept, d.visit = resp, deliveries.Visit
+			if active && deliveries.Agent == d.agent.Email {
+				d.pops = undelivered(failedPops(resp, pops), deliveries)
+			}
+			return nil
+		}
+		if deliveries.Agent != d.agent.Email {
 			if !active || len(pops) == 0 {
 				return nil
 			}
@@ -87,25 +98,39 @@ func (s *Service) planDelivery(ctx context.Context, d *delivery) (resp *zendeskv
 			tx.SetDeliveries(deliveries)
 		}
 		d.visit = deliveries.Visit
-		if !repeated {
-			resp.Deliveries = deliveriesToProto(pops, deliveries)
-		}
+		resp.Deliveries = deliveriesToProto(pops, deliveries)
 		if !active {
 			return nil
 		}
-		for _, pop := range undelivered(pops, deliveries) {
-			account, err := tx.AccountOf(pop.Account)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-			d.pops, d.accounts = append(d.pops, pop), append(d.accounts, account)
-		}
-		if len(d.pops) > 0 || repeated {
+		if d.pops = undelivered(pops, deliveries); len(d.pops) > 0 {
 			return nil // what is shown is answered, and kept, when it has been
 		}
-		return once.Keep(tx, deliverMethod, d.request, resp)
+		return keepDeliveries(tx, d.request, resp)
 	})
 	return resp, err
+}
+
+// keepDeliveries keeps an answer for its request_id, but for the screen pops, which the interaction has: addresses are long.
+func keepDeliveries(tx *store.InteractionTxn, req *zendeskv1.DeliverInteractionRequest, resp *zendeskv1.DeliverInteractionResponse) error {
+	short := &zendeskv1.DeliverInteractionResponse{}
+	for _, made := range resp.GetDeliveries() {
+		made = proto.CloneOf(made)
+		made.ScreenPop = &zendeskv1.ScreenPop{ScreenPopId: made.GetScreenPop().GetScreenPopId()}
+		short.Deliveries = append(short.Deliveries, made)
+	}
+	return once.Keep(tx, deliverMethod, req, short)
+}
+
+// withPops puts the screen pops back into an answer that was kept.
+func withPops(kept *zendeskv1.DeliverInteractionResponse, pops []store.ScreenPop) *zendeskv1.DeliverInteractionResponse {
+	for _, made := range kept.GetDeliveries() {
+		for _, pop := range pops {
+			if pop.ID == made.GetScreenPop().GetScreenPopId() {
+				made.ScreenPop = rpc.ScreenPopToProto(pop)
+			}
+		}
+	}
+	return kept
 }
 
 // failedPops returns the pops whose delivery FAILED in an answer.
@@ -132,16 +157,38 @@ func undelivered(pops []store.ScreenPop, deliveries store.Deliveries) []store.Sc
 	return left
 }
 
+// accountsOf reads the accounts of the pops to show, each once; the zero account where it is gone.
+func (s *Service) accountsOf(ctx context.Context, d *delivery) (map[string]store.Account, error) {
+	accounts := make(map[string]store.Account)
+	for _, pop := range d.pops {
+		if _, ok := accounts[pop.Account.Incarnation]; ok {
+			continue
+		}
+		account, err := s.store.AccountOf(ctx, d.tenant, pop.Account)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		accounts[pop.Account.Incarnation] = account
+	}
+	return accounts, nil
+}
+
 // show shows the pops of a delivery, a few at a time.
-func (s *Service) show(ctx context.Context, d *delivery) []store.Delivered {
+func (s *Service) show(ctx context.Context, d *delivery, accounts map[string]store.Account) []store.Delivered {
 	ctx, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
+	showings := make(map[string]*showing, len(accounts))
+	for incarnation, account := range accounts {
+		showings[incarnation] = s.agents.showing(ctx, d.tenant, account, d.agent)
+	}
 	shown := make([]store.Delivered, len(d.pops))
 	var group errgroup.Group
 	group.SetLimit(parallelPops)
 	for i, pop := range d.pops {
 		group.Go(func() error {
-			outcome, f := s.agents.show(ctx, d.tenant, d.accounts[i], pop, d.agent)
+			outcome, f := s.survive(pop, func() (store.DeliveryOutcome, *store.Failure) {
+				return showings[pop.Account.Incarnation].show(ctx, pop)
+			})
 			shown[i] = store.Delivered{InteractionID: d.interaction, Pop: pop, Delivery: store.Delivery{
 				ID: rpc.NewID(), PopID: pop.ID, Agent: d.agent, Outcome: outcome, Failure: f, Time: s.now(),
 			}}
@@ -152,7 +199,20 @@ func (s *Service) show(ctx context.Context, d *delivery) []store.Delivered {
 	return shown
 }
 
-// keepDelivery stores what was shown, for repeats and for those who watch, and answers with all deliveries of this visit.
+// survive makes of a panic what other failures are: a panic of this goroutine would end the process, and the pages that the
+// others have shown must be kept.
+func (s *Service) survive(pop store.ScreenPop, show func() (store.DeliveryOutcome, *store.Failure)) (outcome store.DeliveryOutcome, f *store.Failure) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("showing a page has panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			outcome, f = orFailed(pop, store.DeliveryLink, new(store.NewFailure(store.ReasonUnavailable, "an internal error kept Zendesk from being asked")))
+		}
+	}()
+	return show()
+}
+
+// keepDelivery stores what was shown, for repeats and for those who watch, and answers with all deliveries of this visit, or,
+// to a repeat, with the first answer as far as nothing was tried again.
 func (s *Service) keepDelivery(ctx context.Context, d *delivery, shown []store.Delivered) (resp *zendeskv1.DeliverInteractionResponse, err error) {
 	err = s.store.UpdateInteraction(ctx, d.tenant, d.interaction, func(tx *store.InteractionTxn) error {
 		resp = &zendeskv1.DeliverInteractionResponse{}
@@ -160,27 +220,45 @@ func (s *Service) keepDelivery(ctx context.Context, d *delivery, shown []store.D
 		if err != nil {
 			return err
 		}
-		if deliveries.Visit != d.visit {
+		if deliveries.Visit == d.visit {
+			for _, made := range shown {
+				deliveries.Items = slices.DeleteFunc(deliveries.Items, func(item store.Delivery) bool { return item.PopID == made.PopID })
+				deliveries.Items = append(deliveries.Items, made.Delivery)
+			}
+			tx.SetDeliveries(deliveries)
+			tx.NoteDelivered(d.agent.Email, shown...)
+		}
+		switch {
+		case d.kept != nil:
+			resp.Deliveries = replaced(d.kept.GetDeliveries(), shown)
+		case deliveries.Visit != d.visit:
 			// It has gone to another agent meanwhile, through another instance: what counts there is kept there.
 			for _, made := range shown {
 				resp.Deliveries = append(resp.Deliveries, deliveryToProto(made.Pop, made.Delivery))
 			}
-			return nil
+		default:
+			pops, err := tx.ScreenPops()
+			if err != nil {
+				return err
+			}
+			resp.Deliveries = deliveriesToProto(pops, deliveries)
 		}
-		for _, made := range shown {
-			deliveries.Items = slices.DeleteFunc(deliveries.Items, func(item store.Delivery) bool { return item.PopID == made.PopID })
-			deliveries.Items = append(deliveries.Items, made.Delivery)
-		}
-		tx.SetDeliveries(deliveries)
-		tx.NoteDelivered(d.agent.Email, shown...)
-		pops, err := tx.ScreenPops()
-		if err != nil {
-			return err
-		}
-		resp.Deliveries = deliveriesToProto(pops, deliveries)
-		return once.Keep(tx, deliverMethod, d.request, resp)
+		return keepDeliveries(tx, d.request, resp)
 	})
 	return resp, err
+}
+
+// replaced returns an answer's deliveries with those that were made anew.
+func replaced(kept []*zendeskv1.Delivery, shown []store.Delivered) []*zendeskv1.Delivery {
+	list := slices.Clone(kept)
+	for i, delivery := range list {
+		for _, made := range shown {
+			if made.PopID == delivery.GetScreenPop().GetScreenPopId() {
+				list[i] = deliveryToProto(made.Pop, made.Delivery)
+			}
+		}
+	}
+	return list
 }
 
 // deliveriesToProto returns the deliveries in the order of their screen pops.

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/text/unicode/norm"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -32,6 +33,7 @@ type Config struct {
 	Credentials *credentials.Keeper
 	Writer      *writer.Writer
 	Audit       *audit.Log
+	Log         *slog.Logger
 	Now         func() time.Time
 }
 
@@ -41,6 +43,7 @@ type Service struct {
 	store  *store.Store
 	writer *writer.Writer
 	audit  *audit.Log
+	log    *slog.Logger
 	now    func() time.Time
 	agents *agents
 	gate   once.Gate
@@ -49,7 +52,7 @@ type Service struct {
 // New makes the service.
 func New(c Config) *Service {
 	return &Service{
-		store: c.Store, writer: c.Writer, audit: c.Audit, now: c.Now, agents: newAgents(c.Credentials, c.Now),
+		store: c.Store, writer: c.Writer, audit: c.Audit, log: c.Log, now: c.Now, agents: newAgents(c.Credentials, c.Now),
 	}
 }
 
@@ -148,7 +151,8 @@ func checkAgent(v *rpc.Violations, field string, agent *zendeskv1.Agent) {
 	v.ZendeskID(field+".zendesk_user_id", agent.GetZendeskUserId())
 }
 
-// canonicalAgent is an agent as deliveries are kept for.
+// canonicalAgent is an agent as deliveries are kept for: addresses are compared without regard to case, and a letter with a
+// mark has two encodings.
 func canonicalAgent(agent *zendeskv1.Agent) store.Agent {
-	return store.Agent{Email: strings.ToLower(agent.GetEmail()), ZendeskUserID: agent.GetZendeskUserId()}
+	return store.Agent{Email: norm.NFC.String(strings.ToLower(agent.GetEmail())), ZendeskUserID: agent.GetZendeskUserId()}
 }

@@ -3,7 +3,6 @@ package interactions
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/grpc/metadata"
 
@@ -27,7 +26,7 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 			Metadata: map[string]string{"caller": caller.Name},
 		}
 	}
-	ctx, tenant, agent := stream.Context(), rpc.Tenant(stream.Context()), strings.ToLower(req.GetAgent().GetEmail())
+	ctx, tenant, agent := stream.Context(), rpc.Tenant(stream.Context()), canonicalAgent(req.GetAgent()).Email
 	changes, err := s.store.WatchDelivered(ctx, tenant, agent)
 	if err != nil {
 		return err

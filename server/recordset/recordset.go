@@ -57,6 +57,9 @@ func isDigits(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
+// CountColumn stands for the number of records.
+const CountColumn = "__count__"
+
 // Variables returns all variables of a recordset: <name>.<column> for each column of the current record, an empty one for
 // each column that was ever set and that the current record lacks, and <name>.__count__, which wins over a column of that
 // name. Nothing of an earlier record survives an assignment of them all.
@@ -68,7 +71,7 @@ func Variables(name string, current map[string]string, ever []string, count stri
 	for column, value := range current {
 		vars[name+"."+column] = value
 	}
-	vars[name+".__count__"] = count
+	vars[name+"."+CountColumn] = count
 	return vars
 }
 

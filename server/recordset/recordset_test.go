@@ -129,6 +129,9 @@ func TestUnreadable(t *testing.T) {
 			if _, err := recordset.Prune(json.RawMessage(record), columns); err == nil {
 				t.Errorf("Prune(%.20q, %q) accepts it", record, columns)
 			}
+			if _, err := recordset.NewColumns(json.RawMessage(record), columns); err == nil {
+				t.Errorf("NewColumns(%.20q, %q) accepts it", record, columns)
+			}
 		}
 		if kind, id := recordset.Identify(json.RawMessage(record)); kind != recordset.Other || id != "" {
 			t.Errorf("Identify(%.20q) = %d, %q", record, kind, id)
@@ -267,6 +270,27 @@ func checkPruned(t interface {
 	}
 }
 
+// checkColumns compares what Flatten makes of a record with what Columns finds in it, column by column.
+func checkColumns(t interface {
+	Fatalf(format string, args ...any)
+}, record json.RawMessage, columns, names []string,
+) {
+	want, err := recordset.Flatten(record, columns)
+	if err != nil {
+		return
+	}
+	found, err := recordset.NewColumns(record, columns)
+	if err != nil {
+		t.Fatalf("%s: %v", record, err)
+	}
+	for _, name := range slices.Concat(slices.Sorted(maps.Keys(want)), names) {
+		text, ok := want[name]
+		if got, found := found.Column(name); got != text || found != ok {
+			t.Fatalf("%s with columns %q: column %q is %q, %v, want %q, %v", record, columns, name, got, found, text, ok)
+		}
+	}
+}
+
 func TestPruneKeepsColumns(t *testing.T) {
 	names := []string{"id", "a", "b", "a.b", "custom_fields", "fields", "value", "result_type", "0", "1", "", ".", "é", "<"}
 	scalar := rapid.SampledFrom([]string{"null", "true", "1", "36", "1.0e2", `"x"`, `"36"`, `""`, `"ticket"`, `"\u003c"`})
@@ -293,7 +317,9 @@ func TestPruneKeepsColumns(t *testing.T) {
 	value = rapid.OneOf(scalar, scalar, rapid.Deferred(func() *rapid.Generator[string] { return object }), rapid.Deferred(func() *rapid.Generator[string] { return array }), fields)
 	column := rapid.Map(rapid.SliceOfN(rapid.SampledFrom(append(names, "36")), 1, 3), func(s []string) string { return strings.Join(s, ".") })
 	rapid.Check(t, func(t *rapid.T) {
-		checkPruned(t, json.RawMessage(object.Draw(t, "record")), rapid.SliceOfN(column, 0, 4).Draw(t, "columns"))
+		record, columns := json.RawMessage(object.Draw(t, "record")), rapid.SliceOfN(column, 0, 4).Draw(t, "columns")
+		checkPruned(t, record, columns)
+		checkColumns(t, record, columns, rapid.SliceOfN(column, 0, 4).Draw(t, "names"))
 	})
 }
 
@@ -306,6 +332,10 @@ func FuzzFlatten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, record []byte, columns string) {
 		checkPruned(t, record, nil)
 		checkPruned(t, record, strings.Fields(columns))
+		if got, _ := recordset.Flatten(record, nil); len(got) < recordset.MaxColumns {
+			checkColumns(t, record, strings.Fields(columns), strings.Fields(columns))
+			checkColumns(t, record, nil, strings.Fields(columns))
+		}
 		got, err := recordset.Flatten(record, nil)
 		again, _ := recordset.Flatten(record, nil)
 		if err == nil && !reflect.DeepEqual(got, again) {

@@ -50,26 +50,43 @@ func (e *CharacterError) Error() string {
 	return fmt.Sprintf("variable %q has a character that its place in the search string does not allow", e.Name)
 }
 
-var (
-	// ErrNotID says that an expanded id is not 1 to 19 digits.
-	ErrNotID = errors.New("id is not 1 to 19 digits")
-	// ErrTooLong says that the expanded text would have more than MaxExpandedBytes.
-	ErrTooLong = fmt.Errorf("text has more than %d bytes after its variables were replaced", MaxExpandedBytes)
-)
+// TooLongError says that the expanded text would have more than Limit bytes.
+type TooLongError struct{ Limit int }
 
-const maxIDDigits = 19 // of an int64
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("text has more than %d bytes after its variables were replaced", e.Limit)
+}
+
+// ErrNotID says that an expanded id is not 1 to 19 digits.
+var ErrNotID = errors.New("id is not 1 to 19 digits")
+
+const (
+	maxIDDigits = 19 // of an int64
+	// cleanable is the longest value that is read for what is left of it.
+	cleanable = 64 << 10
+)
 
 // Expand replaces the variables by their values, which lookup finds; it is called at most once for each different
 // reference, in the order of the text. Region is the ISO 3166 region of numbers without a country code, for the
-// parameter phone; it may be empty.
+// parameter phone; it may be empty. Limit is the longest text that is made, in bytes: a short text can name long values
+// many times, so Expand stops where the limit is passed.
 //
 // The errors are those that the package comment names; the first in the order of the text is returned.
-func (t *Template) Expand(place Place, lookup func(name string) (value string, ok bool), region string) (string, error) {
+func (t *Template) Expand(place Place, lookup func(name string) (value string, ok bool), region string, limit int) (string, error) {
+	tooLong := &TooLongError{Limit: limit}
 	values := make([]value, len(t.references))
+	total := 0 // of what each reference becomes where it stands first
 	for i, r := range t.references {
 		found, ok := lookup(r.name)
 		if !ok && place != Text {
 			return "", &UndefinedError{Name: r.name}
+		}
+		longest := limit - total
+		if place != Text || r.parameter == phone {
+			longest = max(limit, cleanable) // it may become shorter
+		}
+		if len(found) > longest {
+			return "", tooLong
 		}
 		v := transform(r, found, region)
 		if place == SearchString && r.parameter != raw {
@@ -78,15 +95,18 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 		if place != Text && !strings.ContainsFunc(v.text, isLetterOrDigit) {
 			return "", &EmptyError{Name: r.name, Phone: r.parameter == phone}
 		}
+		if total += len(v.text); total > limit {
+			return "", tooLong
+		}
 		values[i] = v
 	}
 	switch place {
 	case Text:
-		return t.join(values)
+		return t.join(values, tooLong)
 	case SearchString:
-		return t.searchString(values)
+		return t.searchString(values, tooLong)
 	case ID:
-		id, err := t.join(values)
+		id, err := t.join(values, tooLong)
 		if err != nil {
 			return "", err
 		}
@@ -100,7 +120,7 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 }
 
 // join puts text and values together as they are.
-func (t *Template) join(values []value) (string, error) {
+func (t *Template) join(values []value, tooLong *TooLongError) (string, error) {
 	var out strings.Builder
 	star := false // what was written last ends with a star
 	for _, p := range t.pieces {
@@ -112,8 +132,8 @@ func (t *Template) join(values []value) (string, error) {
 				text = "*" + text
 			}
 		}
-		if out.Len()+len(text) > MaxExpandedBytes {
-			return "", ErrTooLong
+		if out.Len()+len(text) > tooLong.Limit {
+			return "", tooLong
 		}
 		out.WriteString(text)
 		if text != "" {

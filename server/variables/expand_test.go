@@ -17,6 +17,13 @@ func (v values) lookup(name string) (string, bool) {
 	return value, ok
 }
 
+const limit = 1 << 20
+
+func isTooLong(err error) bool {
+	long, ok := errors.AsType[*variables.TooLongError](err)
+	return ok && long.Limit == limit
+}
+
 func TestExpandText(t *testing.T) {
 	vars := values{
 		"a": "x", "empty": "", "dashes": "---", "nested": "$(a)", "quoted": `say "hi"\` + "\n\u2028</b>",
@@ -42,7 +49,7 @@ func TestExpandText(t *testing.T) {
 		"*$(short,phone)":        "*123456",
 		"$(withheld,phone)":      "",
 	} {
-		if got, err := parse(t, text).Expand(variables.Text, vars.lookup, "US"); got != want || err != nil {
+		if got, err := parse(t, text).Expand(variables.Text, vars.lookup, "US", limit); got != want || err != nil {
 			t.Errorf("%q became %q, %v, want %q", text, got, err, want)
 		}
 	}
@@ -76,7 +83,7 @@ func TestExpandPhone(t *testing.T) {
 		{"0", "DE", "0"},
 	} {
 		vars := values{"n": c.value}
-		if got, err := parse(t, "$(n,phone)").Expand(variables.SearchString, vars.lookup, c.region); got != c.want || err != nil {
+		if got, err := parse(t, "$(n,phone)").Expand(variables.SearchString, vars.lookup, c.region, limit); got != c.want || err != nil {
 			t.Errorf("phone %q in %q = %q, %v, want %q", c.value, c.region, got, err, c.want)
 		}
 	}
@@ -88,14 +95,14 @@ func TestExpandID(t *testing.T) {
 		"$(id)": "46000000000001", "$(spaced)": "12", " $(id) ": "46000000000001", "123$(part)": "12345", "$(id,raw)": "46000000000001",
 		"9223372036854775807": "9223372036854775807", " 7\n": "7",
 	} {
-		if got, err := parse(t, text).Expand(variables.ID, vars.lookup, ""); got != want || err != nil {
+		if got, err := parse(t, text).Expand(variables.ID, vars.lookup, "", limit); got != want || err != nil {
 			t.Errorf("%q became %q, %v, want %q", text, got, err, want)
 		}
 	}
 	for _, text := range []string{
 		"", " ", "x", "-1", "+1", "1.0", "1e3", "12345678901234567890", "=1", "$(name)", "$(thai)", "$(spaced)$(spaced)", "$(ani,phone)", "1/$(id)",
 	} {
-		if _, err := parse(t, text).Expand(variables.ID, vars.lookup, "US"); !errors.Is(err, variables.ErrNotID) {
+		if _, err := parse(t, text).Expand(variables.ID, vars.lookup, "US", limit); !errors.Is(err, variables.ErrNotID) {
 			t.Errorf("%q: error %v, want ErrNotID", text, err)
 		}
 	}
@@ -135,7 +142,7 @@ func TestExpandErrors(t *testing.T) {
 		{"$(withheld)", []variables.Place{variables.SearchString}, nil},
 	} {
 		for _, place := range c.places {
-			_, err := parse(t, c.text).Expand(place, vars.lookup, "US")
+			_, err := parse(t, c.text).Expand(place, vars.lookup, "US", limit)
 			if !reflect.DeepEqual(err, c.want) {
 				t.Errorf("%q in place %d: error %v, want %v", c.text, place, err, c.want)
 			}
@@ -144,7 +151,7 @@ func TestExpandErrors(t *testing.T) {
 	if text := noPhone("ani").Error(); !strings.Contains(text, "no telephone number") {
 		t.Errorf("the error says %q", text)
 	}
-	if _, err := parse(t, "x").Expand(variables.ID+1, vars.lookup, ""); err == nil {
+	if _, err := parse(t, "x").Expand(variables.ID+1, vars.lookup, "", limit); err == nil {
 		t.Error("an unknown place is accepted")
 	}
 }
@@ -152,20 +159,54 @@ func TestExpandErrors(t *testing.T) {
 var both = []variables.Place{variables.SearchString, variables.ID}
 
 func TestExpandTooLong(t *testing.T) {
-	vars := values{"long": strings.Repeat("7", variables.MaxExpandedBytes/4), "a": "7"}
+	vars := values{"long": strings.Repeat("7", limit/4), "a": "7"}
 	for _, place := range []variables.Place{variables.Text, variables.SearchString} {
-		got, err := parse(t, "$(long)$(long)$(long)$(long)").Expand(place, vars.lookup, "")
-		if len(got) != variables.MaxExpandedBytes || err != nil {
+		got, err := parse(t, "$(long)$(long)$(long)$(long)").Expand(place, vars.lookup, "", limit)
+		if len(got) != limit || err != nil {
 			t.Errorf("place %d: the longest text has %d bytes, error %v", place, len(got), err)
 		}
 		for _, text := range []string{"$(long)$(long)$(long)$(long)$(a)", strings.Repeat("$(long) ", 10_000)} {
-			if got, err := parse(t, text).Expand(place, vars.lookup, ""); got != "" || !errors.Is(err, variables.ErrTooLong) {
-				t.Errorf("place %d: %d bytes, error %v, want ErrTooLong", place, len(got), err)
+			if got, err := parse(t, text).Expand(place, vars.lookup, "", limit); got != "" || !isTooLong(err) {
+				t.Errorf("place %d: %d bytes, error %v, want TooLongError", place, len(got), err)
 			}
 		}
 	}
-	if _, err := parse(t, "$(long)$(long)$(long)$(long)$(long)").Expand(variables.ID, vars.lookup, ""); !errors.Is(err, variables.ErrTooLong) {
-		t.Errorf("id: error %v, want ErrTooLong", err)
+	if _, err := parse(t, "$(long)$(long)$(long)$(long)$(long)").Expand(variables.ID, vars.lookup, "", limit); !isTooLong(err) {
+		t.Errorf("id: error %v, want TooLongError", err)
+	}
+}
+
+// What a text may become is bounded while it is expanded: nothing is looked up behind the value that goes beyond, and
+// nothing long is transformed in vain.
+func TestExpandStopsAtTheLimit(t *testing.T) {
+	const small = 100
+	for _, c := range []struct {
+		text  string
+		place variables.Place
+		value string
+		want  string // looked up
+	}{
+		{"$(a)$(b)$(c)", variables.Text, strings.Repeat("x", 60), "a b"},
+		{"$(a)$(b)$(c)", variables.SearchString, strings.Repeat("x", 60), "a b"},
+		{"$(a,escapejson)$(b)", variables.Text, strings.Repeat("\u0001", 20), "a"},
+		{"$(a,escapejson)$(b)", variables.Text, strings.Repeat("x", 1<<20), "a"},
+		{"$(a)$(b)", variables.SearchString, "x" + strings.Repeat(" ", 1<<20), "a"},
+		{"$(a,phone)$(b)", variables.Text, strings.Repeat(" ", 1<<20), "a"},
+	} {
+		var asked []string
+		_, err := parse(t, c.text).Expand(c.place, func(name string) (string, bool) {
+			asked = append(asked, name)
+			return c.value, true
+		}, "US", small)
+		if long, ok := errors.AsType[*variables.TooLongError](err); !ok || long.Limit != small || strings.Join(asked, " ") != c.want {
+			t.Errorf("%s: looked up %q, error %v; want %q and a TooLongError of %d", c.text, asked, err, c.want, small)
+		}
+	}
+	padded := func(string) (string, bool) { return strings.Repeat(" ", 1000) + "+1 513-555-7611", true }
+	for text, place := range map[string]variables.Place{"$(a,phone)": variables.Text, "phone:$(a)": variables.SearchString} {
+		if _, err := parse(t, text).Expand(place, padded, "US", small); err != nil {
+			t.Errorf("%s: what is short in the end is refused: %v", text, err)
+		}
 	}
 }
 
@@ -175,7 +216,7 @@ func TestExpandLooksUpOnce(t *testing.T) {
 		asked = append(asked, name)
 		return "x", true
 	}
-	if _, err := parse(t, "$(b)$(a)$(b) $(a) $( b )").Expand(variables.SearchString, lookup, ""); err != nil {
+	if _, err := parse(t, "$(b)$(a)$(b) $(a) $( b )").Expand(variables.SearchString, lookup, "", limit); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(asked, " "); got != "b a" {
@@ -190,7 +231,7 @@ func TestErrorsHoldNoValue(t *testing.T) {
 	for text, place := range map[string]variables.Place{
 		"$(a)": variables.ID, "created>$(a)": variables.SearchString, "x$(a):y": variables.SearchString, "$(a)$(none)": variables.SearchString,
 	} {
-		_, err := parse(t, text).Expand(place, vars.lookup, "")
+		_, err := parse(t, text).Expand(place, vars.lookup, "", limit)
 		if err == nil || strings.Contains(fmt.Sprintf("%v %+v", err, err), canary) {
 			t.Errorf("%q: error %v", text, err)
 		}

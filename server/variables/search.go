@@ -53,7 +53,7 @@ func withinWords(text string) string {
 
 // searchString writes a query. Text and values go through one scanner, term by term, since whether a value needs quotes
 // depends on all of its term.
-func (t *Template) searchString(values []value) (string, error) {
+func (t *Template) searchString(values []value, tooLong *TooLongError) (string, error) {
 	var s searchScanner
 	for _, p := range t.pieces {
 		var err error
@@ -68,13 +68,13 @@ func (t *Template) searchString(values []value) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if s.out.Len()+len(s.term.text) > MaxExpandedBytes {
-			return "", ErrTooLong
+		if s.out.Len()+len(s.term.text) > tooLong.Limit {
+			return "", tooLong
 		}
 	}
 	s.endTerm()
-	if s.out.Len() > MaxExpandedBytes {
-		return "", ErrTooLong
+	if s.out.Len() > tooLong.Limit {
+		return "", tooLong
 	}
 	return s.out.String(), nil
 }

@@ -109,7 +109,7 @@ func TestExpandSearchString(t *testing.T) {
 		{"$(slash,escapejson)", "abc"},
 		{"=$(a) OR", "=$(a) OR"},
 	} {
-		got, err := parse(t, c.text).Expand(variables.SearchString, vars.lookup, "")
+		got, err := parse(t, c.text).Expand(variables.SearchString, vars.lookup, "", limit)
 		if got != c.want || err != nil {
 			t.Errorf("%q became %q, %v, want %q", c.text, got, err, c.want)
 		}
@@ -118,7 +118,7 @@ func TestExpandSearchString(t *testing.T) {
 		"created>$(a)", "created>$(colon)", "created>=$(colon)", "created<$(b)$(apostrophe)", "created>=$(inner)", "created>$(mail)", "created>$(ani,phone)", `created>"$(a)"`, ">$(a)",
 		"custom_field_$(a):x", "custom_field_$(time)>x", "x$(ani,phone):y",
 	} {
-		got, err := parse(t, text).Expand(variables.SearchString, vars.lookup, "")
+		got, err := parse(t, text).Expand(variables.SearchString, vars.lookup, "", limit)
 		if _, ok := errors.AsType[*variables.CharacterError](err); !ok || got != "" {
 			t.Errorf("%q became %q, error %v, want a CharacterError", text, got, err)
 		}
@@ -235,11 +235,11 @@ func checkTerms(t fataler, text string, want []term, a, b string) {
 	if err != nil {
 		t.Fatalf("Parse(%q): %v", text, err)
 	}
-	got, err := tmpl.Expand(variables.SearchString, values{"a": a, "b": b}.lookup, "US")
+	got, err := tmpl.Expand(variables.SearchString, values{"a": a, "b": b}.lookup, "US", limit)
 	if err != nil {
 		_, empty := errors.AsType[*variables.EmptyError](err)
 		_, character := errors.AsType[*variables.CharacterError](err)
-		if !empty && !character && !errors.Is(err, variables.ErrTooLong) {
+		if !empty && !character && !isTooLong(err) {
 			t.Fatalf("%q with %q and %q: %v", text, a, b, err)
 		}
 		return
@@ -274,7 +274,7 @@ func TestValuesNeverBecomeSyntax(t *testing.T) {
 
 func TestSearchTemplatesExpand(t *testing.T) {
 	for _, c := range searchTemplates {
-		got, err := parse(t, c.text).Expand(variables.SearchString, values{"a": "v", "b": "w"}.lookup, "")
+		got, err := parse(t, c.text).Expand(variables.SearchString, values{"a": "v", "b": "w"}.lookup, "", limit)
 		if err != nil || !strings.Contains(got, "v") && !strings.Contains(got, "w") {
 			t.Errorf("%q became %q, %v", c.text, got, err)
 		}
@@ -297,8 +297,8 @@ func FuzzExpand(f *testing.F) {
 			return
 		}
 		for _, place := range []variables.Place{variables.Text, variables.SearchString, variables.ID} {
-			got, err := tmpl.Expand(place, values{"a": a, "b": b}.lookup, region)
-			if err != nil && got != "" || len(got) > variables.MaxExpandedBytes {
+			got, err := tmpl.Expand(place, values{"a": a, "b": b}.lookup, region, limit)
+			if err != nil && got != "" || len(got) > limit {
 				t.Errorf("%q became %q, %v", text, got, err)
 			}
 		}
@@ -310,7 +310,7 @@ func BenchmarkExpand(b *testing.B) {
 	vars := values{"ani": "+1 513 555 7611", "topic": "late delivery", "tag": "vip", "tag2": "gold card"}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := tmpl.Expand(variables.SearchString, vars.lookup, "US"); err != nil {
+		if _, err := tmpl.Expand(variables.SearchString, vars.lookup, "US", limit); err != nil {
 			b.Fatal(err)
 		}
 	}

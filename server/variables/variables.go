@@ -5,10 +5,10 @@
 // keyword or an operator to it. Values are never expanded again.
 //
 //	t, err := variables.Parse("type:user phone:$(ani,phone)")
-//	query, err := t.Expand(variables.SearchString, lookup, "US")   // type:user phone:*5135557611
+//	query, err := t.Expand(variables.SearchString, lookup, "US", 4096)   // type:user phone:*5135557611
 //
 // Parse's error is the scenario author's mistake and names it. Expand's errors are about the values of the moment:
-// *UndefinedError, *EmptyError, *CharacterError, ErrNotID and ErrTooLong. No error holds a value, which may be personal.
+// *UndefinedError, *EmptyError, *CharacterError, *TooLongError and ErrNotID. No error holds a value, which may be personal.
 //
 // Nothing here keeps state; a Template is safe for concurrent use.
 package variables
@@ -19,13 +19,8 @@ import (
 	"strings"
 )
 
-// Limits. The length of a text before expansion is its field's business.
-const (
-	// MaxNameBytes is the longest name of a variable.
-	MaxNameBytes = 512
-	// MaxExpandedBytes is the longest text that Expand makes: a short text can name a long value many times.
-	MaxExpandedBytes = 1 << 20
-)
+// MaxNameBytes is the longest name of a variable. The length of a text is its field's business.
+const MaxNameBytes = 512
 
 // Template is a parsed text setting.
 type Template struct {

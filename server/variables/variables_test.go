@@ -16,7 +16,7 @@ func Example() {
 	}
 	values := map[string]string{"ani": "+1 (513) 555-7611", "topic": `late" OR type:user`}
 	lookup := func(name string) (string, bool) { value, ok := values[name]; return value, ok }
-	query, err := t.Expand(variables.SearchString, lookup, "US")
+	query, err := t.Expand(variables.SearchString, lookup, "US", limit)
 	fmt.Println(query, err)
 	// Output: type:ticket requester:*5135557611 subject:"late OR type:user" <nil>
 }
@@ -72,7 +72,7 @@ func TestParseAccepts(t *testing.T) {
 			t.Errorf("Parse(%q): %v", text, err)
 			continue
 		}
-		if got, err := tmpl.Expand(variables.Text, named, ""); got != want || err != nil {
+		if got, err := tmpl.Expand(variables.Text, named, "", limit); got != want || err != nil {
 			t.Errorf("Expand of %q = %q, %v, want %q", text, got, err, want)
 		}
 	}
@@ -110,7 +110,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		// Without values, what stands between the variables is left.
-		got, err := tmpl.Expand(variables.Text, func(string) (string, bool) { return "", false }, "")
+		got, err := tmpl.Expand(variables.Text, func(string) (string, bool) { return "", false }, "", limit)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1094,9 +1094,9 @@ type AttachedDataRequest struct {
 	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Identifies this execution of the block; see SelectAccountRequest.request_id.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Required. Keys and values are text settings. Once their variables are replaced the interaction holds at most 200
-	// keys of 256 bytes, values of 64 KiB, 256 KiB in all; beyond: FAILED `INVALID_REQUEST`. An empty value removes its
-	// key.
+	// Required. Keys and values are text settings: at most 200 entries, keys of 4 KiB, values of 64 KiB, 256 KiB of values
+	// in all as they are written. Once their variables are replaced the interaction holds at most 200 keys of 256 bytes,
+	// values of 64 KiB, 256 KiB in all; beyond: FAILED `INVALID_REQUEST`. An empty value removes its key.
 	Data          map[string]string `protobuf:"bytes,4,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

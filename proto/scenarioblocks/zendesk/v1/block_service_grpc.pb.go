@@ -55,8 +55,9 @@ type BlockServiceClient interface {
 	// SelectAccount succeeds.
 	SelectAccount(ctx context.Context, in *SelectAccountRequest, opts ...grpc.CallOption) (*SelectAccountResponse, error)
 	// Block "Search": searches Zendesk and keeps the result as a recordset whose current record is the first. Exits:
-	// NEXT; NO_DATA when Zendesk answered and there is nothing; FAILED, which removes the recordset of that name. Sets
-	// `<recordset>.<column>` of the first record, `<recordset>.__count__`, integrationResultCode, integrationResultBody.
+	// NEXT; NO_DATA when Zendesk answered and there is nothing; FAILED, which removes the recordset of that name, also when
+	// some of the records had come: a part must not pass for the whole. FAILED `INTERACTION_COMPLETED` when the interaction
+	// was completed while the search ran and its records went with it. Sets `<recordset>.<column>` of the first record, `<recordset>.__count__`, integrationResultCode, integrationResultBody.
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (*SearchResponse, error)
 	// Block "Get Next Record": moves to the recordset's next record and sets its `<recordset>.<column>` variables. Exits:
 	// NEXT; NO_DATA at the end, where position and variables stay on the last record; FAILED `RECORDSET_NOT_FOUND`.
@@ -156,8 +157,9 @@ type BlockServiceServer interface {
 	// SelectAccount succeeds.
 	SelectAccount(context.Context, *SelectAccountRequest) (*SelectAccountResponse, error)
 	// Block "Search": searches Zendesk and keeps the result as a recordset whose current record is the first. Exits:
-	// NEXT; NO_DATA when Zendesk answered and there is nothing; FAILED, which removes the recordset of that name. Sets
-	// `<recordset>.<column>` of the first record, `<recordset>.__count__`, integrationResultCode, integrationResultBody.
+	// NEXT; NO_DATA when Zendesk answered and there is nothing; FAILED, which removes the recordset of that name, also when
+	// some of the records had come: a part must not pass for the whole. FAILED `INTERACTION_COMPLETED` when the interaction
+	// was completed while the search ran and its records went with it. Sets `<recordset>.<column>` of the first record, `<recordset>.__count__`, integrationResultCode, integrationResultBody.
 	Search(context.Context, *SearchRequest) (*SearchResponse, error)
 	// Block "Get Next Record": moves to the recordset's next record and sets its `<recordset>.<column>` variables. Exits:
 	// NEXT; NO_DATA at the end, where position and variables stay on the last record; FAILED `RECORDSET_NOT_FOUND`.

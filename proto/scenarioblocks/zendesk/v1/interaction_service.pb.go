@@ -485,7 +485,8 @@ type Delivery struct {
 	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
 	// How.
 	Outcome DeliveryOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.DeliveryOutcome" json:"outcome,omitempty"`
-	// Why it is FAILED, or only a LINK; unset for a LINK when Zendesk has no endpoint or licence to show it.
+	// Why it is FAILED, or only a LINK; unset for a LINK when nothing went wrong: Zendesk shows pages of this kind to nobody,
+	// or the account's plan has no endpoint for it.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// When.
 	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
@@ -678,7 +679,8 @@ type CompleteInteractionRequest struct {
 	// The ticket to write to: decimal digits. Empty: the ticket popped last, else the current record of the recordset
 	// searched last if it is a ticket, else as if_no_ticket says.
 	TicketId string `protobuf:"bytes,3,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
-	// The account whose ticket that is; only with ticket_id. Empty: the account in force.
+	// The account whose ticket that is: its id; only with ticket_id. Empty: the account in force. When there is no such
+	// account the history is kept all the same: DEAD with `ACCOUNT_NOT_FOUND`, to be retried when there is.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// What to do when there is no ticket; unspecified: SKIP.
 	IfNoTicket    IfNoTicket `protobuf:"varint,5,opt,name=if_no_ticket,json=ifNoTicket,proto3,enum=scenarioblocks.zendesk.v1.IfNoTicket" json:"if_no_ticket,omitempty"`

@@ -44,8 +44,9 @@ type InteractionServiceClient interface {
 	// `INTERACTION_NOT_FOUND`, `RECORDSET_NOT_FOUND`.
 	ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error)
 	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
-	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
-	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
+	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop; also, with a
+	// failure, when the agent cannot be looked up, or Zendesk refuses, throttles or does not answer. Only a page without an
+	// address is FAILED. A repeat returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
 	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
 	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error)
@@ -205,8 +206,9 @@ type InteractionServiceServer interface {
 	// `INTERACTION_NOT_FOUND`, `RECORDSET_NOT_FOUND`.
 	ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error)
 	// Says that the interaction has reached this agent. Each of its screen pops is shown to the agent once: by Zendesk
-	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop. A repeat
-	// returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
+	// where the account has the endpoint for it (tickets and users), else as a link for the agent's desktop; also, with a
+	// failure, when the agent cannot be looked up, or Zendesk refuses, throttles or does not answer. Only a page without an
+	// address is FAILED. A repeat returns the stored outcomes and tries FAILED ones again. An interaction that comes back to an agent after another
 	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
 	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error)

@@ -284,29 +284,63 @@ func TestRetryActivity(t *testing.T) {
 	})
 }
 
-func TestOnlyDeadActivitiesAreDecidedOn(t *testing.T) {
+func TestAllButWrittenActivitiesAreDecidedOn(t *testing.T) {
 	t.Parallel()
 	s := newActivityServer(t)
-	decided := s.refuse(t, "discarded", 422, "main").GetActivityId()
-	resp, err := s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: decided})
-	must(t, err)
-	mustEqual(t, "state", resp.GetActivity().GetState(), discarded)
-	mustEqual(t, "stored state", s.activity(t, decided).GetState(), discarded)
-	ids := map[string]string{
-		"discarded": decided,
-		"skipped":   s.complete(t, "skipped", "").GetActivityId(),
-		"written":   s.awaitState(t, s.complete(t, "written", openTickets[0]).GetActivityId(), written).GetActivityId(),
+	discard := func(id string) {
+		t.Helper()
+		resp, err := s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: id})
+		must(t, err)
+		mustEqual(t, "state", resp.GetActivity().GetState(), discarded)
+		mustEqual(t, "stored state", s.activity(t, id).GetState(), discarded)
 	}
-	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath, Status: 429, RetryAfter: "3600"})
-	ids["pending"] = s.awaitTries(t, s.complete(t, "pending", openTickets[0]).GetActivityId(), 1).GetActivityId()
-	for name, id := range ids {
+	discard(s.refuse(t, "refused", 422, "main").GetActivityId())
+	skipped := s.complete(t, "skipped", "").GetActivityId()
+	_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: skipped})
+	mustViolate(t, err, "ticket_id")
+	discard(skipped)
+	s.retry(t, skipped, openTickets[1])
+	s.awaitState(t, skipped, written)
+	for name, id := range map[string]string{
+		"written": s.awaitState(t, s.complete(t, "written", openTickets[0]).GetActivityId(), written).GetActivityId(),
+		"retried": skipped,
+	} {
 		_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: id, TicketId: openTickets[1]})
-		info := mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD)
+		info := mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_WRITTEN)
 		mustEqual(t, "activity, "+name, info.GetMetadata()["activity_id"], id)
 		_, err = s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: id})
-		mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD)
-		mustEqual(t, "ticket, "+name, s.activity(t, id).GetTicketId() == openTickets[1], false)
+		mustReason(t, err, codes.FailedPrecondition, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_WRITTEN)
 	}
+
+	// A pending one that does not move is taken elsewhere, or out of the way of those behind it.
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath + "/" + openTickets[0], Status: 403})
+	stuck := s.awaitTries(t, s.complete(t, "stuck", openTickets[0]).GetActivityId(), 1).GetActivityId()
+	behind := s.complete(t, "behind", openTickets[0]).GetActivityId()
+	s.retry(t, stuck, openTickets[1])
+	s.awaitState(t, stuck, written)
+	s.awaitTries(t, behind, 1)
+	discard(behind)
+	s.zendesk.ClearFaults()
+	s.advance(t, longEnough)
+	s.awaitState(t, s.complete(t, "last", openTickets[0]).GetActivityId(), written)
+	mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"written", "last"})
+	mustEqual(t, "interactions", s.interactionsOf(t, openTickets[1]), []string{"skipped", "stuck"})
+}
+
+func TestActivityIsNotDecidedOnDuringATry(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.zendesk.AddFault(zendesktest.Fault{Method: http.MethodPut, PathPrefix: ticketsPath, Drop: zendesktest.DropAfter, Delay: time.Hour, Times: 1})
+	id := s.complete(t, "call-1", openTickets[0]).GetActivityId()
+	for len(s.audits(t, openTickets[0])) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("it is not written")
+		}
+	}
+	_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: id, TicketId: openTickets[1]})
+	mustReason(t, err, codes.Aborted, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_BUSY)
+	_, err = s.interactions.DiscardActivity(t.Context(), &zendeskv1.DiscardActivityRequest{ActivityId: id})
+	mustReason(t, err, codes.Aborted, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_BUSY)
 }
 
 func TestRetryActivities(t *testing.T) {

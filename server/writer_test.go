@@ -532,8 +532,7 @@ func TestHoldEndsWithTheCredentialsTrouble(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, restarted %t", name, restarted), func(t *testing.T) {
 				t.Parallel()
 				s := newActivityServer(t)
-				// The hold is for long: only the cure ends it in time.
-				s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath, Status: 429, RetryAfter: "3600"})
+				s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath, Status: 401})
 				var ids []string
 				for i := range 4 {
 					ids = append(ids, s.complete(t, fmt.Sprintf("call-%d", i), openTickets[i%2]).GetActivityId())
@@ -752,19 +751,47 @@ func TestUnknownKeyReadsTheFieldsOnceMore(t *testing.T) {
 	mustEqual(t, "reads of the fields", s.asked(http.MethodGet, fields), 3)
 }
 
-func TestUnreadableFieldsHoldTheAccount(t *testing.T) {
+// What only helps decides nothing: the history is written, its data in the comment.
+func TestUnreadableFieldsStandInTheComment(t *testing.T) {
 	t.Parallel()
-	for _, status := range []int{400, 403, 404, 422, 501} {
-		t.Run(strconv.Itoa(status), func(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault zendesktest.Fault
+		waits int32
+	}{
+		"400":  {zendesktest.Fault{Status: 400}, 0},
+		"403":  {zendesktest.Fault{Status: 403}, 0},
+		"404":  {zendesktest.Fault{Status: 404}, 0},
+		"422":  {zendesktest.Fault{Status: 422}, 0},
+		"429":  {zendesktest.Fault{Status: 429, RetryAfter: "3600"}, 1},
+		"500":  {zendesktest.Fault{Status: 500}, 1},
+		"page": {zendesktest.Fault{Body: new("<html>")}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newActivityServer(t)
-			s.zendesk.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/ticket_fields", Status: status, Times: 1})
+			tt.fault.PathPrefix = "/api/v2/ticket_fields"
+			s.zendesk.AddFault(tt.fault)
 			s.attach(t, "call-1", map[string]string{"Score": "5"})
-			a := s.awaitTries(t, s.complete(t, "call-1", openTickets[0]).GetActivityId(), 1)
-			mustEqual(t, "status", a.GetFailure().GetHttpStatus(), int32(status))
+			id := s.complete(t, "call-1", openTickets[0]).GetActivityId()
+			if tt.waits > 0 {
+				s.awaitTries(t, id, tt.waits)
+				// Another ticket, without data, does not wait.
+				s.awaitState(t, s.complete(t, "call-2", openTickets[1]).GetActivityId(), written)
+				s.advance(t, 2*time.Minute)
+			}
+			a := s.awaitState(t, id, written)
+			mustEqual(t, "attempts", a.GetAttempts(), tt.waits+1)
+			if r := a.GetRejectedFields(); len(r) != 1 || r[0].GetKey() != "Score" {
+				t.Errorf("rejected fields are %v, want Score", r)
+			}
+			if audits := s.audits(t, openTickets[0]); len(audits) != 1 || !strings.Contains(fmt.Sprint(audits[0].Events), "Score: 5") {
+				t.Errorf("audits are %v, want one with the value in its comment", audits)
+			}
+			s.zendesk.ClearFaults()
 			s.advance(t, longEnough)
-			s.awaitState(t, a.GetActivityId(), written)
-			mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"call-1"})
+			s.attach(t, "call-3", map[string]string{"Score": "6"})
+			a = s.awaitState(t, s.complete(t, "call-3", openTickets[0]).GetActivityId(), written)
+			mustEqual(t, "rejected once fields are readable", len(a.GetRejectedFields()), 0)
 		})
 	}
 }

@@ -36,6 +36,7 @@ const (
 	TicketCreated                             // there was none, and one is made
 	TicketNone                                // there was none, and none was wanted
 	TicketFollowUp                            // the chosen one was closed, and a follow-up to it is made
+	TicketMerged                              // the chosen one was merged into another
 )
 
 // Agent is a Zendesk agent.
@@ -65,6 +66,7 @@ type ActivityDetails struct {
 	AnswerTime   time.Time `json:"answer_time,omitzero"`
 	EndTime      time.Time `json:"end_time,omitzero"`
 	Requester    Requester `json:"requester,omitzero"`
+	Remark       string    `json:"remark,omitempty"` // what of it could not be kept as it was; for people
 }
 
 // Activity is the record of a completed interaction, as it is to stand in Zendesk, and how far its writing has come.
@@ -82,7 +84,7 @@ type Activity struct {
 	TicketID    string     `json:"ticket_id,omitempty"` // decimal digits; empty: none yet, or none at all
 	TicketRule  TicketRule `json:"ticket_rule"`
 	Create      bool       `json:"create,omitempty"`       // make a ticket where there is none, or a follow-up to a closed one
-	FollowUpOf  string     `json:"follow_up_of,omitempty"` // the closed ticket that the one to be made follows up
+	FollowUpOf  string     `json:"follow_up_of,omitempty"` // the closed ticket that TicketID follows up, or the one to be made is to
 	RequesterID string     `json:"requester_id,omitempty"` // of a ticket that is made; empty: as the details say
 
 	// Place orders the pending activities of one ticket, which is TicketID at Account.URL, whichever account it is reached
@@ -94,9 +96,15 @@ type Activity struct {
 
 	State ActivityState `json:"state"`
 
-	// Begun is stored before the first write is sent. From then on one may have taken effect that nobody saw answered: look
-	// for its mark before writing again.
-	Begun bool `json:"begun,omitempty"`
+	// Begun are the tickets that a write has been begun to whose outcome is not known, one each: look for its mark there
+	// before writing again.
+	Begun []BegunWrite `json:"begun_writes,omitempty"`
+	// MergedFrom are the tickets that it was to be written to before each was seen to be merged into the next.
+	MergedFrom []string `json:"merged_from,omitempty"`
+	// FieldWaits is how often it was put off because the definitions of the ticket's fields could not be read.
+	FieldWaits int `json:"field_waits,omitempty"`
+	// Refusals counts the failures that were the ticket's own, while other tickets of the account got through.
+	Refusals int `json:"refusals,omitempty"`
 
 	Attempts    int        `json:"attempts,omitempty"`
 	NextAttempt time.Time  `json:"next_attempt,omitzero"`
@@ -105,6 +113,19 @@ type Activity struct {
 	Rejected    []Rejected `json:"rejected,omitempty"`
 	CreateTime  time.Time  `json:"create_time"`
 	WriteTime   time.Time  `json:"write_time,omitzero"`
+}
+
+// BegunWrite is stored before a write is sent to a ticket. From then on it may have taken effect although nobody saw it
+// answered.
+type BegunWrite struct {
+	ID       string    `json:"id"`                  // of the last try that began one; only that try takes it away
+	TicketID string    `json:"ticket_id,omitempty"` // empty: the creation of one
+	Time     time.Time `json:"time,omitzero"`       // of the last one, by the clock of this machine
+	// Since is when the ticket was changed last before the first one, by Zendesk's clock: what the write did is not older.
+	// Zero: not known.
+	Since time.Time `json:"since,omitzero"`
+	// Earlier says that the outcome of one before the last is not known either.
+	Earlier bool `json:"earlier,omitempty"`
 }
 
 // Rejected is attached data that no field of the ticket took.
@@ -119,6 +140,8 @@ type storedActivity struct {
 	Notes    []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
 	Data     attachedData `json:"data,omitempty"`
 	UpdateID string       `json:"update_id"` // random; the UpdateActivity that wrote it
+
+	WasBegun bool `json:"begun,omitempty"` // how Begun was stored once: a write to TicketID
 }
 
 // NewActivityID returns a random id that sorts behind those made of earlier times: 27 lower-case letters and digits.
@@ -138,6 +161,9 @@ func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
 		return storedActivity{}, err
 	}
 	a.AttachedData, a.Details.Notes = a.Data.texts(), string(a.Notes)
+	if a.WasBegun {
+		a.Begun, a.WasBegun = append(a.Begun, BegunWrite{TicketID: a.TicketID}), false
+	}
 	return a, nil
 }
 
@@ -318,10 +344,11 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 	return updated.Activity, nil
 }
 
-// PendingActivities calls visit with each activity of every tenant that is to be written, in no order that matters, and
-// stops at its error, which comes back as it is. visit may call methods of the Store. Activities that become pending
-// meanwhile may be left out.
-func (s *Store) PendingActivities(ctx context.Context, visit func(tenant string, a Activity) error) error {
+// PendingActivities calls visit with the id of each activity of every tenant that is to be written, in no order that
+// matters, and stops at its error, which comes back as it is. The activities themselves are not read: one that cannot be
+// stops nobody. visit may call methods of the Store. Activities that become pending meanwhile may be left out, and those
+// that were decided on meanwhile are not.
+func (s *Store) PendingActivities(ctx context.Context, visit func(tenant, id string) error) error {
 	index := kv.Prefix(pendingsKey)
 	index.KeysOnly = true
 	for {
@@ -334,15 +361,7 @@ func (s *Store) PendingActivities(ctx context.Context, visit func(tenant string,
 			if err != nil {
 				return err
 			}
-			tenant, id := segments[2], segments[3]
-			a, err := s.Activity(ctx, tenant, id)
-			if errors.Is(err, ErrNotFound) || err == nil && a.State != ActivityPending {
-				continue // it was pending when the index was read
-			}
-			if err != nil {
-				return err
-			}
-			if err := visit(tenant, a); err != nil {
+			if err := visit(segments[2], segments[3]); err != nil {
 				return err
 			}
 		}

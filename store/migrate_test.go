@@ -233,7 +233,7 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 					"AnswerTime": d.AnswerTime, "EndTime": d.EndTime, "Requester": fields{"Name": d.Requester.Name, "Email": d.Requester.Email},
 				},
 				"TicketID": a.TicketID, "TicketRule": a.TicketRule, "Create": a.Create, "FollowUpOf": a.FollowUpOf, "RequesterID": a.RequesterID,
-				"Place": a.Place, "Previous": a.Previous, "State": a.State, "Begun": a.Begun, "Attempts": a.Attempts, "NextAttempt": a.NextAttempt,
+				"Place": a.Place, "Previous": a.Previous, "State": a.State, "Begun": len(a.Begun) > 0, "Attempts": a.Attempts, "NextAttempt": a.NextAttempt,
 				"Failure": failure(a.Failure), "AuditID": a.AuditID, "Rejected": plainRejected(a.Rejected), "CreateTime": a.CreateTime, "WriteTime": a.WriteTime,
 			}))
 		}
@@ -247,8 +247,8 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 			}
 		}
 	}
-	check(s.PendingActivities(t.Context(), func(tenant string, a Activity) error {
-		got.Tenants[tenant].Pending = append(got.Tenants[tenant].Pending, a.ID)
+	check(s.PendingActivities(t.Context(), func(tenant, id string) error {
+		got.Tenants[tenant].Pending = append(got.Tenants[tenant].Pending, id)
 		return nil
 	}))
 	return got

@@ -155,7 +155,7 @@ func populate(t testing.TB, s *Store) Account {
 		if _, err := tx.Complete(Activity{
 			ID: "activity-1", Fingerprint: []byte(canary), Account: use, Details: ActivityDetails{Channel: canary, Agent: Agent{Email: canary}, Notes: canary, StartTime: at, Requester: Requester{Name: canary}}, AttachedData: map[string]string{canary: canary},
 			TicketID: "4711", TicketRule: TicketPopped, Create: true, FollowUpOf: "4710", RequesterID: canary,
-			State: ActivityPending, Begun: true, Attempts: 2, NextAttempt: at, Failure: &Failure{Reason: ReasonConflict, Message: canary, HTTPStatus: 409, RetryAfter: time.Minute, ZendeskRequestID: canary, Attempts: 2, Retryable: true}, AuditID: canary,
+			State: ActivityPending, Begun: []BegunWrite{{ID: canary, TicketID: canary, Time: at, Since: at, Earlier: true}}, MergedFrom: []string{canary}, FieldWaits: 1, Refusals: 1, Attempts: 2, NextAttempt: at, Failure: &Failure{Reason: ReasonConflict, Message: canary, HTTPStatus: 409, RetryAfter: time.Minute, ZendeskRequestID: canary, Attempts: 2, Retryable: true}, AuditID: canary,
 			Rejected: []Rejected{{Key: canary, Reason: canary}}, CreateTime: at, WriteTime: at,
 		}); err != nil {
 			t.Error(err)

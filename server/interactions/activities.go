@@ -11,6 +11,7 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
@@ -122,25 +123,42 @@ func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActiv
 	var v rpc.Violations
 	v.Enum("failure_reason", req.GetFailureReason())
 	account := s.accountFilter(ctx, &v, req.GetAccountId())
+	after := v.PageToken(req.GetPageToken())
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
+	tenant := rpc.Tenant(ctx)
 	filter := store.ActivityFilter{State: store.ActivityDead, AccountID: account, Reason: rpc.ReasonFromProto(req.GetFailureReason())}
-	resp, after := &zendeskv1.RetryActivitiesResponse{}, ""
+	resp := &zendeskv1.RetryActivitiesResponse{}
+	working, cancel := rpc.AnswerInTime(ctx)
+	defer cancel()
 	for {
-		page, next, err := s.store.ListActivities(ctx, rpc.Tenant(ctx), filter, after, rpc.MaxPageSize)
-		if err != nil {
+		page, next, err := s.store.ListActivities(working, tenant, filter, after, rpc.MaxPageSize)
+		if errors.Is(err, store.ErrPagePosition) {
+			v.MalformedPageToken()
+			return nil, v.Err()
+		}
+		if err != nil && working.Err() == nil {
 			return nil, err
 		}
 		for _, a := range page {
-			_, err := s.revive(ctx, a.ID, "")
-			if _, ok := errors.AsType[*rpc.Error](err); ok {
-				continue // someone else was faster, or there is no account to try it with
+			_, err := s.revive(working, a.ID, "")
+			if _, ok := errors.AsType[*rpc.Error](err); err != nil && !ok {
+				if working.Err() == nil {
+					return nil, err
+				}
+				break
 			}
-			if err != nil {
-				return nil, err
+			if err == nil {
+				resp.Count++
+			} // else someone else was faster, or there is no account to try it with
+			after = a.ID
+		}
+		if working.Err() != nil {
+			if resp.NextPageToken = rpc.PageToken(after); after == "" {
+				return nil, working.Err() // nothing was done
 			}
-			resp.Count++
+			return resp, nil
 		}
 		if after = next; after == "" {
 			return resp, nil
@@ -148,7 +166,7 @@ func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActiv
 	}
 }
 
-// revive makes a DEAD activity PENDING.
+// revive makes an activity PENDING that is not written.
 func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity, error) {
 	tenant := rpc.Tenant(ctx)
 	before, err := s.store.Activity(ctx, tenant, id)
@@ -159,7 +177,13 @@ func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity
 	if err != nil {
 		return store.Activity{}, err
 	}
+	now := s.now()
 	activity, err := s.decide(ctx, id, func(a *store.Activity) error {
+		if a.State == store.ActivitySkipped && ticket == "" {
+			var v rpc.Violations
+			v.Add("ticket_id", "is required for a SKIPPED activity, which has no ticket")
+			return v.Err()
+		}
 		if account.AccountID == "" {
 			return &rpc.Error{
 				Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND,
@@ -167,24 +191,23 @@ func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity
 				Metadata: map[string]string{"activity_id": id},
 			}
 		}
-		a.Account = account
-		a.State, a.NextAttempt = store.ActivityPending, time.Time{}
+		a.Account, a.State = account, store.ActivityPending
 		if ticket != "" && ticket != a.TicketID {
+			// What was begun on the ticket before is looked for there first.
 			a.TicketID, a.TicketRule, a.FollowUpOf = ticket, store.TicketRequested, ""
-			// Nothing was ever begun on that ticket.
-			a.Begun = false
 		}
+		a.NextAttempt = writer.RetryTime(a, now)
+		a.Refusals, a.FieldWaits, a.MergedFrom = 0, 0, nil
 		return nil
 	})
 	if err != nil {
 		return store.Activity{}, err
 	}
-	s.writer.Add(tenant, activity)
 	s.note(ctx, "activity retried", slog.String("activity_id", id), slog.String("ticket_id", activity.TicketID))
 	return activity, nil
 }
 
-// accountForRetry returns the account that a DEAD activity is to be written with: its own; one that was made since under the
+// accountForRetry returns the account that an activity is to be written with: its own; one that was made since under the
 // same id, for the same Zendesk; or the default, if it had none. Zero if there is none of these.
 func (s *Service) accountForRetry(ctx context.Context, tenant string, use store.AccountUse) (store.AccountUse, error) {
 	if use.AccountID == "" {
@@ -210,7 +233,7 @@ func (s *Service) DiscardActivity(ctx context.Context, req *zendeskv1.DiscardAct
 		return nil, err
 	}
 	activity, err := s.decide(ctx, req.GetActivityId(), func(a *store.Activity) error {
-		a.State = store.ActivityDiscarded
+		a.State, a.NextAttempt = store.ActivityDiscarded, time.Time{}
 		return nil
 	})
 	if err != nil {
@@ -220,19 +243,25 @@ func (s *Service) DiscardActivity(ctx context.Context, req *zendeskv1.DiscardAct
 	return &zendeskv1.DiscardActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
 }
 
-// decide changes a DEAD activity.
+// decide changes an activity by a person's decision, unless it is written or a try is under way.
 func (s *Service) decide(ctx context.Context, id string, change func(*store.Activity) error) (store.Activity, error) {
-	activity, err := s.store.UpdateActivity(ctx, rpc.Tenant(ctx), id, func(a *store.Activity) error {
-		if a.State != store.ActivityDead {
-			state := activityStates[a.State].String()
+	activity, err := s.writer.Change(ctx, rpc.Tenant(ctx), id, func(a *store.Activity) error {
+		if a.State == store.ActivityWritten {
 			return &rpc.Error{
-				Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD,
-				Message:  fmt.Sprintf("activity %q is %s, and only DEAD ones can be retried or discarded", id, state),
-				Metadata: map[string]string{"activity_id": id, "state": state},
+				Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_WRITTEN,
+				Message:  fmt.Sprintf("activity %q is written: ticket %s has it", id, a.TicketID),
+				Metadata: map[string]string{"activity_id": id, "ticket_id": a.TicketID},
 			}
 		}
 		return change(a)
 	})
+	if errors.Is(err, writer.ErrBusy) {
+		err = &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_BUSY,
+			Message:  fmt.Sprintf("activity %q is being written at this moment; ask again in a few seconds", id),
+			Metadata: map[string]string{"activity_id": id},
+		}
+	}
 	return activity, activityError(err, id)
 }
 

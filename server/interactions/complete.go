@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -51,6 +55,7 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	return &zendeskv1.CompleteInteractionResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &completed)}, nil
 }
 
+// validateComplete finds mistakes about what is to be done. Details are taken as they are: history is worth more than form.
 func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
 	var v rpc.Violations
 	v.Token("interaction_id", req.GetInteractionId(), true)
@@ -62,14 +67,6 @@ func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
 		}
 	}
 	v.Enum("if_no_ticket", req.GetIfNoTicket())
-	details := req.GetDetails()
-	v.Time("details.start_time", details.GetStartTime())
-	v.Time("details.answer_time", details.GetAnswerTime())
-	v.Time("details.end_time", details.GetEndTime())
-	v.ZendeskID("details.agent.zendesk_user_id", details.GetAgent().GetZendeskUserId())
-	for _, violation := range compose.Validate(detailsFromProto(details)) {
-		v.Add(violation.Field, "%s", violation.Description)
-	}
 	return v.Err()
 }
 
@@ -216,15 +213,30 @@ func blockIfNoAccount(tx *store.InteractionTxn, a *store.Activity) {
 	a.State, a.Failure = store.ActivityDead, &why
 }
 
-// detailsFromProto converts what the runtime said of an interaction.
+// detailsFromProto converts what the runtime said of an interaction, cut to what can be stored.
 func detailsFromProto(d *zendeskv1.ActivityDetails) store.ActivityDetails {
-	return store.ActivityDetails{
+	details := store.ActivityDetails{
 		Channel: d.GetChannel(), Direction: d.GetDirection(), FromAddress: d.GetFromAddress(), ToAddress: d.GetToAddress(),
 		Agent:   store.Agent{Email: d.GetAgent().GetEmail(), ZendeskUserID: d.GetAgent().GetZendeskUserId()},
 		Service: d.GetService(), Disposition: d.GetDisposition(), Notes: d.GetNotes(), RecordingURL: d.GetRecordingUrl(),
-		StartTime: rpc.TimeFromProto(d.GetStartTime()), AnswerTime: rpc.TimeFromProto(d.GetAnswerTime()), EndTime: rpc.TimeFromProto(d.GetEndTime()),
 		Requester: store.Requester{Name: d.GetRequester().GetName(), Email: d.GetRequester().GetEmail()},
 	}
+	var odd []string
+	for _, at := range []struct {
+		name string
+		from *timestamppb.Timestamp
+		to   *time.Time
+	}{
+		{"start", d.GetStartTime(), &details.StartTime}, {"answer", d.GetAnswerTime(), &details.AnswerTime}, {"end", d.GetEndTime(), &details.EndTime},
+	} {
+		if at.from != nil && at.from.CheckValid() != nil {
+			odd = append(odd, fmt.Sprintf("%s time is no time: %d s, %d ns", at.name, at.from.GetSeconds(), at.from.GetNanos()))
+			continue
+		}
+		*at.to = rpc.TimeFromProto(at.from)
+	}
+	details.Remark = strings.Join(odd, "; ")
+	return compose.Fit(details)
 }
 
 // detailsToProto converts them back.

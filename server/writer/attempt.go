@@ -1,11 +1,16 @@
 package writer
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
@@ -14,71 +19,85 @@ import (
 )
 
 const (
-	// markLeeway is how far Zendesk's clock and ours may be apart when a mark is looked for.
-	markLeeway = time.Hour
+	// sinceLeeway is how much older than the ticket's last change before it a write may seem: Zendesk's clocks are not one.
+	sinceLeeway = 24 * time.Hour
+	// lateness is how long after a write was begun it may still take effect on a ticket that is not written to any more.
+	lateness = 30 * time.Second
 	// markKey is where the mark stands in an audit's metadata.
 	markKey = "zendeskblocks"
+	// longestStoreWait is the longest time between two tries to store what has happened.
+	longestStoreWait = 5 * time.Second
 )
 
 // attempt is one try to write an activity: it does what decide says, and adds what comes of it to the facts.
 type attempt struct {
 	facts
 	writer  *Writer
+	drained context.Context // done: what is not stored by then is not stored
 	tenant  string
 	id      string
 	account store.Account
 	mark    string
-	content compose.Update
 }
 
-// guarded makes the try, and a panic of it delays the ticket instead of ending the process.
-func (t *attempt) guarded(ctx context.Context) (ended end, why *store.Failure) {
-	log := t.writer.log.With("activity_id", t.id, "tenant", t.tenant)
-	internal := store.NewFailure(store.ReasonUnavailable, "internal error")
+func newAttempt(w *Writer, drained context.Context, tenant, id string) *attempt {
+	return &attempt{facts: facts{try: rand.Text()[:8]}, writer: w, drained: drained, tenant: tenant, id: id}
+}
+
+// guarded makes the try, and a panic of it delays the ticket instead of ending the process. Errors are those of run.
+func (t *attempt) guarded(ctx context.Context) (ended decision, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("writing an activity panicked", "error", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-			ended, why = endDelay, &internal
+			t.writer.log.Error("writing an activity panicked", "activity_id", t.id, "tenant", t.tenant, "error", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			ended, err = internalError(), nil
 		}
 	}()
-	ended, why, err := t.run(ctx)
-	if err != nil {
-		log.Error("activity could not be read or stored", "error", err)
-		return endDelay, &internal
-	}
-	return ended, why
+	return t.run(ctx)
 }
 
+// errUnread says that the activity could not be read from the store.
+var errUnread = errors.New("activity could not be read")
+
 // run makes the try. Errors are the store's.
-func (t *attempt) run(ctx context.Context) (end, *store.Failure, error) {
+func (t *attempt) run(ctx context.Context) (decision, error) {
 	if err := t.load(ctx); err != nil {
-		return 0, nil, err
+		return decision{}, err
 	}
 	for {
-		next, ended, why := decide(&t.facts)
+		d := decide(&t.facts)
 		var err error
-		switch next {
+		switch d.step {
 		case stepLook:
-			t.look(ctx)
+			t.look(ctx, d.ticket)
+		case stepFields:
+			t.readFields(ctx)
 		case stepCompose:
-			t.compose(ctx)
+			t.compose()
 		case stepRead:
 			t.read(ctx)
+		case stepWait:
+			t.wait(ctx)
 		case stepAppend:
 			err = t.append(ctx)
+		case stepMerge:
+			t.askMerge(ctx)
+		case stepMove:
+			return d, t.move()
+		case stepJoin:
+			return d, t.join()
 		case stepFollow:
-			err = t.follow(ctx)
+			err = t.follow()
 		case stepCreate:
 			err = t.create(ctx)
 		case stepKeep:
-			return ended, nil, t.keep(ctx)
+			return d, t.keep()
 		case stepGiveUp:
-			return ended, why, t.giveUp(ctx, why)
+			return d, t.giveUp(d.failure)
 		case stepEnd:
-			return ended, why, nil
+			return d, nil
 		}
 		if err != nil {
-			return 0, nil, err
+			return decision{}, err
 		}
 	}
 }
@@ -87,14 +106,17 @@ func (t *attempt) run(ctx context.Context) (end, *store.Failure, error) {
 func (t *attempt) load(ctx context.Context) error {
 	var err error
 	if t.activity, err = t.writer.store.Activity(ctx, t.tenant, t.id); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnread, err)
 	}
 	t.mark = compose.Mark(t.writer.store.InstanceID(), t.tenant, t.activity.InteractionID)
 	if t.activity.Previous != "" {
 		// The queue is told of activities after they are stored, and so not always in their order.
 		t.earlier, err = t.writer.store.Activity(ctx, t.tenant, t.activity.Previous)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			t.earlier = store.Activity{} // gone, or unreadable: it holds nobody up
 		}
 	}
 	t.account, err = t.writer.store.AccountOf(ctx, t.tenant, t.activity.Account)
@@ -108,83 +130,80 @@ func (t *attempt) load(ctx context.Context) error {
 func (t *attempt) ask(ctx context.Context, wanted step, request func(*zendeskapi.Client) error) bool {
 	err := t.writer.credentials.Do(ctx, t.tenant, &t.account, request)
 	if err != nil {
-		t.learn(wanted, err)
+		t.facts = t.learn(wanted, err)
 	}
 	return err == nil
 }
 
-// look looks for the mark of a write that was begun: in the ticket's audits, or in those of the tickets that were made with
-// it.
-func (t *attempt) look(ctx context.Context) {
-	tickets := []string{t.activity.TicketID}
-	if t.activity.TicketID == "" {
-		ok := t.ask(ctx, stepLook, func(client *zendeskapi.Client) error {
-			made, err := client.TicketsByExternalID(ctx, t.mark)
-			tickets = nil
-			for _, ticket := range made {
-				tickets = append(tickets, ticket.ID)
-			}
-			return err
-		})
-		if !ok {
-			return
-		}
-	}
-	for _, ticket := range tickets {
-		var audits []zendeskapi.Audit
-		ok := t.ask(ctx, stepLook, func(client *zendeskapi.Client) (err error) {
-			audits, err = client.TicketAudits(ctx, ticket, t.activity.CreateTime.Add(-markLeeway))
-			return err
-		})
-		if !ok {
-			return
-		}
-		for _, audit := range audits {
-			if audit.Metadata[markKey] == t.mark {
-				t.activity.TicketID, t.auditID, t.written = ticket, audit.ID, true
-			}
-		}
-	}
-	t.looked = true
-}
-
-// fieldDefinitions are an account's ticket fields, as they were read.
-type fieldDefinitions struct {
-	fields []zendeskapi.TicketField
-	read   time.Time
-}
-
-// compose makes the comment and the field values, with definitions that are fresh if the keys ask for it.
-func (t *attempt) compose(ctx context.Context) {
-	details, data := t.activity.Details, t.activity.AttachedData
-	if len(data) == 0 || t.plain {
-		t.content = compose.Compose(details, data, nil)
-		for i := range t.content.Rejected {
-			t.content.Rejected[i].Reason = "Zendesk refused the ticket's fields as they were"
-		}
-		t.composed, t.fields = true, false
+// look looks for the mark of a write that was begun: in a ticket's audits, or, when a creation was, in those of the tickets
+// that were made with it.
+func (t *attempt) look(ctx context.Context, ticket string) {
+	if ticket == "" {
+		t.lookForCreated(ctx)
 		return
 	}
-	known, ok := t.writer.fields.Get(t.account.Incarnation)
-	for {
-		if !ok {
-			ok := t.ask(ctx, stepCompose, func(client *zendeskapi.Client) (err error) {
-				known.fields, err = client.TicketFields(ctx)
-				return err
-			})
-			if !ok {
-				return
-			}
-			known.read = t.writer.now()
-			t.writer.fields.Put(t.account.Incarnation, known)
+	var since time.Time
+	for _, b := range t.activity.Begun {
+		if b.TicketID == ticket && !b.Since.IsZero() {
+			since = b.Since.Add(-sinceLeeway)
 		}
-		t.content = compose.Compose(details, data, known.fields)
-		t.composed, t.fields = true, len(t.content.CustomFields) > 0
-		if !t.content.FieldsMayBeStale || t.writer.now().Sub(known.read) < fieldsFreshFor {
+	}
+	audits, ok := t.audits(ctx, ticket, since)
+	if ok && !t.foundIn(ticket, audits) {
+		t.facts = t.lookedAt(ticket)
+	}
+}
+
+func (t *attempt) audits(ctx context.Context, ticket string, since time.Time) (audits []zendeskapi.Audit, ok bool) {
+	ok = t.ask(ctx, stepLook, func(client *zendeskapi.Client) (err error) {
+		audits, err = client.TicketAudits(ctx, ticket, since)
+		return err
+	})
+	return audits, ok
+}
+
+// foundIn notes that the write is in Zendesk, if an audit bears its mark.
+func (t *attempt) foundIn(ticket string, audits []zendeskapi.Audit) bool {
+	for _, audit := range audits {
+		if audit.Metadata[markKey] == t.mark {
+			t.activity.TicketID, t.auditID, t.written = ticket, audit.ID, true
+			return true
+		}
+	}
+	return false
+}
+
+// lookForCreated looks for tickets that have the mark as their external id, which no other has.
+func (t *attempt) lookForCreated(ctx context.Context) {
+	var made []zendeskapi.Ticket
+	ok := t.ask(ctx, stepLook, func(client *zendeskapi.Client) (err error) {
+		made, err = client.TicketsByExternalID(ctx, t.mark)
+		return err
+	})
+	if !ok {
+		return
+	}
+	for _, ticket := range made {
+		audits, ok := t.audits(ctx, ticket.ID, time.Time{})
+		if !ok || t.foundIn(ticket.ID, audits) {
 			return
 		}
-		ok = false
 	}
+	if len(made) > 0 {
+		t.activity.TicketID, t.written = made[0].ID, true
+		return
+	}
+	t.facts = t.lookedAt("")
+}
+
+// compose makes the comment and the field values.
+func (t *attempt) compose() {
+	left := t.left
+	if t.fieldless != "" && left.All == "" {
+		left.All = t.fieldless
+	}
+	content := compose.Compose(t.activity.Details, t.activity.AttachedData, t.definitions, left)
+	t.content = &content
 }
 
 // read reads the ticket.
@@ -198,9 +217,20 @@ func (t *attempt) read(ctx context.Context) {
 	})
 }
 
+// wait waits until the ticket's stamp stands for one state, and has it read again then.
+func (t *attempt) wait(ctx context.Context) {
+	timer := time.NewTimer(t.ticket.StampWait())
+	defer timer.Stop()
+	t.ticket = nil
+	select {
+	case <-timer.C:
+	case <-ctx.Done(): // reading it says so
+	}
+}
+
 // append adds the activity to its ticket.
 func (t *attempt) append(ctx context.Context) error {
-	if err := t.begin(ctx); err != nil {
+	if err := t.begin(ctx, earlier(t.ticket.UpdatedAt, t.ticket.ReadAt)); err != nil {
 		return err
 	}
 	var change zendeskapi.TicketChange
@@ -216,13 +246,60 @@ func (t *attempt) append(ctx context.Context) error {
 	return nil
 }
 
-// follow stores that a follow-up to the closed ticket is to be made.
-func (t *attempt) follow(ctx context.Context) error {
-	t.reached = true
-	t.ticket = nil
-	return t.update(ctx, func(a *store.Activity) {
-		a.FollowUpOf, a.TicketID, a.TicketRule = a.TicketID, "", store.TicketFollowUp
+// askMerge asks where the closed ticket has gone to.
+func (t *attempt) askMerge(ctx context.Context) {
+	t.ask(ctx, stepMerge, func(client *zendeskapi.Client) error {
+		into, found, err := client.MergedInto(ctx, *t.ticket)
+		if err == nil {
+			if t.merged = true; found {
+				t.into = &into
+			}
+		}
+		return err
 	})
+}
+
+// move stores that the activity goes to the ticket that its own was merged into.
+func (t *attempt) move() error {
+	from, to := t.activity.TicketID, t.into.ID
+	return t.settle(func(a *store.Activity) {
+		a.MergedFrom = append(a.MergedFrom, from)
+		a.TicketID, a.TicketRule, a.NextAttempt = to, store.TicketMerged, time.Time{}
+		a.Begun = without(a.Begun, from)
+	})
+}
+
+// join stores that the activity goes to the follow-up that an earlier one has made to the closed ticket.
+func (t *attempt) join() error {
+	closed, to := t.activity.TicketID, t.earlier.TicketID
+	return t.settle(func(a *store.Activity) {
+		a.FollowUpOf, a.TicketID, a.TicketRule, a.NextAttempt = closed, to, store.TicketFollowUp, time.Time{}
+		a.Begun = without(a.Begun, closed)
+	})
+}
+
+// follow stores that a follow-up to the closed ticket is to be made, with its requester.
+func (t *attempt) follow() error {
+	closed, from := *t.ticket, t.activity.TicketID
+	if t.into != nil {
+		closed = *t.into
+	}
+	t.ticket = nil
+	return t.settle(func(a *store.Activity) {
+		a.FollowUpOf, a.TicketID, a.TicketRule, a.RequesterID = closed.ID, "", store.TicketFollowUp, closed.RequesterID
+		a.Begun = without(a.Begun, from)
+	})
+}
+
+// without drops what was begun on a ticket that takes no write any more.
+func without(begun []store.BegunWrite, ticket string) []store.BegunWrite {
+	var others []store.BegunWrite
+	for _, b := range begun {
+		if b.TicketID != ticket {
+			others = append(others, b)
+		}
+	}
+	return others
 }
 
 // create makes a ticket for the activity.
@@ -230,28 +307,46 @@ func (t *attempt) create(ctx context.Context) error {
 	details := t.activity.Details
 	ticket := zendeskapi.TicketCreate{
 		Subject: compose.Subject(details), Comment: t.content.Comment, CustomFields: t.content.CustomFields,
-		ExternalID: t.mark, Metadata: map[string]string{markKey: t.mark}, FollowUpOf: t.activity.FollowUpOf, RequesterID: t.activity.RequesterID,
+		ExternalID: t.mark, Metadata: map[string]string{markKey: t.mark}, FollowUpOf: t.activity.FollowUpOf,
 	}
-	if email := details.Requester.Email; email != "" {
-		// Zendesk makes no user without a name.
-		ticket.Requester = &zendeskapi.Requester{Name: cmp.Or(details.Requester.Name, email), Email: email}
+	if t.left.RequesterID == "" {
+		ticket.RequesterID = t.activity.RequesterID
 	}
-	if err := t.begin(ctx); err != nil {
+	if !t.left.NoRequester {
+		ticket.Requester = compose.Requester(details)
+	}
+	if err := t.begin(ctx, time.Time{}); err != nil {
 		return err
-	}
-	key := t.mark
-	if t.plain {
-		key += ":plain" // a key goes with one body
 	}
 	var change zendeskapi.TicketChange
 	ok := t.ask(ctx, stepCreate, func(client *zendeskapi.Client) (err error) {
-		change, err = client.CreateTicket(ctx, ticket, key)
+		change, err = client.CreateTicket(ctx, ticket, idempotencyKey(t.mark, t.left))
 		return err
 	})
 	if ok {
 		t.took(change.Ticket.ID, change)
 	}
 	return nil
+}
+
+// idempotencyKey names a creation without some parts. A key goes with one body; bodies that differ for other reasons, such as
+// new field definitions, have one key on purpose: only one of them can take effect.
+func idempotencyKey(mark string, left compose.Left) string {
+	parts := slices.Sorted(maps.Keys(left.Fields))
+	if left.All != "" {
+		parts = []string{"fields"}
+	}
+	if left.RequesterID != "" {
+		parts = append(parts, "requester "+left.RequesterID)
+	}
+	if left.NoRequester {
+		parts = append(parts, "requester")
+	}
+	if len(parts) == 0 {
+		return mark
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return mark + ":" + hex.EncodeToString(sum[:6])
 }
 
 // took adds to the facts that Zendesk took the write.
@@ -262,49 +357,72 @@ func (t *attempt) took(ticketID string, change zendeskapi.TicketChange) {
 	}
 }
 
-// begin makes it known that a write is about to be sent.
-func (t *attempt) begin(ctx context.Context) error {
-	if t.activity.Begun {
-		return nil
+// begin makes it known that a write is about to be sent to the activity's ticket, which was changed last at since.
+func (t *attempt) begin(ctx context.Context, since time.Time) error {
+	t.refused = false
+	w := store.BegunWrite{ID: t.try, TicketID: t.activity.TicketID, Time: t.writer.now(), Since: since}
+	for _, b := range t.activity.Begun {
+		if b.ID == w.ID && b.TicketID == w.TicketID {
+			return nil // by this try
+		}
 	}
-	t.began = true
-	return t.update(ctx, func(a *store.Activity) { a.Begun = true })
+	return t.update(ctx, func(a *store.Activity) { a.Begun = begin(a.Begun, w) })
 }
 
 // keep stores that the activity is in Zendesk.
-func (t *attempt) keep(ctx context.Context) error {
-	t.reached = true
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
-	defer cancel()
+func (t *attempt) keep() error {
 	var told []store.Rejected
 	for _, r := range t.content.Rejected {
 		told = append(told, store.Rejected{Key: r.Key, Reason: r.Reason})
 	}
-	err := t.storeWritten(ctx, told)
+	err := t.storeWritten(told)
 	if errors.Is(err, store.ErrTooLarge) {
 		// What is in Zendesk must not be written again for want of room for its remarks.
-		err = t.storeWritten(ctx, nil)
+		err = t.storeWritten(nil)
 	}
 	return err
 }
 
-func (t *attempt) storeWritten(ctx context.Context, rejected []store.Rejected) error {
+func (t *attempt) storeWritten(rejected []store.Rejected) error {
 	now, ticketID := t.writer.now(), t.activity.TicketID
-	return t.update(ctx, func(a *store.Activity) {
-		a.State, a.Begun, a.Attempts = store.ActivityWritten, false, a.Attempts+1
+	return t.settle(func(a *store.Activity) {
+		a.State, a.Begun, a.Attempts = store.ActivityWritten, nil, a.Attempts+1
 		a.TicketID, a.AuditID, a.Rejected = ticketID, t.auditID, rejected
 		a.WriteTime, a.NextAttempt, a.Failure = now, time.Time{}, nil
 	})
 }
 
 // giveUp stores that Zendesk will never take the activity as it is.
-func (t *attempt) giveUp(ctx context.Context, why *store.Failure) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
-	defer cancel()
-	return t.update(ctx, func(a *store.Activity) {
+func (t *attempt) giveUp(why *store.Failure) error {
+	return t.settle(func(a *store.Activity) {
 		a.State, a.Attempts, a.NextAttempt, a.Failure = store.ActivityDead, a.Attempts+1, time.Time{}, why
-		a.Begun = a.Begun && !t.refused // else a retry looks for the mark first
+		a.Begun = t.begunAfter(a.Begun) // a retry looks for the marks of those first
 	})
+}
+
+// settle stores what has happened, however long that takes: nobody else may try the activity before. Only its own answers
+// and the end of the drain end it. Errors: those of store.UpdateActivity that a repeat cannot cure, and the drain's.
+func (t *attempt) settle(change func(*store.Activity)) error {
+	wait := 50 * time.Millisecond
+	for told := false; ; told = true {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.drained), store.OutcomeTime)
+		err := t.update(ctx, change)
+		cancel()
+		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrClosed) {
+			return err
+		}
+		if !told {
+			t.writer.log.Error("outcome of a write cannot be stored; it is tried again", "activity_id", t.id, "tenant", t.tenant, "error", err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+			wait = min(2*wait, longestStoreWait)
+		case <-t.drained.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 // update changes the activity in the store.

@@ -2,105 +2,178 @@ package writer
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
+var testTime = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// openTicket was changed long before it was read.
+func openTicket(id string) *zendeskapi.Ticket {
+	return &zendeskapi.Ticket{ID: id, Status: "open", UpdatedAt: testTime, ReadAt: testTime.Add(time.Minute)}
+}
+
+func closedTicket(id string) *zendeskapi.Ticket {
+	ticket := openTicket(id)
+	ticket.Status = closedStatus
+	return ticket
+}
+
 // appending are facts by which an activity is added to its ticket.
-func appending() *facts {
-	return &facts{
+func appending(changes ...func(*facts)) *facts {
+	f := &facts{
 		activity: store.Activity{ID: "a", TicketID: "7", Place: 2, State: store.ActivityPending},
-		composed: true,
-		ticket:   &zendeskapi.Ticket{ID: "7", Status: "open"},
+		try:      "now", content: &compose.Update{Comment: "it was"}, ticket: openTicket("7"),
 	}
-}
-
-// decision is what decide says.
-type decision struct {
-	next   step
-	ended  end
-	reason store.FailureReason // empty: no failure
-}
-
-func decided(f *facts) decision {
-	next, ended, why := decide(f)
-	d := decision{next: next, ended: ended}
-	if why != nil {
-		d.reason = why.Reason
-	}
-	return d
-}
-
-// Every case of decide wins over all that stand below it here, whichever of them hold as well.
-func TestDecide(t *testing.T) {
-	cases := []struct {
-		name string
-		hold func(*facts) // makes it hold, and none above it
-		want decision
-	}{
-		{"not pending", func(f *facts) { f.activity.State = store.ActivityDiscarded }, decision{next: stepEnd, ended: endDone}},
-		{"behind another", func(f *facts) {
-			f.earlier = store.Activity{State: store.ActivityPending, TicketID: f.activity.TicketID, Place: 1}
-		}, decision{next: stepEnd, ended: endBehind}},
-		{"account gone", func(f *facts) { f.accountGone = true }, decision{stepGiveUp, endDone, store.ReasonAccountNotFound}},
-		{"error", func(f *facts) { f.failed, f.err = stepRead, &zendeskapi.Error{Kind: zendeskapi.RateLimited} }, decision{stepEnd, endHold, store.ReasonRateLimited}},
-		{"begun before", func(f *facts) { f.activity.Begun = true }, decision{next: stepLook}},
-		{"not composed", func(f *facts) { f.composed = false }, decision{next: stepCompose}},
-		{"written", func(f *facts) { f.written = true }, decision{next: stepKeep, ended: endDone}},
-		{"no ticket", func(f *facts) { f.activity.TicketID = "" }, decision{next: stepCreate}},
-		{"not read", func(f *facts) { f.ticket = nil }, decision{next: stepRead}},
-		{"closed, to be followed up", func(f *facts) {
-			f.ticket = &zendeskapi.Ticket{ID: "7", Status: "closed"}
-			f.activity.Create = true
-		}, decision{next: stepFollow}},
-		{"closed", func(f *facts) { f.ticket = &zendeskapi.Ticket{ID: "7", Status: "closed"} }, decision{stepGiveUp, endDone, store.ReasonInvalidRequest}},
-		{"open, with leave to create", func(f *facts) { f.activity.Create = true }, decision{next: stepAppend}},
-		{"nothing of these", func(*facts) {}, decision{next: stepAppend}},
-	}
-	const closed, create = 10, 11 // these two together are the case above them
-	for set := range 1 << len(cases) {
-		holds := func(i int) bool { return set&(1<<i) != 0 }
-		if holds(closed) && holds(create) {
-			continue
-		}
-		f, want, names := appending(), decision{next: stepAppend}, ""
-		for i := len(cases) - 1; i >= 0; i-- {
-			if holds(i) {
-				cases[i].hold(f)
-				want, names = cases[i].want, cases[i].name+"; "+names
-			}
-		}
-		if got := decided(f); got != want {
-			t.Fatalf("decided %v, want %v, of: %s", got, want, names)
-		}
-	}
-}
-
-// What does not hold one up, although it looks like it.
-func TestDecideGoesOn(t *testing.T) {
-	for name, change := range map[string]func(*facts){
-		"the earlier one is done":      func(f *facts) { f.earlier = store.Activity{State: store.ActivityWritten, TicketID: "7", Place: 1} },
-		"the earlier one moved away":   func(f *facts) { f.earlier = store.Activity{State: store.ActivityPending, TicketID: "8", Place: 1} },
-		"the earlier one moved behind": func(f *facts) { f.earlier = store.Activity{State: store.ActivityPending, TicketID: "7", Place: 3} },
-		"begun by this try":            func(f *facts) { f.activity.Begun, f.began = true, true },
-		"looked for, and not found":    func(f *facts) { f.activity.Begun, f.looked = true, true },
-		"the ticket is solved":         func(f *facts) { f.ticket.Status = "solved" },
-	} {
-		f := appending()
+	for _, change := range changes {
 		change(f)
-		if got := decided(f); got != (decision{next: stepAppend}) {
-			t.Errorf("%s: decided %v", name, got)
+	}
+	return f
+}
+
+func begun(tickets ...string) func(*facts) {
+	return func(f *facts) {
+		for _, ticket := range tickets {
+			f.activity.Begun = append(f.activity.Begun, store.BegunWrite{ID: "before", TicketID: ticket})
 		}
+	}
+}
+
+func looked(tickets ...string) func(*facts) {
+	return func(f *facts) {
+		for _, ticket := range tickets {
+			*f = f.lookedAt(ticket)
+		}
+	}
+}
+
+func follows(f *facts) { f.activity.Create = true }
+
+func closed(f *facts) { f.ticket = closedTicket("7") }
+
+func mergedInto(ticket *zendeskapi.Ticket) func(*facts) {
+	return func(f *facts) { f.merged, f.into = true, ticket }
+}
+
+func refusedAs(api *zendeskapi.Error) func(*facts) {
+	return func(f *facts) { f.failed, f.err = stepRead, api }
+}
+
+func TestDecide(t *testing.T) {
+	for name, test := range map[string]struct {
+		change []func(*facts)
+		want   decision // the failure's message does not count
+		reason store.FailureReason
+	}{
+		"nothing special": {nil, decision{step: stepAppend}, ""},
+		"not pending":     {[]func(*facts){func(f *facts) { f.activity.State = store.ActivityDiscarded }}, decision{step: stepEnd, end: endDone}, ""},
+		"account gone":    {[]func(*facts){func(f *facts) { f.accountGone = true }}, decision{step: stepGiveUp, end: endDone}, store.ReasonAccountNotFound},
+
+		"behind another": {[]func(*facts){func(f *facts) {
+			f.earlier = store.Activity{State: store.ActivityPending, TicketID: "7", Place: 1}
+		}}, decision{step: stepEnd, end: endBehind}, ""},
+		"the earlier one is done":      {[]func(*facts){func(f *facts) { f.earlier = store.Activity{State: store.ActivityWritten, TicketID: "7", Place: 1} }}, decision{step: stepAppend}, ""},
+		"the earlier one moved away":   {[]func(*facts){func(f *facts) { f.earlier = store.Activity{State: store.ActivityPending, TicketID: "8", Place: 1} }}, decision{step: stepAppend}, ""},
+		"the earlier one moved behind": {[]func(*facts){func(f *facts) { f.earlier = store.Activity{State: store.ActivityPending, TicketID: "7", Place: 3} }}, decision{step: stepAppend}, ""},
+		"the earlier one makes a follow-up": {[]func(*facts){follows, func(f *facts) {
+			f.earlier = store.Activity{State: store.ActivityPending, FollowUpOf: "7", Place: 0}
+		}}, decision{step: stepEnd, end: endBehind}, ""},
+
+		"data, fields unknown": {[]func(*facts){func(f *facts) { f.activity.AttachedData, f.content = map[string]string{"a": "b"}, nil }}, decision{step: stepFields}, ""},
+		"data, fields known": {[]func(*facts){func(f *facts) {
+			f.activity.AttachedData, f.content, f.definitions = map[string]string{"a": "b"}, nil, []zendeskapi.TicketField{}
+		}}, decision{step: stepCompose}, ""},
+		"data, fields not readable": {[]func(*facts){func(f *facts) {
+			f.activity.AttachedData, f.content, f.fieldless = map[string]string{"a": "b"}, nil, "403"
+		}}, decision{step: stepCompose}, ""},
+		"not composed":        {[]func(*facts){func(f *facts) { f.content = nil }}, decision{step: stepCompose}, ""},
+		"not read":            {[]func(*facts){func(f *facts) { f.ticket = nil }}, decision{step: stepRead}, ""},
+		"no ticket":           {[]func(*facts){func(f *facts) { f.activity.TicketID, f.ticket = "", nil }}, decision{step: stepCreate}, ""},
+		"written":             {[]func(*facts){func(f *facts) { f.written = true }}, decision{step: stepKeep, end: endDone, reached: true}, ""},
+		"found, not composed": {[]func(*facts){begun("7"), func(f *facts) { f.written, f.content = true, nil }}, decision{step: stepCompose}, ""},
+
+		"begun before, not read":   {[]func(*facts){begun("7"), func(f *facts) { f.ticket = nil }}, decision{step: stepRead}, ""},
+		"begun before":             {[]func(*facts){begun("7")}, decision{step: stepLook, ticket: "7"}, ""},
+		"begun before, looked for": {[]func(*facts){begun("7"), looked("7")}, decision{step: stepAppend}, ""},
+		"begun before, changed this second": {[]func(*facts){begun("7"), func(f *facts) { f.ticket.ReadAt = testTime.Add(time.Second) }},
+			decision{step: stepWait}, ""},
+		"changed this second, nothing begun": {[]func(*facts){func(f *facts) { f.ticket.ReadAt = testTime.Add(time.Second) }}, decision{step: stepAppend}, ""},
+		"begun by this try, refused": {[]func(*facts){func(f *facts) {
+			f.activity.Begun, f.refused = []store.BegunWrite{{ID: "now", TicketID: "7"}}, true
+		}}, decision{step: stepAppend}, ""},
+		"begun by this try, after another": {[]func(*facts){func(f *facts) {
+			f.activity.Begun, f.refused = []store.BegunWrite{{ID: "now", TicketID: "7", Earlier: true}}, true
+		}}, decision{step: stepLook, ticket: "7"}, ""},
+		"begun elsewhere":              {[]func(*facts){begun("6"), func(f *facts) { f.ticket, f.content = nil, nil }}, decision{step: stepLook, ticket: "6"}, ""},
+		"creation begun, then retried": {[]func(*facts){begun("")}, decision{step: stepLook}, ""},
+		"creation begun":               {[]func(*facts){begun(""), func(f *facts) { f.activity.TicketID = "" }}, decision{step: stepLook}, ""},
+		"begun twice elsewhere":        {[]func(*facts){begun("6", "5", "7"), looked("6")}, decision{step: stepLook, ticket: "5"}, ""},
+		"all begun looked for":         {[]func(*facts){begun("6", "", "7"), looked("6", "", "7")}, decision{step: stepAppend}, ""},
+
+		"closed":                           {[]func(*facts){closed}, decision{step: stepMerge}, ""},
+		"closed, begun":                    {[]func(*facts){closed, begun("7")}, decision{step: stepLook, ticket: "7"}, ""},
+		"closed, SKIP":                     {[]func(*facts){closed, mergedInto(nil)}, decision{step: stepGiveUp, end: endDone, reached: true}, store.ReasonInvalidRequest},
+		"closed, CREATE":                   {[]func(*facts){closed, follows, mergedInto(nil)}, decision{step: stepFollow}, ""},
+		"merged":                           {[]func(*facts){closed, mergedInto(openTicket("8"))}, decision{step: stepMove, end: endDone, reached: true}, ""},
+		"merged, CREATE":                   {[]func(*facts){closed, follows, mergedInto(openTicket("8"))}, decision{step: stepMove, end: endDone, reached: true}, ""},
+		"merged into a closed one, CREATE": {[]func(*facts){closed, follows, mergedInto(closedTicket("8"))}, decision{step: stepFollow}, ""},
+		"merged into a closed one, SKIP":   {[]func(*facts){closed, mergedInto(closedTicket("8"))}, decision{step: stepGiveUp, end: endDone, reached: true}, store.ReasonInvalidRequest},
+		"merged in a circle":               {[]func(*facts){closed, mergedInto(openTicket("8")), func(f *facts) { f.activity.MergedFrom = []string{"8"} }}, decision{step: stepGiveUp, end: endDone, reached: true}, store.ReasonInvalidRequest},
+		"merged too often": {[]func(*facts){closed, follows, mergedInto(openTicket("8")), func(f *facts) { f.activity.MergedFrom = []string{"1", "2", "3", "4", "5"} }},
+			decision{step: stepFollow}, ""},
+		"followed up by an earlier one": {[]func(*facts){closed, follows, mergedInto(nil), func(f *facts) {
+			f.earlier = store.Activity{State: store.ActivityWritten, FollowUpOf: "7", TicketID: "9"}
+		}}, decision{step: stepJoin, end: endDone, reached: true}, ""},
+		"followed up by one that joined it": {[]func(*facts){closed, follows, mergedInto(nil), func(f *facts) {
+			f.earlier = store.Activity{State: store.ActivityPending, FollowUpOf: "7", TicketID: "9"}
+		}}, decision{step: stepJoin, end: endDone, reached: true}, ""},
+		"followed up in another Zendesk": {[]func(*facts){closed, follows, mergedInto(nil), func(f *facts) {
+			f.earlier = store.Activity{State: store.ActivityWritten, FollowUpOf: "7", TicketID: "9", Account: store.AccountUse{URL: "https://other.zendesk.com"}}
+		}}, decision{step: stepFollow}, ""},
+		"status refused, and open": {[]func(*facts){follows, func(f *facts) { f.closing = new(store.NewFailure(store.ReasonInvalidRequest, "x")) }},
+			decision{step: stepGiveUp, end: endDone, reached: true}, store.ReasonInvalidRequest},
+		"status refused, and closed": {[]func(*facts){closed, follows, mergedInto(nil), func(f *facts) { f.closing = new(store.NewFailure(store.ReasonInvalidRequest, "x")) }},
+			decision{step: stepFollow}, ""},
+
+		"no such ticket":      {[]func(*facts){refusedAs(&zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"})}, decision{step: stepGiveUp, end: endDone, reached: true}, store.ReasonNotFound},
+		"no such help desk":   {[]func(*facts){refusedAs(&zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "No help desk at x"})}, decision{step: stepEnd, end: endFailed, class: classAccount}, store.ReasonNotFound},
+		"throttled":           {[]func(*facts){refusedAs(&zendeskapi.Error{Kind: zendeskapi.RateLimited, StatusCode: 429, RetryAfter: time.Minute})}, decision{step: stepEnd, end: endFailed, class: classAccount, asked: time.Minute}, store.ReasonRateLimited},
+		"forbidden":           {[]func(*facts){refusedAs(&zendeskapi.Error{Kind: zendeskapi.AccessDenied, StatusCode: 403})}, decision{step: stepEnd, end: endFailed, class: classDoubt}, store.ReasonAccessDenied},
+		"the account is gone": {[]func(*facts){refusedAs(&zendeskapi.Error{Kind: zendeskapi.AccessDenied}), func(f *facts) { f.accountGone = true }}, decision{step: stepGiveUp, end: endDone}, store.ReasonAccountNotFound},
+		"no error of Zendesk": {[]func(*facts){func(f *facts) { f.failed, f.err = stepRead, errors.New("disk full") }}, decision{step: stepEnd, end: endFailed}, store.ReasonUnavailable},
+		"fields, throttled": {[]func(*facts){func(f *facts) {
+			f.failed, f.err = stepFields, &zendeskapi.Error{Kind: zendeskapi.RateLimited, StatusCode: 429, RetryAfter: time.Hour}
+		}},
+			decision{step: stepEnd, end: endFailed, asked: maxFieldsWait, waits: 1}, store.ReasonRateLimited},
+		"fields, credential": {[]func(*facts){func(f *facts) {
+			f.failed, f.err = stepFields, &zendeskapi.Error{Kind: zendeskapi.CredentialsRejected, StatusCode: 401}
+		}},
+			decision{step: stepEnd, end: endFailed, class: classAccount}, store.ReasonCredentialsRejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := appending(test.change...)
+			got := decide(f)
+			var reason store.FailureReason
+			if got.failure != nil {
+				reason, got.failure = got.failure.Reason, nil
+			}
+			if got != test.want || reason != test.reason {
+				t.Errorf("decided %+v %q, want %+v %q", got, reason, test.want, test.reason)
+			}
+			if again := decide(f); again.step != got.step || again.ticket != got.ticket {
+				t.Errorf("decided %+v the second time", again)
+			}
+		})
 	}
 }
 
@@ -131,278 +204,228 @@ func unknownError(t testing.TB) *zendeskapi.Error {
 	return api
 }
 
-func TestBlame(t *testing.T) {
-	kind := func(kind zendeskapi.Kind) *zendeskapi.Error { return &zendeskapi.Error{Kind: kind, Code: "SomeCode"} }
-	noEndpoint := &zendeskapi.Error{Kind: zendeskapi.NotFound, Code: "InvalidEndpoint"}
-	noPage := &zendeskapi.Error{Kind: zendeskapi.NotFound} // another page, as of a closed account
-	reused := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 400, Code: idempotencyError}
-	for _, test := range []struct {
-		name    string
-		failed  step // 0: every one but stepCompose
-		err     error
-		want    decision
-		reached bool
-		refused bool // after the error, when all that was begun had surely not taken effect before
+func refusal(fields ...zendeskapi.FieldError) *zendeskapi.Error {
+	return &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Code: "RecordInvalid", Detail: "Record validation errors", Fields: fields}
+}
+
+// filling are facts by which two custom fields are filled, and a person is the requester of a ticket that is made.
+func filling(f *facts) {
+	f.definitions = []zendeskapi.TicketField{{ID: "1", Title: "Mood"}, {ID: "2", Title: "Score"}, {ID: "3", Title: "Outcome"}}
+	f.content = &compose.Update{Comment: "it was", CustomFields: []zendeskapi.CustomField{{ID: "1", Value: "good"}, {ID: "2", Value: "5"}}}
+	f.activity.Details.Requester = store.Requester{Name: "Ann", Email: "ann@example.com"}
+}
+
+func TestRefusedPartsAreLeftOut(t *testing.T) {
+	const why = "Zendesk refused it"
+	plain := "Zendesk refused the ticket's fields as they were"
+	field := func(name string) zendeskapi.FieldError { return zendeskapi.FieldError{Field: name} }
+	for name, test := range map[string]struct {
+		step   step
+		change func(*facts)
+		err    *zendeskapi.Error
+		want   compose.Left
+		dead   bool
 	}{
-		{"no error of Zendesk's", 0, errors.New("disk full"), decision{stepEnd, endDelay, store.ReasonUnavailable}, false, true},
-		{"no error of Zendesk's, composing", stepCompose, errors.New("disk full"), decision{stepEnd, endDelay, store.ReasonUnavailable}, false, true},
-
-		// What the fields could not be read for says nothing of the ticket.
-		{"composing, no fields there", stepCompose, kind(zendeskapi.NotFound), decision{stepEnd, endHold, store.ReasonNotFound}, false, true},
-		{"composing, refused", stepCompose, kind(zendeskapi.InvalidRequest), decision{stepEnd, endHold, store.ReasonInvalidRequest}, false, true},
-		{"composing, conflict", stepCompose, kind(zendeskapi.Conflict), decision{stepEnd, endHold, store.ReasonConflict}, false, true},
-		{"composing, key used before", stepCompose, reused, decision{stepEnd, endHold, store.ReasonInvalidRequest}, false, true},
-		{"composing, broken", stepCompose, kind(zendeskapi.Unavailable), decision{stepEnd, endHold, store.ReasonUnavailable}, false, true},
-
-		{"conflict", 0, kind(zendeskapi.Conflict), decision{stepEnd, endDelay, store.ReasonConflict}, false, true},
-		{"no such endpoint", 0, noEndpoint, decision{stepEnd, endHold, store.ReasonNotFound}, false, true},
-		{"another page", 0, noPage, decision{stepEnd, endHold, store.ReasonNotFound}, false, true},
-		// The ticket is there: the next try is to look for it.
-		{"key used with other contents", 0, reused, decision{stepEnd, endDelay, store.ReasonInvalidRequest}, false, false},
-		{"no such ticket", 0, &zendeskapi.Error{Kind: zendeskapi.NotFound, Code: "RecordNotFound"}, decision{stepGiveUp, endDone, store.ReasonNotFound}, true, true},
-		{"refused", 0, kind(zendeskapi.InvalidRequest), decision{stepGiveUp, endDone, store.ReasonInvalidRequest}, true, true},
-
-		{"timeout", 0, kind(zendeskapi.Timeout), decision{stepEnd, endHold, store.ReasonTimeout}, false, true},
-		{"cancelled", 0, kind(zendeskapi.Canceled), decision{stepEnd, endHold, store.ReasonTimeout}, false, true},
-		{"throttled", 0, kind(zendeskapi.RateLimited), decision{stepEnd, endHold, store.ReasonRateLimited}, false, true},
-		{"credential refused", 0, kind(zendeskapi.CredentialsRejected), decision{stepEnd, endHold, store.ReasonCredentialsRejected}, false, true},
-		{"denied", 0, kind(zendeskapi.AccessDenied), decision{stepEnd, endHold, store.ReasonAccessDenied}, false, true},
-		{"unavailable", 0, kind(zendeskapi.Unavailable), decision{stepEnd, endHold, store.ReasonUnavailable}, false, true},
-		{"unreadable", 0, kind(zendeskapi.BadResponse), decision{stepEnd, endHold, store.ReasonBadResponse}, false, true},
+		"one field":                          {stepAppend, nil, refusal(field("custom_fields.1")), compose.Left{Fields: map[string]string{"1": why}}, false},
+		"two fields":                         {stepAppend, nil, refusal(field("custom_fields.1"), field("custom_field_2")), compose.Left{Fields: map[string]string{"1": why, "2": why}}, false},
+		"a field beside":                     {stepAppend, nil, refusal(zendeskapi.FieldError{Field: "base", TicketField: "2"}), compose.Left{Fields: map[string]string{"2": why}}, false},
+		"a field by title":                   {stepAppend, nil, refusal(zendeskapi.FieldError{Field: "base", Description: "Mood: ist zu lang"}), compose.Left{Fields: map[string]string{"1": why + ": Mood: ist zu lang"}}, false},
+		"nothing named":                      {stepAppend, nil, refusal(), compose.Left{All: plain}, false},
+		"base":                               {stepAppend, nil, refusal(field("base")), compose.Left{All: plain}, false},
+		"assignee":                           {stepAppend, nil, refusal(field("assignee")), compose.Left{All: plain}, false},
+		"nothing named, bad":                 {stepAppend, nil, &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 400}, compose.Left{All: plain}, false},
+		"nothing named, no fields":           {stepAppend, func(f *facts) { f.content = &compose.Update{} }, refusal(), compose.Left{}, true},
+		"again, without fields":              {stepAppend, func(f *facts) { f.left.All, f.content = plain, &compose.Update{} }, refusal(field("base")), compose.Left{All: plain}, true},
+		"a required field that was not sent": {stepAppend, nil, refusal(zendeskapi.FieldError{Field: "base", TicketField: "3", Code: "BlankValue"}), compose.Left{}, true},
+		"the same, by title":                 {stepAppend, nil, refusal(zendeskapi.FieldError{Field: "base", Description: "Outcome: is required"}), compose.Left{}, true},
+		"sent and not sent":                  {stepAppend, nil, refusal(zendeskapi.FieldError{Field: "base", TicketField: "3"}, field("custom_fields.1")), compose.Left{Fields: map[string]string{"1": why}}, false},
+		"person":                             {stepCreate, nil, refusal(field("requester")), compose.Left{Requester: why, NoRequester: true}, false},
+		"person by id": {stepCreate, func(f *facts) { f.activity.RequesterID = "77" }, refusal(field("requester_id")),
+			compose.Left{Requester: why, RequesterID: "77"}, false},
+		"person by id, then by address": {stepCreate, func(f *facts) { f.activity.RequesterID, f.left = "77", compose.Left{Requester: why, RequesterID: "77"} },
+			refusal(field("requester")), compose.Left{Requester: why, RequesterID: "77", NoRequester: true}, false},
+		"person and field": {stepCreate, nil, refusal(field("requester"), field("custom_fields.2")),
+			compose.Left{Requester: why, NoRequester: true, Fields: map[string]string{"2": why}}, false},
+		"nobody was the requester":    {stepCreate, func(f *facts) { f.activity.Details.Requester, f.content = store.Requester{}, &compose.Update{} }, refusal(field("requester")), compose.Left{}, true},
+		"requester of an open ticket": {stepAppend, func(f *facts) { f.content = &compose.Update{} }, refusal(field("requester")), compose.Left{}, true},
+		"too many rounds":             {stepAppend, func(f *facts) { f.rounds = maxRounds }, refusal(field("custom_fields.1")), compose.Left{Fields: map[string]string{"1": why}, All: plain}, false},
 	} {
-		steps := []step{test.failed}
-		if test.failed == 0 {
-			steps = []step{stepLook, stepRead, stepAppend, stepCreate}
-		}
-		for _, failed := range steps {
-			f := appending()
-			f.failed, f.err, f.refused = failed, fmt.Errorf("wrapper: %w", test.err), true
-			if got := decided(f); got != test.want || f.reached != test.reached || f.refused != test.refused {
-				t.Errorf("%s, step %d: decided %v, reached %t, refused %t, want %v, %t, %t",
-					test.name, failed, got, f.reached, f.refused, test.want, test.reached, test.refused)
+		t.Run(name, func(t *testing.T) {
+			f := appending(filling, func(f *facts) { f.activity.Begun = []store.BegunWrite{{ID: "now", TicketID: "7"}} })
+			if test.change != nil {
+				test.change(f)
 			}
-		}
+			before := *f
+			got := f.learn(test.step, test.err)
+			if diff := cmp.Diff(before.left, f.left); diff != "" || f.content != before.content {
+				t.Errorf("learning changed what was known: %s", diff)
+			}
+			if diff := cmp.Diff(test.want, got.left); diff != "" || !got.refused {
+				t.Errorf("left out (-want +got):\n%s", diff)
+			}
+			d := decide(&got)
+			if isDead := d.step == stepGiveUp; isDead != test.dead {
+				t.Errorf("decided %+v", d)
+			}
+			if !test.dead && (got.content != nil || d.step != stepCompose) {
+				t.Errorf("decided %+v, want what is left composed", d)
+			}
+		})
 	}
+	f := appending(filling)
+	got := f.learn(stepAppend, refusal(zendeskapi.FieldError{Field: "base", TicketField: "3", Code: "BlankValue"}))
+	d := decide(&got)
+	mustEqual(t, "message", d.failure.Message, `the request is not valid: Record validation errors; it means field "Outcome" (3)`)
 }
 
-// What is told of a failure is what Zendesk said.
-func TestBlameTellsTheFailure(t *testing.T) {
-	f := appending()
-	f.failed, f.err = stepAppend, &zendeskapi.Error{
-		Kind: zendeskapi.RateLimited, StatusCode: 429, RequestID: "z", Attempts: 2, RetryAfter: 93,
-	}
-	_, _, why := decide(f)
-	want := &store.Failure{
-		Reason: store.ReasonRateLimited, Message: why.Message, HTTPStatus: 429, ZendeskRequestID: "z", Attempts: 2, RetryAfter: 93, Retryable: true,
-	}
-	if diff := cmp.Diff(want, why); diff != "" || why.Message == "" {
-		t.Errorf("failure (-want +got):\n%s", diff)
-	}
-}
-
-// Nothing that is known changes by a decision, except for what blame notes.
-func TestDecideHasNoOtherEffects(t *testing.T) {
-	for _, f := range []*facts{
-		appending(),
-		{activity: store.Activity{State: store.ActivityDead}},
-		{activity: store.Activity{State: store.ActivityPending}, accountGone: true},
-		{activity: store.Activity{State: store.ActivityPending, Begun: true, Create: true}, failed: stepCreate, err: &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, Code: idempotencyError}},
-		{activity: store.Activity{State: store.ActivityPending, TicketID: "7"}, failed: stepRead, err: &zendeskapi.Error{Kind: zendeskapi.NotFound, Code: "RecordNotFound"}},
-		{activity: store.Activity{State: store.ActivityPending, TicketID: "7"}, composed: true, ticket: &zendeskapi.Ticket{Status: "closed"}},
-	} {
-		before := *f
-		decide(f)
-		after := *f
-		after.reached, after.refused = before.reached, before.refused
-		if !reflect.DeepEqual(after, before) {
-			t.Errorf("the facts were %+v and are %+v", before, after)
-		}
-	}
-}
-
-func TestLearn(t *testing.T) {
-	fieldsRefused := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Code: "RecordInvalid", Fields: []zendeskapi.FieldError{{Field: "base"}}}
-	closed := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Code: "RecordInvalid", Fields: []zendeskapi.FieldError{{Field: "base"}, {Field: "status"}}}
-	reused := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Code: idempotencyError}
-	badRequest := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 400}
+// What a write's error says of whether it took effect, and what is done next.
+func TestOutcomeOfAWrite(t *testing.T) {
 	unknown := unknownError(t)
-	stored := errors.New("disk full")
-	for _, test := range []struct {
-		name   string
-		before func(*facts)
-		failed step
-		err    error
-		want   func(*facts) // what has changed
+	for name, test := range map[string]struct {
+		step  step
+		err   error
+		open  bool // it may have taken effect
+		after step
 	}{
-		{"closed just now", func(f *facts) { f.began = true }, stepAppend, closed, func(f *facts) {
-			f.reached, f.refused, f.ticket = true, true, &zendeskapi.Ticket{ID: "7", Status: "closed"}
-		}},
-		{"closed just now, with custom fields", func(f *facts) { f.began, f.fields = true, true }, stepAppend, closed, func(f *facts) {
-			f.reached, f.refused, f.ticket = true, true, &zendeskapi.Ticket{ID: "7", Status: "closed"}
-		}},
-		{"closed just now, begun by a try before", nil, stepAppend, closed, func(f *facts) {
-			f.reached, f.ticket = true, &zendeskapi.Ticket{ID: "7", Status: "closed"}
-		}},
-		{"status of a ticket that is made", func(f *facts) { f.began = true }, stepCreate, closed, func(f *facts) {
-			f.failed, f.err, f.refused = stepCreate, closed, true
-		}},
-		{"status of a ticket that is made, with custom fields", func(f *facts) { f.began, f.fields = true, true }, stepCreate, closed, func(f *facts) {
-			f.plain, f.composed, f.ticket = true, false, nil
-		}},
-
-		{"fields refused", func(f *facts) { f.began, f.fields = true, true }, stepAppend, fieldsRefused, func(f *facts) {
-			f.plain, f.composed, f.ticket = true, false, nil
-		}},
-		{"fields of a new ticket refused", func(f *facts) { f.began, f.fields = true, true }, stepCreate, fieldsRefused, func(f *facts) {
-			f.plain, f.composed, f.ticket = true, false, nil
-		}},
-		{"refused without custom fields", func(f *facts) { f.began = true }, stepAppend, fieldsRefused, func(f *facts) {
-			f.failed, f.err, f.refused = stepAppend, fieldsRefused, true
-		}},
-		{"plain, and refused again", func(f *facts) { f.began, f.plain = true, true }, stepCreate, fieldsRefused, func(f *facts) {
-			f.failed, f.err, f.refused = stepCreate, fieldsRefused, true
-		}},
-		{"key used with other contents", func(f *facts) { f.began, f.fields = true, true }, stepCreate, reused, func(f *facts) {
-			f.failed, f.err, f.refused = stepCreate, reused, true
-		}},
-		{"another refusal of a write with custom fields", func(f *facts) { f.began, f.fields = true, true }, stepAppend, badRequest, func(f *facts) {
-			f.failed, f.err, f.refused = stepAppend, badRequest, true
-		}},
-		{"fields refused where none are written", func(f *facts) { f.fields = true }, stepRead, fieldsRefused, func(f *facts) {
-			f.failed, f.err = stepRead, fieldsRefused
-		}},
-
-		{"outcome not known", func(f *facts) { f.began = true }, stepAppend, unknown, func(f *facts) { f.failed, f.err = stepAppend, unknown }},
-		{"refused, begun by a try before", nil, stepAppend, badRequest, func(f *facts) { f.failed, f.err = stepAppend, badRequest }},
-		{"read after a refused write", func(f *facts) { f.began, f.plain = true, true }, stepRead, badRequest, func(f *facts) {
-			f.failed, f.err, f.refused = stepRead, badRequest, true
-		}},
-		{"look-up failed", nil, stepLook, badRequest, func(f *facts) { f.failed, f.err = stepLook, badRequest }},
-		// Fields that cannot be read say nothing of what was begun.
-		{"composing failed", func(f *facts) { f.began = true }, stepCompose, badRequest, func(f *facts) { f.failed, f.err = stepCompose, badRequest }},
-		{"no error of Zendesk's", func(f *facts) { f.began = true }, stepAppend, stored, func(f *facts) { f.failed, f.err = stepAppend, stored }},
+		"unknown":                  {stepAppend, unknown, true, stepEnd},
+		"throttled":                {stepAppend, &zendeskapi.Error{Kind: zendeskapi.RateLimited, StatusCode: 429}, false, stepEnd},
+		"refused credential":       {stepAppend, &zendeskapi.Error{Kind: zendeskapi.CredentialsRejected, StatusCode: 401}, false, stepEnd},
+		"changed meanwhile":        {stepAppend, &zendeskapi.Error{Kind: zendeskapi.Conflict, StatusCode: 409}, true, stepRead},
+		"creation in two bodies":   {stepCreate, &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 400, Code: idempotencyError}, true, stepEnd},
+		"creation changed":         {stepCreate, &zendeskapi.Error{Kind: zendeskapi.Conflict, StatusCode: 409}, true, stepEnd},
+		"status":                   {stepAppend, refusal(zendeskapi.FieldError{Field: "status"}), false, stepRead},
+		"gone":                     {stepAppend, &zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"}, false, stepGiveUp},
+		"no error of Zendesk's":    {stepAppend, errors.New("disk full"), true, stepEnd},
+		"an unknown one, creation": {stepCreate, unknown, true, stepEnd},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, want := appending(), appending()
-			for _, f := range []*facts{got, want} {
-				if test.before != nil {
-					test.before(f)
-				}
+		t.Run(name, func(t *testing.T) {
+			ticket := map[step]string{stepAppend: "7", stepCreate: ""}[test.step]
+			f := appending(looked(ticket), func(f *facts) {
+				f.activity.TicketID, f.activity.Begun = ticket, []store.BegunWrite{{ID: "now", TicketID: ticket}}
+			})
+			got := f.learn(test.step, test.err)
+			if got.open(ticket) != test.open || len(got.begunAfter(got.activity.Begun)) != map[bool]int{true: 1}[test.open] {
+				t.Errorf("may have taken effect: %t, kept %v", got.open(ticket), got.begunAfter(got.activity.Begun))
 			}
-			got.learn(test.failed, test.err)
-			if test.want(want); !reflect.DeepEqual(got, want) {
-				t.Errorf("the facts are\n%+v, want\n%+v", got, want)
+			if d := decide(&got); d.step != test.after {
+				t.Errorf("decided %+v", d)
+			}
+			if _, api := errors.AsType[*zendeskapi.Error](test.err); api && got.looked[ticket] {
+				t.Error("the next write is not looked for")
+			}
+			// One of before is never taken away by the refusal of this one, nor one of another try.
+			f.activity.Begun = []store.BegunWrite{{ID: "now", TicketID: ticket, Earlier: true}, {ID: "other", TicketID: "9"}}
+			got = f.learn(test.step, test.err)
+			mustEqual(t, "kept", len(got.begunAfter(got.activity.Begun)), 2)
+		})
+	}
+	// Conflicts come to an end.
+	f := *appending(func(f *facts) { f.activity.Begun = []store.BegunWrite{{ID: "now", TicketID: "7"}} })
+	for range maxConflicts {
+		f = f.learn(stepAppend, &zendeskapi.Error{Kind: zendeskapi.Conflict})
+		mustEqual(t, "step after a conflict", decide(&f).step, stepRead)
+		f.ticket = openTicket("7")
+		mustEqual(t, "step then", decide(&f).step, stepLook)
+	}
+	f = f.learn(stepAppend, &zendeskapi.Error{Kind: zendeskapi.Conflict})
+	mustEqual(t, "step after too many", decide(&f).step, stepEnd)
+	mustEqual(t, "class", decide(&f).class, classTicket)
+}
+
+func TestBeginsAreKeptApart(t *testing.T) {
+	first := store.BegunWrite{ID: "1", TicketID: "7", Time: testTime, Since: testTime}
+	second := store.BegunWrite{ID: "2", TicketID: "7", Time: testTime.Add(time.Hour), Since: testTime.Add(time.Hour)}
+	elsewhere := store.BegunWrite{ID: "2", TicketID: "8"}
+	begun := begin(nil, first)
+	mustEqual(t, "first", begun, []store.BegunWrite{first})
+	mustEqual(t, "again", begin(begun, first), []store.BegunWrite{first})
+	both := begin(begin(begun, second), elsewhere)
+	mustEqual(t, "second", both, []store.BegunWrite{{ID: "2", TicketID: "7", Time: second.Time, Since: first.Since, Earlier: true}, elsewhere})
+	mustEqual(t, "what was before", begun, []store.BegunWrite{first})
+}
+
+func TestFieldsThatCannotBeRead(t *testing.T) {
+	for name, test := range map[string]struct {
+		err   *zendeskapi.Error
+		waits bool // at first
+		holds bool // the account
+	}{
+		"403":                {&zendeskapi.Error{Kind: zendeskapi.AccessDenied, StatusCode: 403}, false, false},
+		"404":                {&zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404}, false, false},
+		"422":                {refusal(), false, false},
+		"429":                {&zendeskapi.Error{Kind: zendeskapi.RateLimited, StatusCode: 429}, true, false},
+		"500":                {&zendeskapi.Error{Kind: zendeskapi.Unavailable, StatusCode: 500}, true, false},
+		"time-out":           {&zendeskapi.Error{Kind: zendeskapi.Timeout}, true, false},
+		"unreadable":         {&zendeskapi.Error{Kind: zendeskapi.BadResponse, StatusCode: 200}, true, false},
+		"refused credential": {&zendeskapi.Error{Kind: zendeskapi.CredentialsRejected, StatusCode: 401}, false, true},
+		"no network":         {&zendeskapi.Error{Kind: zendeskapi.Unavailable}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for waits := range 2 {
+				f := appending(func(f *facts) {
+					f.activity.AttachedData, f.activity.FieldWaits, f.content = map[string]string{"a": "b"}, waits, nil
+				})
+				got := f.learn(stepFields, test.err)
+				d := decide(&got)
+				switch {
+				case test.holds:
+					mustEqual(t, "class", d.class, classAccount)
+				case test.waits && waits == 0:
+					if d.end != endFailed || d.class != classNone || d.waits != 1 || d.asked < fieldsWait {
+						t.Errorf("decided %+v", d)
+					}
+				case d.step != stepCompose || got.fieldless == "":
+					t.Errorf("decided %+v, want it composed without fields", d)
+				}
 			}
 		})
 	}
 }
 
-// A try as the runner makes it: each step succeeds unless its error is given.
-func TestTries(t *testing.T) {
-	refused := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Fields: []zendeskapi.FieldError{{Field: "base"}}}
-	closed := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 422, Fields: []zendeskapi.FieldError{{Field: "status"}}}
-	conflict := &zendeskapi.Error{Kind: zendeskapi.Conflict, StatusCode: 409}
-	broken := &zendeskapi.Error{Kind: zendeskapi.Unavailable, StatusCode: 500}
-	gone := &zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"}
-	reused := &zendeskapi.Error{Kind: zendeskapi.InvalidRequest, StatusCode: 400, Code: idempotencyError}
-	type made struct {
-		step step
-		err  error
+func TestHelpDecidesNothing(t *testing.T) {
+	for _, api := range []*zendeskapi.Error{{Kind: zendeskapi.AccessDenied, StatusCode: 403}, {Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"}} {
+		f := appending(closed, follows)
+		got := f.learn(stepMerge, api)
+		mustEqual(t, "step when the comments are hidden", decide(&got).step, stepFollow)
 	}
-	ok := func(s step) made { return made{s, nil} }
-	for _, test := range []struct {
-		name    string
-		ticket  string
-		create  bool
-		begun   bool // by a try before
-		found   bool // the mark of that
-		fields  bool // custom fields are filled
-		status  string
-		steps   []made
-		want    decision
-		reached bool
-		begunAt bool // begun is to be left behind: the next try looks first
+	// A ticket that is gone has nothing that was begun on it.
+	f := appending(begun("6"))
+	got := f.learn(stepLook, &zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"})
+	mustEqual(t, "step when the ticket before is gone", decide(&got).step, stepAppend)
+}
+
+func TestRetryTime(t *testing.T) {
+	a := &store.Activity{TicketID: "7"}
+	mustEqual(t, "nothing begun", RetryTime(a, testTime), time.Time{})
+	for name, test := range map[string]struct {
+		ticket string
+		at     time.Time
+		want   time.Time
 	}{
-		{name: "append", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), ok(stepAppend)}, want: decision{next: stepKeep}},
-		{name: "create", create: true, steps: []made{ok(stepCompose), ok(stepCreate)}, want: decision{next: stepKeep}},
-		{name: "begun, not found", ticket: "7", begun: true, steps: []made{ok(stepLook), ok(stepCompose), ok(stepRead), ok(stepAppend)}, want: decision{next: stepKeep}},
-		{name: "begun, found", ticket: "7", begun: true, found: true, steps: []made{ok(stepLook), ok(stepCompose)}, want: decision{next: stepKeep}},
-		{name: "begun, cannot be looked for", ticket: "7", begun: true, steps: []made{{stepLook, broken}}, want: decision{stepEnd, endHold, store.ReasonUnavailable}, begunAt: true},
-		{name: "begun, ticket gone", ticket: "7", begun: true, steps: []made{{stepLook, gone}}, want: decision{stepGiveUp, endDone, store.ReasonNotFound}, reached: true, begunAt: true},
-		{name: "found, and the fields cannot be read", ticket: "7", begun: true, found: true, steps: []made{ok(stepLook), {stepCompose, broken}}, want: decision{stepEnd, endHold, store.ReasonUnavailable}, begunAt: true},
-
-		{name: "closed, with leave to create", ticket: "7", create: true, status: "closed", steps: []made{ok(stepCompose), ok(stepRead), ok(stepFollow), ok(stepCreate)}, want: decision{next: stepKeep}, reached: true},
-		{name: "closed", ticket: "7", status: "closed", steps: []made{ok(stepCompose), ok(stepRead)}, want: decision{stepGiveUp, endDone, store.ReasonInvalidRequest}},
-		{name: "closed just now, with leave to create", ticket: "7", create: true, steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, closed}, ok(stepFollow), ok(stepCreate)}, want: decision{next: stepKeep}, reached: true},
-		{name: "closed just now", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, closed}}, want: decision{stepGiveUp, endDone, store.ReasonInvalidRequest}, reached: true},
-
-		{name: "fields refused", ticket: "7", fields: true, steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, refused}, ok(stepCompose), ok(stepRead), ok(stepAppend)}, want: decision{next: stepKeep}},
-		{
-			name: "fields refused, and the comment too", ticket: "7", fields: true, reached: true,
-			steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, refused}, ok(stepCompose), ok(stepRead), {stepAppend, refused}},
-			want:  decision{stepGiveUp, endDone, store.ReasonInvalidRequest},
-		},
-		{
-			name: "fields refused, and closed meanwhile", ticket: "7", create: true, fields: true, reached: true,
-			steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, refused}, ok(stepCompose), ok(stepRead), {stepAppend, closed}, ok(stepFollow), ok(stepCreate)},
-			want:  decision{next: stepKeep},
-		},
-		{
-			name: "fields of a new ticket refused, and the rest too", create: true, fields: true, reached: true,
-			steps: []made{ok(stepCompose), {stepCreate, refused}, ok(stepCompose), {stepCreate, refused}},
-			want:  decision{stepGiveUp, endDone, store.ReasonInvalidRequest},
-		},
-		{name: "refused", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, refused}}, want: decision{stepGiveUp, endDone, store.ReasonInvalidRequest}, reached: true},
-		{name: "refused, begun before", ticket: "7", begun: true, steps: []made{ok(stepLook), ok(stepCompose), ok(stepRead), {stepAppend, refused}}, want: decision{stepGiveUp, endDone, store.ReasonInvalidRequest}, reached: true, begunAt: true},
-
-		{name: "conflict", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, conflict}}, want: decision{stepEnd, endDelay, store.ReasonConflict}},
-		{name: "broken", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, broken}}, want: decision{stepEnd, endHold, store.ReasonUnavailable}},
-		{name: "answer lost", ticket: "7", steps: []made{ok(stepCompose), ok(stepRead), {stepAppend, unknownError(t)}}, want: decision{stepEnd, endHold, store.ReasonUnavailable}, begunAt: true},
-		{name: "answer of a creation lost", create: true, steps: []made{ok(stepCompose), {stepCreate, unknownError(t)}}, want: decision{stepEnd, endHold, store.ReasonUnavailable}, begunAt: true},
-		{name: "created before with other contents", create: true, steps: []made{ok(stepCompose), {stepCreate, reused}}, want: decision{stepEnd, endDelay, store.ReasonInvalidRequest}, begunAt: true},
-		{name: "ticket gone", ticket: "7", steps: []made{ok(stepCompose), {stepRead, gone}}, want: decision{stepGiveUp, endDone, store.ReasonNotFound}, reached: true},
+		"elsewhere, just now":                {"6", testTime, testTime.Add(lateness)},
+		"elsewhere, a moment ago":            {"6", testTime.Add(-lateness / 3), testTime.Add(lateness * 2 / 3)},
+		"elsewhere, long ago":                {"6", testTime.Add(-time.Hour), time.Time{}},
+		"elsewhere, by a clock that was off": {"6", testTime.Add(time.Hour), testTime.Add(lateness)},
+		"there, just now":                    {"7", testTime, time.Time{}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			f := &facts{activity: store.Activity{ID: "a", TicketID: test.ticket, Place: 2, Create: test.create, Begun: test.begun, State: store.ActivityPending}}
-			begin := func() {
-				if !f.activity.Begun {
-					f.activity.Begun, f.began = true, true
-				}
-			}
-			for i, made := range test.steps {
-				if got := decided(f); got != (decision{next: made.step}) {
-					t.Fatalf("step %d is %v, want %v", i, got, made.step)
-				}
-				if made.step == stepAppend || made.step == stepCreate {
-					begin()
-				}
-				if made.err != nil {
-					f.learn(made.step, made.err)
-					continue
-				}
-				switch made.step {
-				case stepLook:
-					f.looked, f.written = true, test.found
-				case stepCompose:
-					f.composed, f.fields = true, test.fields && !f.plain
-				case stepRead:
-					f.ticket = &zendeskapi.Ticket{ID: f.activity.TicketID, Status: test.status}
-				case stepFollow:
-					f.reached, f.ticket = true, nil
-					f.activity.FollowUpOf, f.activity.TicketID = f.activity.TicketID, ""
-				case stepAppend, stepCreate:
-					f.written = true
-				}
-			}
-			if got := decided(f); got != test.want {
-				t.Errorf("in the end: %v, want %v", got, test.want)
-			}
-			if f.reached != test.reached {
-				t.Errorf("reached is %t, want %t", f.reached, test.reached)
-			}
-			if left := f.activity.Begun && !f.refused; test.want.next != stepKeep && left != test.begunAt {
-				t.Errorf("begun is left as %t, want %t", left, test.begunAt)
-			}
-		})
+		a.Begun = []store.BegunWrite{{TicketID: test.ticket, Time: test.at}}
+		mustEqual(t, name, RetryTime(a, testTime), test.want)
 	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	keys := map[string]string{}
+	for name, left := range map[string]compose.Left{
+		"whole": {}, "a field": {Fields: map[string]string{"1": "x"}}, "another field": {Fields: map[string]string{"2": "x"}},
+		"no fields": {All: "x"}, "no person": {NoRequester: true, Requester: "x"}, "no user": {RequesterID: "1", Requester: "x"},
+	} {
+		key := idempotencyKey("mark", left)
+		if other, ok := keys[key]; ok {
+			t.Errorf("%s has the key of %s", name, other)
+		}
+		keys[key] = name
+	}
+	mustEqual(t, "the whole one's", keys["mark"], "whole")
+	// The words of a refusal are not the body.
+	mustEqual(t, "key", idempotencyKey("mark", compose.Left{All: "y"}), idempotencyKey("mark", compose.Left{All: "x"}))
 }

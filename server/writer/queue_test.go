@@ -21,7 +21,7 @@ func mustEqual(t testing.TB, what string, got, want any) {
 	}
 }
 
-const heldFor = store.ReasonRateLimited
+const heldFor = store.ReasonCredentialsRejected
 
 // queueModel knows what a queue is to do, in the simplest way: it looks at everything each time.
 type queueModel struct {
@@ -36,6 +36,7 @@ type queueModel struct {
 	notBefore  map[ticketKey]time.Time
 	writes     map[ticketKey][]time.Time
 	until      map[credentials.Key]time.Time // of held accounts
+	proven     map[credentials.Key]bool
 	places     uint64
 }
 
@@ -44,7 +45,7 @@ func newQueueModel() *queueModel {
 		now:        time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
 		activities: map[string]store.Activity{}, again: map[string]store.Activity{}, left: map[string]int{}, due: map[string]int{},
 		running: map[ticketKey]*ticketQueue{}, notBefore: map[ticketKey]time.Time{}, writes: map[ticketKey][]time.Time{},
-		until: map[credentials.Key]time.Time{},
+		until: map[credentials.Key]time.Time{}, proven: map[credentials.Key]bool{},
 	}
 	m.queue = newQueue(func() time.Time { return m.now })
 	return m
@@ -69,7 +70,7 @@ func queued(id, account, ticket string, place uint64) store.Activity {
 }
 
 func (m *queueModel) add(a store.Activity) {
-	m.queue.add("tenant", &a)
+	m.queue.add("tenant", &a, m.now)
 	m.due[a.ID]++
 	if _, in := m.activities[a.ID]; in {
 		if _, twice := m.again[a.ID]; twice {
@@ -120,17 +121,19 @@ func (m *queueModel) take(t rapid.TB) (taken []*ticketQueue) {
 			t.Fatalf("ticket %v is taken, and is not ready", key)
 		}
 		m.running[key] = ticket
-		limit := parallelAccountWrites
+		limit := 1
+		if m.proven[key.account] {
+			limit = parallelAccountWrites
+		}
 		if until, held := m.until[key.account]; held {
-			limit = 1
 			if m.now.Before(until) {
 				t.Fatalf("account %v is held until %v, and probed at %v", key.account, until, m.now)
 			}
 		}
-		if n := m.runningOf(key.account); n > limit || len(m.running) > parallelWrites {
-			t.Fatalf("account has %d writes under way of %d, want at most %d", n, len(m.running), limit)
+		if n := m.runningOf(key.account); n > limit {
+			t.Fatalf("account has %d writes under way, want at most %d", n, limit)
 		}
-		if first, want := m.queue.first(ticket), m.firstOf(key).ID; first != want {
+		if first, want := ticket.trying, m.firstOf(key).ID; first != want {
 			t.Fatalf("first of %v is %s, want %s", key, first, want)
 		}
 	}
@@ -141,36 +144,52 @@ func (m *queueModel) take(t rapid.TB) (taken []*ticketQueue) {
 }
 
 func (m *queueModel) finish(t rapid.TB, ticket *ticketQueue, how string) {
-	key, id := ticket.ticketKey, m.queue.first(ticket)
+	key, id := ticket.ticketKey, ticket.trying
 	delete(m.running, key)
-	second := func(int) time.Duration { return time.Second }
 	switch how {
 	case "written", "dropped":
 		reached := how == "written"
-		m.queue.done(ticket, id, m.now, reached)
+		m.queue.done(ticket, &store.Activity{State: store.ActivityWritten}, m.now, reached)
 		m.left[id]++
 		delete(m.activities, id)
 		m.notBefore[key] = m.now
+		if reached {
+			m.writes[key] = append(m.writes[key], m.now)
+			if m.queue.accounts[key.account] == nil || m.queue.accounts[key.account].heldBy == "" {
+				delete(m.until, key.account)
+				m.proven[key.account] = true
+			}
+		}
 		if !slices.ContainsFunc(slices.Collect(maps.Values(m.activities)), func(a store.Activity) bool { return accountOf(&a) == key.account }) {
 			delete(m.until, key.account) // nothing is left that could probe
+			delete(m.proven, key.account)
 		}
 		if a, added := m.again[id]; added {
 			delete(m.again, id)
 			m.activities[id] = a
 		}
-		if reached {
-			m.writes[key] = append(m.writes[key], m.now)
-			delete(m.until, key.account)
-		}
 	case "delayed":
-		m.notBefore[key] = m.queue.delay(ticket, m.now, second)
+		v := m.queue.failed(ticket, m.now, trouble{class: classTicket, reason: store.ReasonConflict})
+		m.queue.giveBack(ticket, v.until)
+		m.notBefore[key] = v.until
 	case "held":
-		m.until[key.account] = m.queue.holdAccount(ticket, m.now, heldFor, second)
-		m.notBefore[key] = m.until[key.account]
+		m.notBefore[key] = m.holdAccount(t, ticket, heldFor)
 		if reason, until := m.queue.hold("tenant", key.account.Incarnation); reason != heldFor || !until.Equal(m.until[key.account]) {
 			t.Fatalf("account is held by %v until %v, want %v", reason, until, m.until[key.account])
 		}
 	}
+}
+
+// holdAccount gives a ticket back whose account is to blame.
+func (m *queueModel) holdAccount(t rapid.TB, ticket *ticketQueue, reason store.FailureReason) time.Time {
+	v := m.queue.failed(ticket, m.now, trouble{class: classAccount, reason: reason})
+	if v.culprit != culpritAccount || !v.until.After(m.now) {
+		t.Fatalf("verdict is %+v, want the account held", v)
+	}
+	m.queue.giveBack(ticket, v.until)
+	m.until[ticket.account] = v.until
+	delete(m.proven, ticket.account)
+	return v.until
 }
 
 func TestQueueModel(t *testing.T) {
@@ -210,7 +229,44 @@ func TestQueueModel(t *testing.T) {
 			"not pending": func(*rapid.T) {
 				a := queued("dead", "x", "1", 1)
 				a.State = store.ActivityDead
-				m.queue.add("tenant", &a)
+				m.queue.add("tenant", &a, m.now)
+			},
+			"decided on": func(t *rapid.T) {
+				ids := slices.Sorted(maps.Keys(m.activities))
+				if len(ids) == 0 {
+					t.Skip("nothing waits")
+				}
+				id := rapid.SampledFrom(ids).Draw(t, "id")
+				trying := slices.ContainsFunc(slices.Collect(maps.Values(m.running)), func(ticket *ticketQueue) bool { return ticket.trying == id })
+				if m.queue.withhold(id) == trying {
+					t.Fatalf("withholding %s, which is tried: %t", id, trying)
+				}
+				if trying {
+					return
+				}
+				if m.queue.withhold(id) {
+					t.Fatal("withheld twice")
+				}
+				taken, _ := m.queue.next(m.now)
+				for _, ticket := range taken {
+					if ticket.trying == id {
+						t.Fatal("a withheld activity is tried")
+					}
+					m.running[ticket.ticketKey] = ticket
+				}
+				if rapid.Bool().Draw(t, "in vain") {
+					m.queue.restore("tenant", id, nil, m.now)
+					return
+				}
+				m.queue.restore("tenant", id, &store.Activity{ID: id, State: store.ActivityDiscarded}, m.now)
+				m.left[id] += m.due[id] - m.left[id]
+				account := accountOf(new(m.activities[id]))
+				delete(m.activities, id)
+				delete(m.again, id)
+				if !slices.ContainsFunc(slices.Collect(maps.Values(m.activities)), func(a store.Activity) bool { return accountOf(&a) == account }) && m.runningOf(account) == 0 {
+					delete(m.until, account)
+					delete(m.proven, account)
+				}
 			},
 			"take":    func(t *rapid.T) { m.take(t) },
 			"written": finish("written"),
@@ -225,9 +281,9 @@ func TestQueueModel(t *testing.T) {
 					t.Skip("which delays end is not modelled while something runs")
 				}
 				for _, incarnation := range accounts {
-					m.queue.release(keyOf(incarnation))
+					m.queue.release(keyOf(incarnation), false)
 				}
-				m.queue.release(credentials.Key{Tenant: "another", Incarnation: "x"})
+				m.queue.release(credentials.Key{Tenant: "another", Incarnation: "x"}, false)
 				for account := range m.until {
 					m.until[account] = m.now
 				}
@@ -259,8 +315,8 @@ func TestQueueModel(t *testing.T) {
 				t.Fatalf("activity %s left %d times, want %d", id, m.left[id], due)
 			}
 		}
-		if q := m.queue; len(q.known) != 0 || len(q.accounts) != 0 || q.running != 0 {
-			t.Fatalf("the empty queue keeps %d ids, %d accounts, %d writes", len(q.known), len(q.accounts), q.running)
+		if q := m.queue; len(q.known)+len(q.withheld)+len(q.accounts)+len(q.turns)+len(q.running) != 0 {
+			t.Fatalf("the empty queue keeps %d ids, %d accounts, %d writes", len(q.known), len(q.accounts), len(q.running))
 		}
 	})
 }
@@ -270,41 +326,86 @@ func (m *queueModel) takeAll() ([]string, map[string]*ticketQueue) {
 	tickets := map[string]*ticketQueue{}
 	taken, _ := m.queue.next(m.now)
 	for _, ticket := range taken {
-		tickets[m.queue.first(ticket)] = ticket
+		tickets[ticket.trying] = ticket
 	}
 	return slices.Sorted(maps.Keys(tickets)), tickets
 }
 
 func (m *queueModel) put(activities ...store.Activity) {
 	for _, a := range activities {
-		m.queue.add("tenant", &a)
+		m.queue.add("tenant", &a, m.now)
 	}
 }
 
-func doubling(failures int) time.Duration { return time.Second << (failures - 1) }
+// finishAll ends tries as written.
+func (m *queueModel) finishAll(tickets map[string]*ticketQueue) {
+	for _, ticket := range tickets {
+		m.queue.done(ticket, &store.Activity{State: store.ActivityWritten}, m.now, true)
+	}
+}
 
-func TestQueueLimits(t *testing.T) {
+// An account shows that it gets through before it gets more than one turn at a time.
+func TestQueueOfOneAccount(t *testing.T) {
 	m := newQueueModel()
-	for account := range 6 {
-		for ticket := range 10 {
-			m.put(queued(fmt.Sprintf("a%d-%d", account, ticket), fmt.Sprint(account), fmt.Sprint(ticket), 1))
-		}
+	for ticket := range 10 {
+		m.put(queued(fmt.Sprint("a", ticket), "x", fmt.Sprint(ticket), 1))
 	}
 	_, tickets := m.takeAll()
-	mustEqual(t, "taken", len(tickets), parallelWrites)
+	mustEqual(t, "taken at first", len(tickets), 1)
+	more, _ := m.takeAll()
+	mustEqual(t, "more", len(more), 0)
+	m.finishAll(tickets)
+	_, tickets = m.takeAll()
+	mustEqual(t, "taken then", len(tickets), parallelAccountWrites)
+	m.finishAll(tickets)
+}
+
+// However many accounts hang, one that comes later has its turn, at the latest when theirs are slow.
+func TestQueueTakesTurns(t *testing.T) {
+	m := newQueueModel()
+	for account := range parallelWrites {
+		for ticket := range parallelAccountWrites {
+			m.put(queued(fmt.Sprintf("a%03d-%d", account, ticket), fmt.Sprint("hung", account), fmt.Sprint(ticket), 1))
+		}
+		m.queue.accounts[keyOf(fmt.Sprint("hung", account))].proven = true
+	}
+	_, hung := m.takeAll()
+	mustEqual(t, "taken", len(hung), parallelWrites)
 	byAccount := map[string]int{}
-	for _, ticket := range tickets {
+	for _, ticket := range hung {
 		byAccount[ticket.account.Incarnation]++
 	}
-	for account, n := range byAccount {
-		mustEqual(t, "writes of account "+account, n, parallelAccountWrites)
+	mustEqual(t, "accounts that had a turn", len(byAccount), parallelWrites)
+	m.put(queued("healthy", "healthy", "1", 1))
+	taken, wait := m.queue.next(m.now)
+	mustEqual(t, "taken beyond the limit", len(taken), 0)
+	mustEqual(t, "wait", wait, slowTry)
+	m.now = m.now.Add(wait)
+	ids, _ := m.takeAll()
+	mustEqual(t, "the healthy one is taken", slices.Contains(ids, "healthy"), true)
+}
+
+// Probes of held accounts have their own room.
+func TestQueueProbes(t *testing.T) {
+	m := newQueueModel()
+	const accounts = parallelProbes + 5
+	for account := range accounts {
+		m.put(queued(fmt.Sprintf("a%02d", account), fmt.Sprint(account), "1", 1))
 	}
-	again, _ := m.takeAll()
-	mustEqual(t, "more", len(again), 0)
-	for id, ticket := range tickets {
-		m.queue.done(ticket, id, m.now, true)
-		again, _ = m.takeAll()
-		mustEqual(t, "taken in place of one", len(again), 1)
+	_, tickets := m.takeAll()
+	for _, ticket := range tickets {
+		m.holdAccount(t, ticket, heldFor)
+	}
+	m.now = m.now.Add(time.Minute)
+	_, probes := m.takeAll()
+	mustEqual(t, "probes", len(probes), parallelProbes)
+	m.put(queued("healthy", "healthy", "1", 1))
+	ids, _ := m.takeAll()
+	mustEqual(t, "taken beside the probes", ids, []string{"healthy"})
+	for id, ticket := range probes {
+		m.holdAccount(t, ticket, heldFor)
+		more, _ := m.takeAll()
+		mustEqual(t, "probes in place of "+id, len(more), 1)
 		break
 	}
 }
@@ -317,7 +418,7 @@ func TestQueueOfOneTicket(t *testing.T) {
 	for i := range ticketWrites {
 		ids, tickets := m.takeAll()
 		mustEqual(t, "taken", ids, []string{fmt.Sprintf("a%02d", i)})
-		m.queue.done(tickets[ids[0]], ids[0], m.now, true)
+		m.finishAll(tickets)
 		m.now = m.now.Add(time.Second)
 	}
 	taken, wait := m.queue.next(m.now)
@@ -326,7 +427,7 @@ func TestQueueOfOneTicket(t *testing.T) {
 	m.now = m.now.Add(wait)
 	ids, tickets := m.takeAll()
 	mustEqual(t, "taken after the first", ids, []string{fmt.Sprintf("a%02d", ticketWrites)})
-	m.queue.done(tickets[ids[0]], ids[0], m.now, true)
+	m.finishAll(tickets)
 	_, wait = m.queue.next(m.now)
 	mustEqual(t, "wait for the second", wait, time.Second)
 }
@@ -336,34 +437,36 @@ func TestQueueHold(t *testing.T) {
 	for i := range 6 {
 		m.put(queued(fmt.Sprintf("a%d", i), "x", fmt.Sprint(i), 1))
 	}
-	m.put(queued("b", "y", "1", 1))
+	m.queue.accounts[keyOf("x")].proven = true
 	ids, tickets := m.takeAll()
-	mustEqual(t, "taken", ids, []string{"a0", "a1", "a2", "a3", "b"})
+	mustEqual(t, "taken", ids, []string{"a0", "a1", "a2", "a3"})
 	// What was under way together fails together: that is one failure.
-	for _, id := range ids[:4] {
-		mustEqual(t, "held until", m.queue.holdAccount(tickets[id], m.now, heldFor, doubling), m.now.Add(time.Second))
+	for _, id := range ids {
+		m.holdAccount(t, tickets[id], heldFor)
 	}
-	m.queue.done(tickets["b"], "b", m.now, true)
+	mustEqual(t, "failures", m.queue.accounts[keyOf("x")].failures, 1)
 	none, _ := m.takeAll()
 	mustEqual(t, "taken while held", len(none), 0)
-	for failures, want := range []string{"a4", "a5", "a0"} { // each probe takes another ticket
-		m.now = m.now.Add(doubling(failures + 1))
-		probe, probed := m.takeAll()
-		mustEqual(t, "probe", probe, []string{want})
+	probed := map[string]bool{}
+	for range 3 { // each probe takes another ticket
+		m.now = m.until[keyOf("x")]
+		probe, tickets := m.takeAll()
+		mustEqual(t, "probes", len(probe), 1)
 		more, _ := m.takeAll()
 		mustEqual(t, "beside the probe", len(more), 0)
-		mustEqual(t, "held until", m.queue.holdAccount(probed[want], m.now, heldFor, doubling), m.now.Add(doubling(failures+2)))
+		probed[probe[0]] = true
+		m.holdAccount(t, tickets[probe[0]], heldFor)
 	}
-	m.queue.release(credentials.Key{Tenant: "another", Incarnation: "x"})
-	none, _ = m.takeAll()
-	mustEqual(t, "taken after another tenant's release", len(none), 0)
-	m.queue.release(keyOf("y"))
-	none, _ = m.takeAll()
-	mustEqual(t, "taken after another account's release", len(none), 0)
-	m.queue.release(keyOf("x"))
+	mustEqual(t, "activities probed with", len(probed), 3)
+	for _, key := range []credentials.Key{{Tenant: "another", Incarnation: "x"}, keyOf("y")} {
+		m.queue.release(key, false)
+		none, _ = m.takeAll()
+		mustEqual(t, "taken after another's release", len(none), 0)
+	}
+	m.queue.release(keyOf("x"), false)
 	probe, tickets := m.takeAll()
 	mustEqual(t, "probes after a release", len(probe), 1)
-	m.queue.done(tickets[probe[0]], probe[0], m.now, true)
+	mustEqual(t, "goes on", m.queue.done(tickets[probe[0]], &store.Activity{State: store.ActivityWritten}, m.now, true), true)
 	ids, _ = m.takeAll()
 	mustEqual(t, "taken after the probe got through", len(ids), parallelAccountWrites)
 	reason, until := m.queue.hold("tenant", "x")
@@ -372,38 +475,110 @@ func TestQueueHold(t *testing.T) {
 	}
 }
 
-// What was under way when the credential changed says nothing of the new one.
-func TestQueueReleaseMeanwhile(t *testing.T) {
-	m := newQueueModel()
-	m.put(queued("a", "x", "1", 1), queued("b", "x", "2", 1))
-	_, tickets := m.takeAll()
-	m.queue.holdAccount(tickets["a"], m.now, heldFor, doubling)
-	m.queue.release(keyOf("x"))
-	mustEqual(t, "held until", m.queue.holdAccount(tickets["b"], m.now, heldFor, doubling), m.now)
-	ids, tickets := m.takeAll()
-	mustEqual(t, "probe", len(ids), 1)
-	m.queue.done(tickets[ids[0]], ids[0], m.now, true)
-	ids, tickets = m.takeAll()
-	mustEqual(t, "taken then", len(ids), 1)
-	mustEqual(t, "held until", m.queue.holdAccount(tickets[ids[0]], m.now, heldFor, doubling), m.now.Add(time.Second))
+// Another credential does not lift a throttle; that the account is gone does: nothing is asked of Zendesk then.
+func TestQueueReleaseOfAThrottle(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		m := newQueueModel()
+		a := queued("a", "x", "1", 1)
+		if restarted {
+			a.NextAttempt, a.Failure = m.now.Add(time.Hour), &store.Failure{Reason: store.ReasonRateLimited}
+			m.put(a)
+		} else {
+			m.put(a)
+			_, tickets := m.takeAll()
+			v := m.queue.failed(tickets["a"], m.now, trouble{class: classAccount, reason: store.ReasonRateLimited, asked: time.Hour})
+			m.queue.giveBack(tickets["a"], v.until)
+		}
+		for range 5 {
+			m.queue.release(keyOf("x"), false)
+			ids, _ := m.takeAll()
+			mustEqual(t, "taken inside Retry-After", len(ids), 0)
+		}
+		m.queue.release(keyOf("x"), true)
+		ids, _ := m.takeAll()
+		mustEqual(t, "taken of an account that is gone", ids, []string{"a"})
+	}
 }
 
-func TestQueueDelay(t *testing.T) {
+// What was under way when the credential changed says nothing of the new one, but a throttle is one for any.
+func TestQueueReleaseMeanwhile(t *testing.T) {
 	m := newQueueModel()
-	m.put(queued("a", "x", "1", 1), queued("b", "x", "2", 1), queued("c", "x", "1", 2))
-	for failures := 1; failures <= 3; failures++ {
-		_, tickets := m.takeAll()
-		mustEqual(t, "delayed until", m.queue.delay(tickets["a"], m.now, doubling), m.now.Add(doubling(failures)))
-		m.queue.release(keyOf("x")) // is not for the ticket
-		ids, _ := m.takeAll()
-		mustEqual(t, "taken meanwhile", len(ids), 0)
-		m.now = m.now.Add(doubling(failures))
+	m.put(queued("a", "x", "1", 1), queued("b", "x", "2", 1), queued("c", "x", "3", 1))
+	m.queue.accounts[keyOf("x")].proven = true
+	_, tickets := m.takeAll()
+	m.holdAccount(t, tickets["a"], heldFor)
+	m.queue.release(keyOf("x"), false)
+	v := m.queue.failed(tickets["b"], m.now, trouble{class: classAccount, reason: heldFor})
+	mustEqual(t, "until", v.until, m.now)
+	m.queue.giveBack(tickets["b"], v.until)
+	until := m.holdAccount(t, tickets["c"], store.ReasonRateLimited)
+	ids, _ := m.takeAll()
+	mustEqual(t, "taken inside the throttle", len(ids), 0)
+	m.now = until
+	ids, _ = m.takeAll()
+	mustEqual(t, "probe", len(ids), 1)
+}
+
+// A success that began before the hold does not end it.
+func TestQueueLateSuccess(t *testing.T) {
+	m := newQueueModel()
+	m.put(queued("a", "x", "1", 1), queued("b", "x", "2", 1), queued("c", "x", "3", 1))
+	m.queue.accounts[keyOf("x")].proven = true
+	_, tickets := m.takeAll()
+	until := m.holdAccount(t, tickets["a"], store.ReasonRateLimited)
+	mustEqual(t, "goes on", m.queue.done(tickets["b"], &store.Activity{State: store.ActivityWritten}, m.now, true), false)
+	reason, still := m.queue.hold("tenant", "x")
+	mustEqual(t, "held by", reason, store.ReasonRateLimited)
+	mustEqual(t, "until", still, until)
+}
+
+// One ticket that fails is suspected, two hold their account, and those that others have got past hold nobody up any more.
+func TestQueueBlamesTheSmallest(t *testing.T) {
+	m := newQueueModel()
+	fail := func(ticket *ticketQueue) culprit {
+		v := m.queue.failed(ticket, m.now, trouble{class: classDoubt, reason: store.ReasonAccessDenied})
+		m.queue.giveBack(ticket, v.until)
+		return v.culprit
 	}
-	ids, tickets := m.takeAll()
-	m.queue.done(tickets["a"], "a", m.now, true)
-	mustEqual(t, "taken in the end", ids, []string{"a"})
-	_, tickets = m.takeAll()
-	mustEqual(t, "the next one's first delay", m.queue.delay(tickets["c"], m.now, doubling), m.now.Add(doubling(1)))
+	m.put(queued("bad1", "x", "70", 1), queued("bad2", "x", "71", 1), queued("good1", "x", "1", 1), queued("good2", "x", "2", 1))
+	m.queue.accounts[keyOf("x")].proven = true
+	_, tickets := m.takeAll()
+	mustEqual(t, "first", fail(tickets["bad1"]), culpritSuspect)
+	mustEqual(t, "second", fail(tickets["bad2"]), culpritAccount)
+	m.queue.done(tickets["good1"], &store.Activity{State: store.ActivityWritten}, m.now, true) // began before
+	mustEqual(t, "of good2", fail(tickets["good2"]), culpritAccount)
+	m.now = m.now.Add(time.Minute)
+	for {
+		ids, probe := m.takeAll()
+		mustEqual(t, "probes", len(ids), 1)
+		if ids[0] == "good2" {
+			m.finishAll(probe)
+			break
+		}
+		mustEqual(t, "of "+ids[0], fail(probe[ids[0]]), culpritAccount)
+		m.now = m.now.Add(time.Minute)
+	}
+	for range 20 {
+		m.now = m.now.Add(time.Hour)
+		ids, tickets := m.takeAll()
+		mustEqual(t, "taken", ids, []string{"bad1", "bad2"})
+		mustEqual(t, "first", fail(tickets["bad1"]), culpritTicket)
+		mustEqual(t, "second", fail(tickets["bad2"]), culpritTicket)
+		m.put(queued("good", "x", "3", 1))
+		ids, tickets = m.takeAll()
+		mustEqual(t, "taken beside them", ids, []string{"good"})
+		m.finishAll(tickets)
+	}
+}
+
+// What is stored as the time of the next try was told by a clock that may have been wrong.
+func TestQueueBoundsStoredTimes(t *testing.T) {
+	m := newQueueModel()
+	a := queued("a", "x", "1", 1)
+	a.NextAttempt = m.now.AddDate(1, 0, 0)
+	m.put(a)
+	_, wait := m.queue.next(m.now)
+	mustEqual(t, "wait", wait, longestWait)
 }
 
 // The queue is not told of activities in the order of the store.
@@ -416,7 +591,7 @@ func TestQueueBehind(t *testing.T) {
 	m.now = m.now.Add(behindTime)
 	ids, tickets := m.takeAll()
 	mustEqual(t, "taken", ids, []string{"a"})
-	m.queue.done(tickets["a"], "a", m.now, true)
+	m.finishAll(tickets)
 	ids, tickets = m.takeAll()
 	mustEqual(t, "taken then", ids, []string{"b"})
 

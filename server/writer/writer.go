@@ -2,11 +2,11 @@
 //
 // It hides which activity is written next, how a write whose answer was lost is found again, and who is to blame when one
 // fails. Before a write is sent, the store knows that it was begun; one that was begun and has no known outcome is looked
-// for by its mark before it is sent again. A write to a ticket is bound to the state that the ticket was read in, so that one
-// which Zendesk is late to act on cannot follow its own repeat.
+// for by its mark before it is sent again, in the state that the repeat is bound to: one which Zendesk is late to act on
+// cannot follow it. What came of a try is stored before the ticket is anybody else's.
 //
-// What a try does next is decided in decide.go, by functions of what is known; attempt.go does it. What the ticket then says
-// is composed in package compose.
+// What a try does next is decided in decide.go, and who is to blame when it fails in blame.go, by functions of what is known;
+// attempt.go does it. Whose turn it is, is decided in queue.go. What the ticket then says is composed in package compose.
 //
 //	w := writer.New(writer.Config{...})
 //	go w.Run(ctx, cut)
@@ -15,6 +15,7 @@ package writer
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -26,12 +27,16 @@ import (
 
 const (
 	writeTime = 20 * time.Second // of one try, all its requests together
-	// longestBackoff is the number of failures in a row from which on tries are no further apart: 16 to 32 seconds. A try
-	// that fails costs Zendesk a request, and all that the account has to write waits for it.
-	longestBackoff = 6
-	fieldsLife     = 5 * time.Minute // of ticket field definitions
-	fieldsFreshFor = time.Minute     // definitions are not read again for unknown keys when they are younger
+	probeTime = 10 * time.Second // of one that probes a held account
+	// lookEvery is how often the queue is compared with what the store says is pending: an activity may have been stored
+	// although nobody was told.
+	lookEvery = time.Minute
+	// unreadTries is how often an activity is read that cannot be.
+	unreadTries = 3
 )
+
+// ErrBusy says that a try to write the activity is under way, or that another change of it is.
+var ErrBusy = errors.New("the activity is being written")
 
 // Config is what a Writer depends on. All but Moved is required.
 type Config struct {
@@ -52,22 +57,61 @@ type Writer struct {
 	queue       *queue
 	fields      *cache.Cache[string, fieldDefinitions] // by account incarnation
 	running     sync.WaitGroup
+
+	mu     sync.Mutex
+	unread map[string]int // how often an activity could not be read
 }
 
 // New makes a Writer. It does nothing by itself until Run.
 func New(c Config) *Writer {
 	return &Writer{
 		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved,
-		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsLife, c.Now),
+		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), unread: make(map[string]int),
 	}
 }
 
 // Add puts an activity in the queue, if it is pending.
-func (w *Writer) Add(tenant string, a store.Activity) { w.queue.add(tenant, &a) }
+func (w *Writer) Add(tenant string, a store.Activity) { w.queue.add(tenant, &a, w.now()) }
+
+// Change changes an activity by a person's decision, as [store.Store.UpdateActivity] does. It is not tried meanwhile; if it is
+// pending then, it is tried at its NextAttempt, else never. Errors: [ErrBusy]; those of the store; change's, as they are.
+func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*store.Activity) error) (store.Activity, error) {
+	if !w.queue.withhold(id) {
+		return w.changeEnded(ctx, tenant, id, change)
+	}
+	var changed *store.Activity
+	defer func() { w.queue.restore(tenant, id, changed, w.now()) }()
+	a, err := w.store.UpdateActivity(ctx, tenant, id, change)
+	if err != nil {
+		return store.Activity{}, err
+	}
+	changed = &a
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.unread, id)
+	return a, nil
+}
+
+// changeEnded is Change for an activity that the queue has not let go of yet: its try has ended if it is no longer pending.
+func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func(*store.Activity) error) (store.Activity, error) {
+	a, err := w.store.UpdateActivity(ctx, tenant, id, func(a *store.Activity) error {
+		if a.State == store.ActivityPending {
+			return ErrBusy
+		}
+		return change(a)
+	})
+	if err == nil {
+		w.queue.add(tenant, &a, w.now())
+	}
+	return a, err
+}
 
 // Hold says what a pending activity waits for, and until when: empty and zero when nothing holds it up.
 func (w *Writer) Hold(tenant string, a *store.Activity) (store.FailureReason, time.Time) {
 	reason, until := w.queue.hold(tenant, a.Account.Incarnation)
+	if reason == "" && a.Failure != nil && a.NextAttempt.After(w.now()) {
+		reason = a.Failure.Reason
+	}
 	if a.NextAttempt.After(until) {
 		until = a.NextAttempt
 	}
@@ -77,13 +121,7 @@ func (w *Writer) Hold(tenant string, a *store.Activity) (store.FailureReason, ti
 // Run writes until ctx is done, and returns when the last write has ended: at the latest, when cut is done.
 func (w *Writer) Run(ctx, cut context.Context) error {
 	defer w.running.Wait()
-	err := w.store.PendingActivities(ctx, func(tenant string, a store.Activity) error {
-		w.queue.add(tenant, &a)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
+	w.running.Go(func() { w.lookForPending(ctx) })
 	changes := w.credentials.Changes()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -102,7 +140,7 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 			return ctx.Err()
 		case <-changes.Ready():
 			for _, key := range changes.Take() {
-				w.queue.release(key)
+				w.accountChanged(ctx, key)
 			}
 		case <-w.queue.changed:
 		case <-w.moved:
@@ -111,49 +149,155 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 	}
 }
 
-// writeFirst tries the first activity of a ticket, and tells the queue how it went.
-func (w *Writer) writeFirst(ctx context.Context, ticket *ticketQueue) {
-	ctx, cancel := context.WithTimeout(ctx, writeTime)
-	defer cancel()
-	id := w.queue.first(ticket)
-	try := &attempt{writer: w, tenant: ticket.account.Tenant, id: id}
-	ended, f := try.guarded(ctx)
-	// What happened is stored even when time is up.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
-	defer cancel()
-	now := w.now()
-	log := w.log.With("activity_id", id, "tenant", try.tenant, "account_id", try.activity.Account.AccountID)
-	switch ended {
-	case endBehind:
-		w.queue.behind(ticket, try.tenant, &try.earlier, now)
-		return
-	case endDone:
-		w.queue.done(ticket, id, now, try.reached)
-		switch {
-		case f != nil:
-			log.Error("activity cannot be written", "reason", string(f.Reason), "http_status", f.HTTPStatus, "zendesk_request_id", f.ZendeskRequestID)
-		case try.reached:
-			log.Info("activity written", "ticket_id", try.activity.TicketID, "audit_id", try.activity.AuditID, "attempts", try.activity.Attempts)
+// lookForPending puts what the store says is pending in the queue, now and again every minute.
+func (w *Writer) lookForPending(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		err := w.store.PendingActivities(ctx, func(tenant, id string) error {
+			if w.queue.has(id) || w.isSetAside(id) {
+				return nil
+			}
+			a, err := w.store.Activity(ctx, tenant, id)
+			switch {
+			case err == nil:
+				w.queue.add(tenant, &a, w.now())
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case !errors.Is(err, store.ErrNotFound):
+				w.setAside(tenant, id, err)
+			}
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			w.log.Error("pending activities could not be listed", "error", err)
 		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// setAside counts that an activity could not be read. It is read again a few times, and then no more: others go on.
+func (w *Writer) setAside(tenant, id string, err error) {
+	w.mu.Lock()
+	w.unread[id]++
+	tries, all := w.unread[id], len(w.unread)
+	w.mu.Unlock()
+	w.log.Error("activity could not be read, and is set aside", "activity_id", id, "tenant", tenant, "tries", tries, "unreadable_activities", all, "error", err)
+}
+
+func (w *Writer) isSetAside(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unread[id] >= unreadTries
+}
+
+// accountChanged lets the activities of an account be tried at once if its credential is another one now, or if it is gone.
+func (w *Writer) accountChanged(ctx context.Context, key credentials.Key) {
+	use, was, waits := w.queue.waitsWith(key)
+	if !waits {
 		return
 	}
-	backoff := func(failures int) time.Duration {
-		return credentials.Backoff(min(failures, longestBackoff), f.RetryAfter)
+	account, err := w.store.AccountOf(ctx, key.Tenant, use)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		w.queue.release(key, true)
+	case err != nil:
+		w.log.Error("changed account could not be read", "tenant", key.Tenant, "account_id", use.AccountID, "error", err)
+	case was.Incarnation == "" || !credentials.Same(account, was):
+		w.queue.release(key, false)
 	}
-	var until time.Time
-	if ended == endHold {
-		until = w.queue.holdAccount(ticket, now, f.Reason, backoff)
-	} else {
-		until = w.queue.delay(ticket, now, backoff)
+}
+
+// writeFirst tries the first activity of a ticket, stores how it went, and gives the ticket back.
+func (w *Writer) writeFirst(cut context.Context, ticket *ticketQueue) {
+	limit := writeTime
+	if ticket.probe {
+		limit = probeTime
 	}
-	err := try.update(ctx, func(a *store.Activity) {
-		a.Attempts++
-		a.NextAttempt = until
-		a.Begun = a.Begun && !try.refused
-		a.Failure = f
+	ctx, cancel := context.WithTimeout(cut, limit)
+	defer cancel()
+	t := newAttempt(w, cut, ticket.account.Tenant, ticket.trying)
+	ended, err := t.guarded(ctx)
+	log := w.log.With("activity_id", t.id, "tenant", t.tenant, "account_id", t.activity.Account.AccountID)
+	switch {
+	case err == nil:
+	case cut.Err() != nil:
+		return // what happened is looked for after the restart
+	case errors.Is(err, store.ErrNotFound):
+		ended = decision{end: endDone}
+	case errors.Is(err, errUnread):
+		w.setAside(t.tenant, t.id, err)
+		ended = decision{end: endDone}
+	default:
+		log.Error("activity could not be stored", "error", err)
+		ended = internalError()
+	}
+	switch ended.end {
+	case endBehind:
+		w.queue.behind(ticket, t.tenant, &t.earlier, w.now())
+	case endDone:
+		w.done(log, ticket, t, ended)
+	case endFailed:
+		w.failed(log, ticket, t, ended)
+	}
+}
+
+// done gives a ticket back whose activity has left it.
+func (w *Writer) done(log *slog.Logger, ticket *ticketQueue, t *attempt, ended decision) {
+	a := t.activity
+	if w.queue.done(ticket, &a, w.now(), ended.reached) {
+		w.log.Info("account's activities go on", "tenant", t.tenant, "account_id", a.Account.AccountID)
+	}
+	switch {
+	case ended.failure != nil:
+		f := ended.failure
+		log.Error("activity cannot be written", "ticket_id", a.TicketID, "reason", string(f.Reason), "message", f.Message,
+			"http_status", f.HTTPStatus, "zendesk_request_id", f.ZendeskRequestID, "attempts", a.Attempts)
+	case a.State == store.ActivityWritten && ended.reached:
+		log.Info("activity written", "ticket_id", a.TicketID, "audit_id", a.AuditID, "attempts", a.Attempts)
+	case a.State == store.ActivityPending && ended.reached:
+		log.Info("activity goes to another ticket", "ticket_id", a.TicketID)
+	}
+}
+
+// failed decides who is to blame for a try that came to nothing, stores that, and gives the ticket back.
+func (w *Writer) failed(log *slog.Logger, ticket *ticketQueue, t *attempt, ended decision) {
+	f := ended.failure
+	v := w.queue.failed(ticket, w.now(), trouble{
+		class: ended.class, reason: f.Reason, asked: ended.asked, refusals: t.activity.Refusals, account: t.account,
 	})
-	if err != nil {
+	if v.held {
+		w.log.Warn("account's activities are held", "tenant", t.tenant, "account_id", t.activity.Account.AccountID, "reason", string(f.Reason),
+			"message", f.Message, "http_status", f.HTTPStatus, "until", v.until)
+	}
+	isDead := v.culprit == culpritTicket && t.activity.Refusals+1 >= maxRefusals
+	err := t.settle(func(a *store.Activity) {
+		a.Attempts++
+		a.NextAttempt, a.Failure = v.until, f
+		a.Begun = t.begunAfter(a.Begun)
+		a.FieldWaits += ended.waits
+		if v.culprit == culpritTicket {
+			a.Refusals++
+		}
+		if isDead {
+			a.State, a.NextAttempt = store.ActivityDead, time.Time{}
+		}
+	})
+	switch {
+	case err != nil && t.drained.Err() != nil:
+		return
+	case err != nil:
 		log.Error("activity's failure could not be stored", "error", err)
 	}
-	log.Warn("activity waits", "reason", string(f.Reason), "http_status", f.HTTPStatus, "until", until, "account_held", ended == endHold)
+	if isDead {
+		w.done(log, ticket, t, decision{failure: f})
+		return
+	}
+	w.queue.giveBack(ticket, v.until)
+	log.Warn("activity waits", "ticket_id", t.activity.TicketID, "reason", string(f.Reason), "message", f.Message, "http_status", f.HTTPStatus,
+		"until", v.until, "account_held", v.culprit == culpritAccount)
 }

@@ -43,7 +43,7 @@ func summary(d store.ActivityDetails) string {
 		lines = append(lines, when)
 	}
 	for _, detail := range []struct{ label, text string }{
-		{"Agent", d.Agent.Email}, {"Service", d.Service}, {"Disposition", d.Disposition},
+		{"Agent", d.Agent.Email}, {"Service", d.Service}, {"Disposition", d.Disposition}, {"Note", d.Remark},
 	} {
 		if text := part(detail.text); text != "" {
 			lines = append(lines, detail.label+": "+text)
@@ -60,7 +60,7 @@ func recording(address string) string {
 	switch {
 	case address == "":
 		return ""
-	case checkURL(address) == "":
+	case isURL(address):
 		return "Recording: " + strings.ReplaceAll(address, "](", "%5D(") // the same address, and no end of a Markdown link
 	}
 	if text := part(address); text != "" {

@@ -101,15 +101,15 @@ Ended 24 Nov 2026, 08:10:00 UTC`,
 		},
 		"times in an impossible order": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:09:00"), EndTime: at("08:12:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC",
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)",
 		},
 		"end before start": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), EndTime: at("08:09:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:09:00 UTC",
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:09:00 UTC (times as reported, out of order)",
 		},
 		"answer after end": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:20:00"), EndTime: at("08:12:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC",
+			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)",
 		},
 		"notes alone": {
 			details: store.ActivityDetails{Notes: "\n\n  * one\t\n  * two\n\n"},
@@ -145,7 +145,7 @@ Recording: https://rec.example.com/a%5D(b
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := compose.Compose(c.details, c.attached, fields).Comment
+			got := compose.Compose(c.details, c.attached, fields, compose.Left{}).Comment
 			if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), got); diff != "" {
 				t.Errorf("comment (-want +got):\n%s", diff)
 			}
@@ -179,7 +179,7 @@ func TestCommentIsCut(t *testing.T) {
 		"detail": {store.ActivityDetails{Disposition: long, Notes: "kept"}, nil, []string{cut + "\n\nkept"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := compose.Compose(c.details, c.attached, nil).Comment
+			got := compose.Compose(c.details, c.attached, nil, compose.Left{}).Comment
 			if len(got) > compose.MaxCommentBytes {
 				t.Errorf("comment has %d bytes", len(got))
 			}
@@ -197,16 +197,16 @@ func TestCommentIsCut(t *testing.T) {
 	for i := range 1000 {
 		many[strings.Repeat("k", 250)+strconv.Itoa(i)] = "some value"
 	}
-	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil).Comment; len(got) > compose.MaxCommentBytes || !strings.HasSuffix(got, cut) {
+	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil, compose.Left{}).Comment; len(got) > compose.MaxCommentBytes || !strings.HasSuffix(got, cut) {
 		t.Errorf("comment of 1,000 keys has %d bytes and ends with %q", len(got), got[len(got)-10:])
 	}
-	got := compose.Compose(store.ActivityDetails{Notes: long}, map[string]string{"a": long}, nil).Comment
+	got := compose.Compose(store.ActivityDetails{Notes: long}, map[string]string{"a": long}, nil, compose.Left{}).Comment
 	if shown, _, _ := strings.Cut(got, cut); len(shown) < compose.MaxCommentBytes*49/100 {
 		t.Errorf("notes have %d bytes only", len(shown))
 	}
 	notes := strings.Repeat("n", compose.MaxCommentBytes/2)
 	value := strings.Repeat("v", compose.MaxCommentBytes/3)
-	got = compose.Compose(store.ActivityDetails{Notes: notes}, map[string]string{"a": value, "b": "w"}, nil).Comment
+	got = compose.Compose(store.ActivityDetails{Notes: notes}, map[string]string{"a": value, "b": "w"}, nil, compose.Left{}).Comment
 	if want := "Interaction\n\n" + notes + "\n\na: " + value + "\nb: w"; got != want {
 		t.Errorf("what fits was cut: %d bytes, want %d", len(got), len(want))
 	}

@@ -2,7 +2,7 @@
 //
 // It hides how a comment reads, which custom field a key of the attached data means, and what each type of field takes:
 //
-//	update := compose.Compose(details, attached, fields)
+//	update := compose.Compose(details, attached, fields, compose.Left{})
 //	// update.Comment:      Inbound call from Maria Lopez (+1 513-555-7611) to +1 800-555-0199
 //	//                      24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
 //	// update.CustomFields: {45900000002101 sale}
@@ -10,12 +10,13 @@
 //
 // Nothing is lost and nothing is guessed: each key of the attached data fills exactly one field, or it is rejected with a
 // reason and stands in the comment. Nothing fails: Compose makes an update of any input, and the same one of the same
-// input. Validate finds the mistakes that a caller should hear of before.
+// input. Fit makes any details such that they can be stored.
 //
 // Nothing here keeps state, reads a clock or talks to anyone.
 package compose
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -30,7 +31,7 @@ type Update struct {
 	// CustomFields are in the order of their keys, no field twice. Values are strings, lists of strings (multiselect) or
 	// bools (checkbox).
 	CustomFields []zendeskapi.CustomField
-	// Rejected are the keys that filled no field, in order.
+	// Rejected are the keys that filled no field, in order, and before them "requester" if that was left out.
 	Rejected []Rejected
 	// FieldsMayBeStale says that newer field definitions could accept what was rejected: the field is unknown, inactive or
 	// not unique, the option is unknown or not unique, or the pattern does not match. A caller whose definitions are not
@@ -44,7 +45,31 @@ type Rejected struct {
 	Reason string // for people; never holds the value
 }
 
-// Compose makes the update. Attached are the keys and values of the interaction's attached data; fields are the
+// Left are the parts that are left out, because Zendesk refused them. What they hold stands in the comment.
+type Left struct {
+	Fields map[string]string // by the field's id: why
+	All    string            // why no field is filled; empty: fields are filled
+	// Requester is why a person is not the ticket's requester; empty: none was refused.
+	Requester   string
+	RequesterID string // the user that was refused, if it was known by its id
+	NoRequester bool   // the person of the details was
+}
+
+// requesterKey is what a requester who was left out is called among rejected keys.
+const requesterKey = "requester"
+
+// Requester is the person of the details as one whom Zendesk can find or make a user of; nil if there is no e-mail address
+// that could be one.
+func Requester(d store.ActivityDetails) *zendeskapi.Requester {
+	email := d.Requester.Email
+	if !isEmail(email) {
+		return nil
+	}
+	// Zendesk makes no user without a name.
+	return &zendeskapi.Requester{Name: cmp.Or(oneLine(d.Requester.Name), email), Email: email}
+}
+
+// Compose makes the update, without the parts that are to be left out. Attached are the keys and values of the interaction's attached data; fields are the
 // definitions of all ticket fields of the Zendesk account.
 //
 // A key names a custom field by its id or else by its title, without regard to case and white space. It is rejected when
@@ -66,11 +91,20 @@ type Rejected struct {
 //
 // The value of a partialcreditcard field is not in the comment either when it is rejected.
 // https://support.zendesk.com/hc/en-us/articles/203661866
-func Compose(d store.ActivityDetails, attached map[string]string, fields []zendeskapi.TicketField) Update {
+func Compose(d store.ActivityDetails, attached map[string]string, fields []zendeskapi.TicketField, left Left) Update {
 	entries := resolve(attached, fields)
 	var u Update
 	var lines []dataLine
+	if left.Requester != "" {
+		u.Rejected = append(u.Rejected, Rejected{Key: requesterKey, Reason: left.Requester})
+	}
+	if left.RequesterID != "" {
+		lines = append(lines, newDataLine("Requester", "user "+left.RequesterID))
+	}
 	for _, e := range entries {
+		if why := left.of(e); why != "" {
+			e.rejection = reject(why)
+		}
 		if e.rejection == nil {
 			u.CustomFields = append(u.CustomFields, zendeskapi.CustomField{ID: e.field.ID, Value: e.coerced})
 			continue
@@ -81,6 +115,19 @@ func Compose(d store.ActivityDetails, attached map[string]string, fields []zende
 	}
 	u.Comment = comment(d, lines)
 	return u
+}
+
+// of tells why an entry is left out; empty: it is not, or has a reason of its own.
+func (l Left) of(e entry) string {
+	switch {
+	case e.field == nil && l.All != "" && e.rejection != nil && e.rejection.curable:
+		return l.All // nothing is known of fields, maybe
+	case e.rejection != nil:
+		return ""
+	case l.All != "":
+		return l.All
+	}
+	return l.Fields[e.field.ID]
 }
 
 // Mark names one interaction of one installation among all that write to a Zendesk account. It is put into the metadata of

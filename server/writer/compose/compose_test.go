@@ -101,8 +101,8 @@ type failer interface {
 // checkUpdate checks what holds for every update.
 func checkUpdate(t failer, details store.ActivityDetails, attached map[string]string, fields []zendeskapi.TicketField) {
 	t.Helper()
-	update := compose.Compose(details, attached, fields)
-	if again := compose.Compose(details, attached, slices.Clone(fields)); !cmp.Equal(update, again) {
+	update := compose.Compose(details, attached, fields, compose.Left{})
+	if again := compose.Compose(details, attached, slices.Clone(fields), compose.Left{}); !cmp.Equal(update, again) {
 		t.Errorf("the same input gave another update: %s", cmp.Diff(update, again))
 	}
 	checkText(t, "comment", update.Comment, compose.MaxCommentBytes)
@@ -110,10 +110,12 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 	if strings.Contains(compose.Subject(details), "\n") {
 		t.Errorf("the subject has several lines")
 	}
-	for _, v := range compose.Validate(details) {
-		if !strings.HasPrefix(v.Field, "details.") || v.Description == "" {
-			t.Errorf("violation %+v", v)
-		}
+	fit := compose.Fit(details)
+	if again := compose.Fit(fit); again != fit {
+		t.Errorf("what fits is cut again: %s", cmp.Diff(fit, again))
+	}
+	if len(fit.Notes) > 64<<10 || len(fit.RecordingURL) > 2048 || utf8.RuneCountInString(fit.Service) > 256 {
+		t.Errorf("details do not fit: %+v", fit)
 	}
 
 	if len(update.CustomFields)+len(update.Rejected) != len(attached) {

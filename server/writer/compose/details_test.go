@@ -8,78 +8,107 @@ import (
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
-func TestValidate(t *testing.T) {
+func TestFit(t *testing.T) {
 	good := store.ActivityDetails{
-		Channel: "voice", Direction: "inbound", FromAddress: "+1 (513) 555-7611", ToAddress: strings.Repeat("ä", 256), Agent: store.Agent{Email: "jane@example.com"},
-		Service: "Billing", Notes: "a\n\tb" + strings.Repeat("x", 64<<10-4), RecordingURL: "http://127.0.0.1:8080/r?x=1#t=3",
-		StartTime: at("10:00:00"), AnswerTime: at("10:00:00"), EndTime: at("10:00:00"), Requester: store.Requester{Name: "María", Email: "m+x@example.com"},
+		Channel: "voice", FromAddress: "+1 (513) 555-7611", ToAddress: strings.Repeat("ä", 256), Agent: store.Agent{Email: "jane@example.com", ZendeskUserID: "x"},
+		Notes: strings.Repeat("x", 64<<10), RecordingURL: "https://example.com/" + strings.Repeat("x", 2028), StartTime: at("10:00:00"), EndTime: at("09:00:00"),
+		Disposition: "a\nb\x00", Requester: store.Requester{Name: "María", Email: "kim@@example"},
 	}
-	for name, c := range map[string]struct {
-		change func(*store.ActivityDetails)
-		want   []string // fields
+	if diff := cmp.Diff(good, compose.Fit(good)); diff != "" {
+		t.Errorf("what fits is changed:\n%s", diff)
+	}
+	long := store.ActivityDetails{
+		Service: strings.Repeat("ä", 257), Notes: strings.Repeat("x", 64<<10+1), RecordingURL: "https://example.com/" + strings.Repeat("x", 2029),
+		Agent: store.Agent{Email: strings.Repeat("a", 300)},
+	}
+	const mark = "…(cut)"
+	want := store.ActivityDetails{
+		Service: strings.Repeat("ä", 250) + mark, Notes: strings.Repeat("x", 64<<10-len(mark)) + mark,
+		RecordingURL: "https://example.com/" + strings.Repeat("x", 2028-len(mark)) + mark, Agent: store.Agent{Email: strings.Repeat("a", 250) + mark},
+	}
+	if diff := cmp.Diff(want, compose.Fit(long)); diff != "" {
+		t.Errorf("what is too long (-want +got):\n%s", diff)
+	}
+}
+
+func TestRecordingIsShownAsItIs(t *testing.T) {
+	for address, followed := range map[string]bool{
+		"https://rec.example.com/c/1?a[]=x&b=%20": true, "HTTPS://rec.example.com": true, "http://[::1]:8080/x": true,
+		"https://example.com/" + strings.Repeat("x", 2028): true,
+		"rec.example.com/1": false, "/c/1": false, "ftp://example.com/1": false, "javascript:alert(1)": false, "https://": false, "https:///x": false,
+		"https://user:pw@example.com/": false, "https://example.com/a b": false, "https://exämple.com/": false, "https://:443/": false,
+	} {
+		comment := compose.Compose(store.ActivityDetails{RecordingURL: address}, nil, nil, compose.Left{}).Comment
+		if !strings.Contains(comment, "Recording: "+address[:min(len(address), 500)]) {
+			t.Errorf("recording %.60q is not in %.300q", address, comment)
+		}
+		if followed && !strings.HasSuffix(comment, address) {
+			t.Errorf("recording %.60q cannot be followed in %.300q", address, comment)
+		}
+	}
+}
+
+func TestRequester(t *testing.T) {
+	for email, valid := range map[string]bool{
+		"maria@example.com": true, "m+x@example.com": true, "kim@example.com8050262430": true, // for Zendesk to judge
+		"": false, "maria": false, "kim@@example": false, "Maria <m@example.com>": false, "<m@example.com>": false, "x y": false,
+		strings.Repeat("a", 243) + "@example.com": false,
+	} {
+		got := compose.Requester(store.ActivityDetails{Requester: store.Requester{Name: "Maria\n", Email: email}})
+		var want *zendeskapi.Requester
+		if valid {
+			want = &zendeskapi.Requester{Name: "Maria", Email: email}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%.60q (-want +got):\n%s", email, diff)
+		}
+	}
+}
+
+// What Zendesk refuses stands in the comment, and is told.
+func TestLeftOut(t *testing.T) {
+	fields := []zendeskapi.TicketField{
+		{ID: "1", Type: "text", Title: "Mood", Active: true}, {ID: "2", Type: "text", Title: "Score", Active: true},
+		{ID: "3", Type: "partialcreditcard", Title: "Card", Active: true},
+	}
+	attached := map[string]string{"Mood": "good", "Score": "5", "Card": "4111111111111111", "Other": "x"}
+	for name, test := range map[string]struct {
+		left     compose.Left
+		fields   []zendeskapi.TicketField
+		filled   int
+		rejected []string
+		says     []string
 	}{
-		"good":    {func(*store.ActivityDetails) {}, nil},
-		"nothing": {func(d *store.ActivityDetails) { *d = store.ActivityDetails{} }, nil},
-		"end alone": {func(d *store.ActivityDetails) {
-			d.StartTime, d.AnswerTime = d.StartTime.AddDate(0, 0, -1), store.ActivityDetails{}.AnswerTime
-		}, nil},
-		"ended first": {func(d *store.ActivityDetails) {
-			d.EndTime = at("09:00:00")
-			d.AnswerTime = store.ActivityDetails{}.AnswerTime
-		}, []string{"details.end_time"}},
-		"answered first": {func(d *store.ActivityDetails) { d.AnswerTime = at("09:00:00") }, []string{"details.answer_time"}},
-		"answered last":  {func(d *store.ActivityDetails) { d.AnswerTime = at("11:00:00") }, []string{"details.end_time"}},
-		"answered last, start unknown": {
-			func(d *store.ActivityDetails) {
-				d.AnswerTime = at("11:00:00")
-				d.StartTime = store.ActivityDetails{}.StartTime
-			},
-			[]string{"details.end_time"},
-		},
-		"everything wrong": {
-			func(d *store.ActivityDetails) {
-				*d = store.ActivityDetails{
-					Channel: "a\n", Direction: "\x00", FromAddress: strings.Repeat("1", 257), ToAddress: "\u0085", Agent: store.Agent{Email: "jane"},
-					Service: strings.Repeat("ä", 257), Disposition: "\x1b", Notes: strings.Repeat("x", 64<<10+1), RecordingURL: "tape 12",
-					StartTime: at("10:00:00"), AnswerTime: at("09:30:00"), EndTime: at("09:00:00"),
-					Requester: store.Requester{Name: "\t", Email: "Maria <m@example.com>"},
-				}
-			},
-			[]string{
-				"details.channel", "details.direction", "details.from_address", "details.to_address", "details.agent.email", "details.service",
-				"details.disposition", "details.notes", "details.recording_url", "details.answer_time", "details.end_time",
-				"details.requester.name", "details.requester.email",
-			},
-		},
-		"e-mail in brackets": {func(d *store.ActivityDetails) { d.Agent.Email = "<jane@example.com>" }, []string{"details.agent.email"}},
-		"long e-mail":        {func(d *store.ActivityDetails) { d.Agent.Email = strings.Repeat("a", 243) + "@example.com" }, []string{"details.agent.email"}},
+		"nothing":          {compose.Left{}, fields, 3, []string{"Other"}, []string{"Other: x"}},
+		"one field":        {compose.Left{Fields: map[string]string{"2": "no"}}, fields, 2, []string{"Other", "Score"}, []string{"Score: 5"}},
+		"all fields":       {compose.Left{All: "no"}, fields, 0, []string{"Card", "Mood", "Other", "Score"}, []string{"Mood: good", "Score: 5"}},
+		"unknown fields":   {compose.Left{All: "no"}, nil, 0, []string{"Card", "Mood", "Other", "Score"}, []string{"Mood: good"}},
+		"person":           {compose.Left{Requester: "no", NoRequester: true}, fields, 3, []string{"requester", "Other"}, []string{"Ann", "ann@example.com"}},
+		"person by the id": {compose.Left{Requester: "no", RequesterID: "77"}, fields, 3, []string{"requester", "Other"}, []string{"Requester: user 77"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := good
-			c.change(&d)
-			var got []string
-			for _, v := range compose.Validate(d) {
-				got = append(got, v.Field)
-				if v.Description == "" {
-					t.Errorf("violation of %s without a description", v.Field)
+			update := compose.Compose(store.ActivityDetails{Requester: store.Requester{Name: "Ann", Email: "ann@example.com"}}, attached, test.fields, test.left)
+			var rejected []string
+			for _, r := range update.Rejected {
+				rejected = append(rejected, r.Key)
+				if r.Reason == "" || r.Key != "Other" && r.Reason != "no" {
+					t.Errorf("%s is rejected for %q", r.Key, r.Reason)
 				}
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("fields (-want +got):\n%s", diff)
+			if diff := cmp.Diff(test.rejected, rejected); diff != "" || len(update.CustomFields) != test.filled {
+				t.Errorf("%d fields, rejected (-want +got):\n%s", len(update.CustomFields), diff)
+			}
+			for _, want := range test.says {
+				if !strings.Contains(update.Comment, want) {
+					t.Errorf("comment %q does not say %q", update.Comment, want)
+				}
+			}
+			if test.fields != nil && strings.Contains(update.Comment, "4111") {
+				t.Errorf("comment %q shows a card number", update.Comment)
 			}
 		})
-	}
-	for address, valid := range map[string]bool{
-		"https://rec.example.com/c/1?a[]=x&b=%20": true, "HTTPS://rec.example.com": true, "http://[::1]:8080/x": true,
-		"https://example.com/" + strings.Repeat("x", 2028): true, "https://example.com/" + strings.Repeat("x", 2029): false,
-		"rec.example.com/1": false, "/c/1": false, "ftp://example.com/1": false, "javascript:alert(1)": false, "https://": false, "https:///x": false,
-		"https://user:pw@example.com/": false, "https://example.com/a b": false, "https://example.com/<b>": false, "https://exämple.com/": false,
-		"https://example.com/\n": false, "https://example.com/%zz": false, "https://:443/": false, " https://example.com/": false,
-	} {
-		if got := len(compose.Validate(store.ActivityDetails{RecordingURL: address})) == 0; got != valid {
-			t.Errorf("%.60q is valid: %t", address, got)
-		}
 	}
 }

@@ -75,7 +75,7 @@ func TestKeys(t *testing.T) {
 		{"one field twice", map[string]string{"2103": "1", "Refund": "1", "Card": "1234"}, values{{ID: "2113", Value: "XXXXXXXXXXXX1234"}}, []string{"2103", "Refund"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			update := compose.Compose(store.ActivityDetails{}, c.attached, fields)
+			update := compose.Compose(store.ActivityDetails{}, c.attached, fields, compose.Left{})
 			if diff := cmp.Diff(c.want, update.CustomFields); diff != "" {
 				t.Errorf("custom fields (-want +got):\n%s", diff)
 			}
@@ -99,7 +99,7 @@ func TestKeys(t *testing.T) {
 func TestCardNumbersStayOut(t *testing.T) {
 	for _, key := range []string{"Card", "2113", "Old card", "2114"} {
 		for _, number := range []string{"4111 1111 1111 1111", "4111111111111111 exp 12/27", "number 4111-1111-1111-1111"} {
-			update := compose.Compose(store.ActivityDetails{}, map[string]string{key: number}, fields)
+			update := compose.Compose(store.ActivityDetails{}, map[string]string{key: number}, fields, compose.Left{})
 			said := update.Comment
 			for _, f := range update.CustomFields {
 				text, _ := f.Value.(string)

@@ -8,7 +8,8 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
-// timeline says when it was, in UTC, and how long it took. Times in an impossible order give no durations.
+// timeline says when it was, in UTC, and how long it took. Times in an impossible order give no durations, and are
+// marked.
 func timeline(d store.ActivityDetails) string {
 	start, answer, end := second(d.StartTime), second(d.AnswerTime), second(d.EndTime)
 	var when []string
@@ -25,7 +26,7 @@ func timeline(d store.ActivityDetails) string {
 		when = append(when, period(start, end))
 	}
 	if before(answer, start) || before(end, start) || before(end, answer) {
-		return when[0]
+		return when[0] + " (times as reported, out of order)"
 	}
 	if !start.IsZero() && !answer.IsZero() {
 		when = append(when, "answered after "+duration(answer.Sub(start)))

@@ -93,7 +93,7 @@ func TestValues(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.field.ID, c.field.Title, c.field.Active = "1", "Field", true
 			for value, want := range c.values {
-				update := compose.Compose(store.ActivityDetails{}, map[string]string{"field": value}, []field{c.field})
+				update := compose.Compose(store.ActivityDetails{}, map[string]string{"field": value}, []field{c.field}, compose.Left{})
 				var got any
 				if len(update.CustomFields) == 1 {
 					got = update.CustomFields[0].Value

@@ -38,8 +38,10 @@ const (
 	TicketRule_TICKET_RULE_CREATED TicketRule = 4
 	// There was none, and none was wanted.
 	TicketRule_TICKET_RULE_NONE TicketRule = 5
-	// The chosen one was closed, and a follow-up to it is created.
+	// The chosen one was closed, and a follow-up to it is created, or was by an earlier activity of the closed ticket.
 	TicketRule_TICKET_RULE_FOLLOW_UP TicketRule = 6
+	// The chosen one was merged into another, and it goes there.
+	TicketRule_TICKET_RULE_MERGED TicketRule = 7
 )
 
 // Enum value maps for TicketRule.
@@ -52,6 +54,7 @@ var (
 		4: "TICKET_RULE_CREATED",
 		5: "TICKET_RULE_NONE",
 		6: "TICKET_RULE_FOLLOW_UP",
+		7: "TICKET_RULE_MERGED",
 	}
 	TicketRule_value = map[string]int32{
 		"TICKET_RULE_UNSPECIFIED":    0,
@@ -61,6 +64,7 @@ var (
 		"TICKET_RULE_CREATED":        4,
 		"TICKET_RULE_NONE":           5,
 		"TICKET_RULE_FOLLOW_UP":      6,
+		"TICKET_RULE_MERGED":         7,
 	}
 )
 
@@ -150,13 +154,14 @@ type ActivityState int32
 const (
 	// Not used.
 	ActivityState_ACTIVITY_STATE_UNSPECIFIED ActivityState = 0
-	// Stored, and to be written. It stays so for as long as Zendesk or the account's credential is the obstacle.
+	// Stored, and to be written. It stays so for as long as Zendesk or the account's credential is the obstacle. A ticket that
+	// fails by itself, while others of the account get through, is tried ever less often, for about a day.
 	ActivityState_ACTIVITY_STATE_PENDING ActivityState = 1
 	// In Zendesk.
 	ActivityState_ACTIVITY_STATE_WRITTEN ActivityState = 2
 	// There was no ticket, and none was to be created.
 	ActivityState_ACTIVITY_STATE_SKIPPED ActivityState = 3
-	// Zendesk refuses it for good. RetryActivity or DiscardActivity decides.
+	// Zendesk refuses it for good, or its ticket has failed for about a day. RetryActivity or DiscardActivity decides.
 	ActivityState_ACTIVITY_STATE_DEAD ActivityState = 4
 	// Someone decided that it need not be written.
 	ActivityState_ACTIVITY_STATE_DISCARDED ActivityState = 5
@@ -224,13 +229,14 @@ type Activity struct {
 	Details *ActivityDetails `protobuf:"bytes,4,opt,name=details,proto3" json:"details,omitempty"`
 	// The attached data at completion.
 	AttachedData map[string]string `protobuf:"bytes,5,rep,name=attached_data,json=attachedData,proto3" json:"attached_data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The ticket that it is, or was, written to; empty until a ticket has been created for it, and when it is SKIPPED.
+	// The ticket that it is, or was, written to; empty until a ticket has been created for it, and when it is SKIPPED. It
+	// changes when the ticket turns out to be closed: for the one that it was merged into, or a follow-up.
 	TicketId string `protobuf:"bytes,6,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
 	// How the ticket was chosen.
 	TicketRule TicketRule `protobuf:"varint,7,opt,name=ticket_rule,json=ticketRule,proto3,enum=scenarioblocks.zendesk.v1.TicketRule" json:"ticket_rule,omitempty"`
 	// Where it is in its life.
 	State ActivityState `protobuf:"varint,8,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.ActivityState" json:"state,omitempty"`
-	// What holds it up while PENDING; unspecified when nothing does.
+	// What holds it up while PENDING: its account, or its own last failure; unspecified when nothing does.
 	BlockedBy FailureReason `protobuf:"varint,9,opt,name=blocked_by,json=blockedBy,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"blocked_by,omitempty"`
 	// How many times it was tried.
 	Attempts int32 `protobuf:"varint,10,opt,name=attempts,proto3" json:"attempts,omitempty"`
@@ -240,7 +246,7 @@ type Activity struct {
 	Failure *Failure `protobuf:"bytes,12,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The Zendesk audit that it became; set when WRITTEN.
 	AuditId string `protobuf:"bytes,13,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
-	// Attached data that no custom field took. It stands in the comment.
+	// Attached data that no custom field took, and other parts that Zendesk refused. They stand in the comment.
 	RejectedFields []*RejectedField `protobuf:"bytes,14,rep,name=rejected_fields,json=rejectedFields,proto3" json:"rejected_fields,omitempty"`
 	// When the interaction was completed.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -392,10 +398,10 @@ func (x *Activity) GetWriteTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Attached data that became a line of the comment instead of a custom field.
+// A part of the history that stands in the comment only.
 type RejectedField struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The attached data's key.
+	// The attached data's key; `requester` when Zendesk refused the requester of a ticket that was created.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Why no field took it; for people.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -447,7 +453,8 @@ func (x *RejectedField) GetReason() string {
 	return ""
 }
 
-// What the runtime knows of a finished interaction. All of it is optional.
+// What the runtime knows of a finished interaction. All of it is optional, and none of it is refused: longer texts are cut,
+// and end in "…(cut)".
 type ActivityDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How it came, such as `call`, `chat`; at most 256 characters.
@@ -466,13 +473,13 @@ type ActivityDetails struct {
 	Disposition string `protobuf:"bytes,7,opt,name=disposition,proto3" json:"disposition,omitempty"`
 	// What the agent noted, line breaks kept; at most 64 KiB. What a Zendesk comment cannot hold is cut, visibly.
 	Notes string `protobuf:"bytes,8,opt,name=notes,proto3" json:"notes,omitempty"`
-	// Where the recording is: an http or https URL of at most 2,048 bytes.
+	// Where the recording is, at most 2,048 bytes. What is no http or https URL stands in the comment as text.
 	RecordingUrl string `protobuf:"bytes,9,opt,name=recording_url,json=recordingUrl,proto3" json:"recording_url,omitempty"`
 	// When it began.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// When an agent answered; not before start_time.
+	// When an agent answered. Times out of order give no durations, and are marked; what is no time is told in words.
 	AnswerTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=answer_time,json=answerTime,proto3" json:"answer_time,omitempty"`
-	// When it ended; not before start_time and answer_time.
+	// When it ended.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Who is to be the requester of a ticket that is created, if the interaction knows no better.
 	Requester     *Requester `protobuf:"bytes,13,opt,name=requester,proto3" json:"requester,omitempty"`
@@ -606,7 +613,8 @@ type Requester struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person's name; at most 256 characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The person's e-mail address, at most 254 characters; without one the requester is not used.
+	// The person's e-mail address, at most 254 characters. Without one, or when Zendesk refuses the person, the requester is
+	// the credential's own user.
 	Email         string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -710,7 +718,7 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\trequester\x18\r \x01(\v2$.scenarioblocks.zendesk.v1.RequesterR\trequester\"5\n" +
 	"\tRequester\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05email\x18\x02 \x01(\tR\x05email*\xc6\x01\n" +
+	"\x05email\x18\x02 \x01(\tR\x05email*\xde\x01\n" +
 	"\n" +
 	"TicketRule\x12\x1b\n" +
 	"\x17TICKET_RULE_UNSPECIFIED\x10\x00\x12\x19\n" +
@@ -719,7 +727,8 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\x1aTICKET_RULE_CURRENT_RECORD\x10\x03\x12\x17\n" +
 	"\x13TICKET_RULE_CREATED\x10\x04\x12\x14\n" +
 	"\x10TICKET_RULE_NONE\x10\x05\x12\x19\n" +
-	"\x15TICKET_RULE_FOLLOW_UP\x10\x06*Z\n" +
+	"\x15TICKET_RULE_FOLLOW_UP\x10\x06\x12\x16\n" +
+	"\x12TICKET_RULE_MERGED\x10\a*Z\n" +
 	"\n" +
 	"IfNoTicket\x12\x1c\n" +
 	"\x18IF_NO_TICKET_UNSPECIFIED\x10\x00\x12\x17\n" +

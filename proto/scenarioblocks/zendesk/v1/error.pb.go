@@ -60,8 +60,8 @@ const (
 	ErrorReason_ERROR_REASON_INTERACTION_EXPIRED ErrorReason = 16
 	// NOT_FOUND. The tenant has no such activity.
 	ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND ErrorReason = 17
-	// FAILED_PRECONDITION. Only DEAD activities can be retried or discarded.
-	ErrorReason_ERROR_REASON_ACTIVITY_NOT_DEAD ErrorReason = 18
+	// FAILED_PRECONDITION. The activity is WRITTEN: it can be neither retried nor discarded.
+	ErrorReason_ERROR_REASON_ACTIVITY_WRITTEN ErrorReason = 18
 	// INTERNAL. The service is broken; its log says how.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 14
 	// UNAUTHENTICATED. The call needs a valid credential: a bearer token, a JWT, or a client certificate.
@@ -76,6 +76,8 @@ const (
 	// UNAVAILABLE. The stream's connection has served its time (30 minutes, unless configured otherwise), and takes no new
 	// call: open the stream again at once; a client library does so on a new connection.
 	ErrorReason_ERROR_REASON_CONNECTION_EXPIRED ErrorReason = 23
+	// ABORTED. A try to write the activity is under way at this moment; ask again in a few seconds.
+	ErrorReason_ERROR_REASON_ACTIVITY_BUSY ErrorReason = 24
 )
 
 // Enum value maps for ErrorReason.
@@ -98,13 +100,14 @@ var (
 		15: "ERROR_REASON_INTERACTION_COMPLETED",
 		16: "ERROR_REASON_INTERACTION_EXPIRED",
 		17: "ERROR_REASON_ACTIVITY_NOT_FOUND",
-		18: "ERROR_REASON_ACTIVITY_NOT_DEAD",
+		18: "ERROR_REASON_ACTIVITY_WRITTEN",
 		14: "ERROR_REASON_INTERNAL",
 		19: "ERROR_REASON_UNAUTHENTICATED",
 		20: "ERROR_REASON_PERMISSION_DENIED",
 		21: "ERROR_REASON_RECORDSET_NOT_FOUND",
 		22: "ERROR_REASON_STORE_UNAVAILABLE",
 		23: "ERROR_REASON_CONNECTION_EXPIRED",
+		24: "ERROR_REASON_ACTIVITY_BUSY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -124,13 +127,14 @@ var (
 		"ERROR_REASON_INTERACTION_COMPLETED":  15,
 		"ERROR_REASON_INTERACTION_EXPIRED":    16,
 		"ERROR_REASON_ACTIVITY_NOT_FOUND":     17,
-		"ERROR_REASON_ACTIVITY_NOT_DEAD":      18,
+		"ERROR_REASON_ACTIVITY_WRITTEN":       18,
 		"ERROR_REASON_INTERNAL":               14,
 		"ERROR_REASON_UNAUTHENTICATED":        19,
 		"ERROR_REASON_PERMISSION_DENIED":      20,
 		"ERROR_REASON_RECORDSET_NOT_FOUND":    21,
 		"ERROR_REASON_STORE_UNAVAILABLE":      22,
 		"ERROR_REASON_CONNECTION_EXPIRED":     23,
+		"ERROR_REASON_ACTIVITY_BUSY":          24,
 	}
 )
 
@@ -165,7 +169,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xdf\x06\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xfe\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -184,14 +188,15 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\r\x12&\n" +
 	"\"ERROR_REASON_INTERACTION_COMPLETED\x10\x0f\x12$\n" +
 	" ERROR_REASON_INTERACTION_EXPIRED\x10\x10\x12#\n" +
-	"\x1fERROR_REASON_ACTIVITY_NOT_FOUND\x10\x11\x12\"\n" +
-	"\x1eERROR_REASON_ACTIVITY_NOT_DEAD\x10\x12\x12\x19\n" +
+	"\x1fERROR_REASON_ACTIVITY_NOT_FOUND\x10\x11\x12!\n" +
+	"\x1dERROR_REASON_ACTIVITY_WRITTEN\x10\x12\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x0e\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x13\x12\"\n" +
 	"\x1eERROR_REASON_PERMISSION_DENIED\x10\x14\x12$\n" +
 	" ERROR_REASON_RECORDSET_NOT_FOUND\x10\x15\x12\"\n" +
 	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10\x16\x12#\n" +
-	"\x1fERROR_REASON_CONNECTION_EXPIRED\x10\x17B\x90\x01\n" +
+	"\x1fERROR_REASON_CONNECTION_EXPIRED\x10\x17\x12\x1e\n" +
+	"\x1aERROR_REASON_ACTIVITY_BUSY\x10\x18B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (

@@ -1172,6 +1172,8 @@ type RetryActivitiesRequest struct {
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Only those whose last try failed for this reason; unspecified: all.
 	FailureReason FailureReason `protobuf:"varint,2,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
+	// next_page_token of the reply before, whose filters must be the same; empty: from the start.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1220,11 +1222,20 @@ func (x *RetryActivitiesRequest) GetFailureReason() FailureReason {
 	return FailureReason_FAILURE_REASON_UNSPECIFIED
 }
 
+func (x *RetryActivitiesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of InteractionService.RetryActivities.
 type RetryActivitiesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many activities are PENDING again.
-	Count         int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// How many activities are PENDING again by this call.
+	Count int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Set when there was no time for all: goes on where this call ended; empty when there are no more.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1264,6 +1275,13 @@ func (x *RetryActivitiesResponse) GetCount() int32 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *RetryActivitiesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Request of InteractionService.DiscardActivity.
@@ -1443,13 +1461,16 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"activityId\x12\x1b\n" +
 	"\tticket_id\x18\x02 \x01(\tR\bticketId\"X\n" +
 	"\x15RetryActivityResponse\x12?\n" +
-	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\x88\x01\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\xa7\x01\n" +
 	"\x16RetryActivitiesRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12O\n" +
-	"\x0efailure_reason\x18\x02 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\"/\n" +
+	"\x0efailure_reason\x18\x02 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\rfailureReason\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"W\n" +
 	"\x17RetryActivitiesResponse\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x05R\x05count\"9\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"9\n" +
 	"\x16DiscardActivityRequest\x12\x1f\n" +
 	"\vactivity_id\x18\x01 \x01(\tR\n" +
 	"activityId\"Z\n" +

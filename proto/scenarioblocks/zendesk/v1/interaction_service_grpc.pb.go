@@ -56,23 +56,29 @@ type InteractionServiceClient interface {
 	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error)
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
-	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
-	// ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run. Errors: ALREADY_EXISTS
-	// `INTERACTION_COMPLETED` when it was completed with other details.
+	// written in the background. All details are taken as they are: what is too long is cut, visibly; what is odd, such as
+	// times out of order or an address that is none, stands in the comment as it is. Repeated with the same details it gives
+	// the same activity. Afterwards AttachedData and ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run.
+	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details.
 	CompleteInteraction(ctx context.Context, in *CompleteInteractionRequest, opts ...grpc.CallOption) (*CompleteInteractionResponse, error)
 	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.
 	ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error)
-	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
-	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
-	// `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	// Makes an activity PENDING again that is not WRITTEN, for another ticket if one is named (a SKIPPED one needs it), with
+	// its account, or one made since under the same id for the same Zendesk; with the default if it had none. One that is
+	// PENDING is tried at once, unless its account is held. When a write to the ticket before may yet take effect, it is
+	// looked for there first, after up to 30 s, and if it is found the activity stays there. Errors: NOT_FOUND
+	// `ACTIVITY_NOT_FOUND`, `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_WRITTEN`; ABORTED `ACTIVITY_BUSY` while a try
+	// is under way.
 	RetryActivity(ctx context.Context, in *RetryActivityRequest, opts ...grpc.CallOption) (*RetryActivityResponse, error)
-	// Makes all DEAD activities PENDING again that match and have an account to be written with.
+	// Makes all DEAD activities PENDING again that match and have an account to be written with. When there are more than
+	// the call has time for, the reply tells how many it was, and a token by which the next call goes on.
 	RetryActivities(ctx context.Context, in *RetryActivitiesRequest, opts ...grpc.CallOption) (*RetryActivitiesResponse, error)
-	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
-	// `ACTIVITY_NOT_DEAD`.
+	// Decides that an activity need not be written that is not WRITTEN. A write that was sent before may still take effect.
+	// Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_WRITTEN`; ABORTED `ACTIVITY_BUSY` while a try is
+	// under way.
 	DiscardActivity(ctx context.Context, in *DiscardActivityRequest, opts ...grpc.CallOption) (*DiscardActivityResponse, error)
 }
 
@@ -218,23 +224,29 @@ type InteractionServiceServer interface {
 	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
-	// written in the background. Repeated with the same details it gives the same activity. Afterwards AttachedData and
-	// ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run. Errors: ALREADY_EXISTS
-	// `INTERACTION_COMPLETED` when it was completed with other details.
+	// written in the background. All details are taken as they are: what is too long is cut, visibly; what is odd, such as
+	// times out of order or an address that is none, stands in the comment as it is. Repeated with the same details it gives
+	// the same activity. Afterwards AttachedData and ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run.
+	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details.
 	CompleteInteraction(context.Context, *CompleteInteractionRequest) (*CompleteInteractionResponse, error)
 	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.
 	ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error)
-	// Makes a DEAD activity PENDING again, for another ticket if one is named, with its account, or one made since under the
-	// same id for the same Zendesk; with the default if it had none. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`,
-	// `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_NOT_DEAD`.
+	// Makes an activity PENDING again that is not WRITTEN, for another ticket if one is named (a SKIPPED one needs it), with
+	// its account, or one made since under the same id for the same Zendesk; with the default if it had none. One that is
+	// PENDING is tried at once, unless its account is held. When a write to the ticket before may yet take effect, it is
+	// looked for there first, after up to 30 s, and if it is found the activity stays there. Errors: NOT_FOUND
+	// `ACTIVITY_NOT_FOUND`, `ACCOUNT_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_WRITTEN`; ABORTED `ACTIVITY_BUSY` while a try
+	// is under way.
 	RetryActivity(context.Context, *RetryActivityRequest) (*RetryActivityResponse, error)
-	// Makes all DEAD activities PENDING again that match and have an account to be written with.
+	// Makes all DEAD activities PENDING again that match and have an account to be written with. When there are more than
+	// the call has time for, the reply tells how many it was, and a token by which the next call goes on.
 	RetryActivities(context.Context, *RetryActivitiesRequest) (*RetryActivitiesResponse, error)
-	// Decides that a DEAD activity need not be written. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION
-	// `ACTIVITY_NOT_DEAD`.
+	// Decides that an activity need not be written that is not WRITTEN. A write that was sent before may still take effect.
+	// Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`; FAILED_PRECONDITION `ACTIVITY_WRITTEN`; ABORTED `ACTIVITY_BUSY` while a try is
+	// under way.
 	DiscardActivity(context.Context, *DiscardActivityRequest) (*DiscardActivityResponse, error)
 	mustEmbedUnimplementedInteractionServiceServer()
 }

@@ -28,8 +28,8 @@
 // Where the answer to a commit can get lost, the engine finds out what became of it: with the writes of each commit goes a
 // marker of its own, compared absent. When the answer is lost, a second transaction looks for the marker: if it is there
 // the update is made, and the second transaction removes it; if not, it writes the marker itself, so that the first one
-// can never succeed any more, and the function runs again. That the keys look as they were written proves nothing: another writer may have
-// changed them since, or written the same.
+// can never succeed any more, and the function runs again. How the keys look proves nothing: another writer may have changed
+// them since, or have written the same.
 package kv
 
 import (
@@ -76,7 +76,7 @@ var (
 // Engine is a database. It is safe for concurrent use.
 type Engine interface {
 	// View calls fn with one snapshot, which holds every Update acknowledged before and is valid until fn returns. Keep
-	// it short. Its error is fn's, as it is.
+	// it short. Its error is fn's, as it is; a panic of fn goes on to the caller.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update commits what fn wrote, all or nothing, provided that no key fn read has changed meanwhile; otherwise it
@@ -84,14 +84,14 @@ type Engine interface {
 	// nothing; a panic of fn is an error of this update alone, a [*PanicError].
 	//
 	// Fn runs on the caller's goroutine, and keeps nobody else waiting: others commit meanwhile. It may run several times,
-	// one run after the other, each with a state of its own, and the last run is the one that is committed: so it assigns to captured variables
-	// and never appends to them, does no I/O, calls no engine, and takes ids and times from outside. All its reads see
-	// one state, but for its own writes.
+	// one run after the other, and the last run is the one that is committed: so it assigns to captured variables and never
+	// appends to them, does no I/O, calls no engine, and takes ids and times from outside. All reads of a run see one
+	// state, and its own writes.
 	//
 	// Commits that wait take turns over the first segment of the key that fn named first.
 	//
-	// A context that ends before the commit has begun gives its error, and nothing is written; a commit once begun is waited for, or, where
-	// its answer may never come, ends in [ErrUnknownOutcome].
+	// A context that ends before the commit has begun gives its error, and nothing is written. A commit once begun is
+	// waited for; where its answer may never come, the end of the context ends that with [ErrUnknownOutcome].
 	Update(ctx context.Context, fn func(Txn) error) error
 
 	// Watch reports changes of keys that begin with prefix (an empty one: of all keys) on a channel of empty tokens.

@@ -3,15 +3,15 @@
 // It hides how commits are grouped, how the file is recognised, when bbolt would make readers and writers wait for each
 // other, and that bbolt believes a damaged file.
 //
-// Functions run on their callers' goroutines, each on a snapshot. One goroutine, the committer, takes what waits, in turns,
-// looks whether what it read has changed, and writes it, up to 256 updates or 4 MiB, in one commit; what waits while
-// one commit reaches the disk shares the next. An update that read what has changed runs again, and others
-// cannot change what it read until it has come through.
+// Functions run on their callers' goroutines, each on a snapshot. One goroutine, the committer, takes the updates that wait,
+// in turns, looks whether what they read has changed, and writes them in one commit, until there are 256 or they have
+// 4 MiB; those that wait while a commit reaches the disk share the next. An update that read what has changed runs again,
+// and those that came after it do not change what it read until it has come through.
 //
-// A commit that fails for want of space is [kv.ErrUnavailable] to all that share it, and the engine goes on, if a fresh
-// transaction shows the state before it. After any other failed commit nobody can say what is on the disk: a
-// page of which the disk knows nothing may be visible, and the next sync may succeed without it. The engine has failed then,
-// as it has when a page is damaged.
+// A commit that fails for want of space, while a fresh transaction shows the state before it, is [kv.ErrUnavailable] to all
+// that share it, and the engine goes on. After any other failed commit nobody can say what is on the disk: what the disk
+// does not have may be visible, and the next sync may succeed without it. The engine has failed then, as it has when a
+// page is damaged. Since the outcome of a commit is known, or nothing is any more, there are no unknown outcomes.
 //
 // Errors are those of package kv, the Err variables here from [Open], and the file system's.
 //
@@ -79,12 +79,16 @@ func newDB(bolt *bbolt.DB, file *os.File, path string) (*DB, error) {
 		failed:   make(chan struct{}),
 	}
 	d.close = sync.OnceValue(d.shut)
-	tx, err := d.begin(false)
-	if err != nil {
+	if err := guarded(func() error {
+		tx, err := bolt.Begin(false)
+		if err == nil {
+			d.changes.committed.Store(int64(tx.ID()))
+			rollback(tx)
+		}
+		return err
+	}); err != nil {
 		return nil, err
 	}
-	d.changes.committed.Store(int64(tx.ID()))
-	rollback(tx)
 	go d.commitGroups()
 	return d, nil
 }
@@ -163,8 +167,8 @@ func guarded(fn func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
-		case runtime.Error: // its text is about addresses
-			err = damaged("a page cannot be read")
+		case runtime.Error:
+			err = damaged("a page cannot be read: %v", p)
 		default:
 			line, _, _ := strings.Cut(fmt.Sprint(p), "\n")
 			err = damaged("%s", line)
@@ -290,8 +294,8 @@ func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 	return tx, translate(err)
 }
 
-// checkMeta looks whether one of the two meta pages is good: without, bbolt dies with its locks held, and its other users wait
-// for ever. One of them may just be being written.
+// checkMeta looks whether one of the two meta pages is good: without, bbolt dies with its locks held, and its other users
+// wait for ever. One of the two may be half written.
 func (d *DB) checkMeta() error {
 	var page [metaBytes]byte
 	for range 3 {

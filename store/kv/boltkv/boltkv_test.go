@@ -77,7 +77,7 @@ func TestHostileIsHostile(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "db"))
 	put(t, db, "counter", "")
 	others := 0
-	hostile := kvtest.Hostile(db, func(ctx context.Context) {
+	hostile := kvtest.Hostile(db, func(context.Context) {
 		others++
 		put(t, db, "other", strconv.Itoa(others))
 	})
@@ -472,7 +472,8 @@ func BenchmarkUpdateBesideSlow(b *testing.B) {
 	b.ReportMetric(float64(beside)/float64(alone), "ratio")
 }
 
-// BenchmarkUpdateWatched has 10,000 watchers of other keys. It prints how long an update takes without and with them, the disk's time left out.
+// BenchmarkUpdateWatched has 10,000 watchers of other keys. It prints how long an update takes without and with them, the
+// disk's time left out.
 func BenchmarkUpdateWatched(b *testing.B) {
 	db := open(b, filepath.Join(b.TempDir(), "db"))
 	db.NoSync()

@@ -39,14 +39,11 @@ type update struct {
 	err   error
 }
 
-// commitGroups is the committer. It ends when the queue is closed or the engine has failed.
+// commitGroups is the committer. Once the engine has failed it does nothing, until it is closed.
 func (d *DB) commitGroups() {
 	defer close(d.stopped)
 	for range d.queue.wake {
-		for d.commitGroup() {
-			if d.Err() != nil {
-				return
-			}
+		for d.Err() == nil && d.commitGroup() {
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	damageKeys = 3000
+	damageKeys = 1500
 	bigKey     = "big" // its value has pages of its own
 )
 
@@ -27,19 +27,14 @@ func damageFile(t *testing.T) []byte {
 	db := open(t, path)
 	db.NoSync()
 	for from := 0; from < 2*damageKeys; from += 50 {
-		if err := db.Update(t.Context(), func(txn kv.Txn) error {
+		update(t, db, func(txn kv.Txn) {
 			for i := from; i < from+50; i++ {
 				txn.Put(damageKey(i), bytes.Repeat([]byte("v"), i%100))
 			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 	put(t, db, bigKey, strings.Repeat("b", 30_000))
-	if err := db.Update(t.Context(), func(txn kv.Txn) error { txn.DeleteRange(damageKey(damageKeys), damageKey(2*damageKeys)); return nil }); err != nil {
-		t.Fatal(err)
-	}
+	update(t, db, func(txn kv.Txn) { txn.DeleteRange(damageKey(damageKeys), damageKey(2*damageKeys)) })
 	put(t, db, "last", "v")
 	var content bytes.Buffer // without what the file has in reserve
 	if _, err := db.Snapshot(t.Context(), &content); err != nil {
@@ -122,7 +117,7 @@ func usedPages(file []byte) (pages []int) {
 // TestDamage opens and uses many damaged files: each is refused, or fails as soon as the damage is met, or goes on, maybe
 // without what stood in the damaged place; none ends the process.
 func TestDamage(t *testing.T) {
-	const each = 15
+	const each = 12
 	good := damageFile(t)
 	pages, size := usedPages(good), os.Getpagesize()
 	path := filepath.Join(t.TempDir(), "db")
@@ -247,7 +242,7 @@ func useDamaged(t *testing.T, r *rand.Rand, path string, good, bad []byte, at in
 		},
 		func() error {
 			written = true
-			return db.Update(t.Context(), func(txn kv.Txn) error { txn.DeleteRange(damageKey(100), damageKey(2000)); return nil })
+			return db.Update(t.Context(), func(txn kv.Txn) error { txn.DeleteRange(damageKey(100), damageKey(1200)); return nil })
 		},
 		func() error { _, err := db.Snapshot(t.Context(), &bytes.Buffer{}); return err },
 	}

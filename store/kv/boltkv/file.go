@@ -173,7 +173,7 @@ func openBolt(path string, readOnly bool) (bolt *bbolt.DB, file *os.File, err er
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, nil, ErrLocked
 	case errno == syscall.ENOMEM && !readOnly:
-		return nil, nil, fmt.Errorf("its map needs %d GiB of address space, which is not memory (ulimit -v, or LimitAS, must allow it): %w", mmapBytes>>30, errno)
+		return nil, nil, fmt.Errorf("its map needs %d GiB of address space, not of memory (see ulimit -v, LimitAS): %w", mmapBytes>>30, errno)
 	case isErrno:
 		return nil, nil, errno // without the path, which Open names
 	default:

@@ -52,10 +52,10 @@ func TestNoSpace(t *testing.T) {
 	signal.Ignore(syscall.SIGXFSZ)
 	db := open(t, filepath.Join(t.TempDir(), "db"))
 	db.NoSync()
-	limit(t, syscall.RLIMIT_FSIZE, 24<<20)
 	want := make(map[string]string)
 	value := strings.Repeat("v", 1<<20-100)
 	for round := range 3 {
+		limit(t, syscall.RLIMIT_FSIZE, uint64(20+20*round)<<20)
 		refused := 0
 		for i := 0; refused < 3; i++ {
 			key := fmt.Sprintf("%d/%d", round, i)
@@ -67,14 +67,15 @@ func TestNoSpace(t *testing.T) {
 			default:
 				t.Fatal(err)
 			}
-			if i == 30 {
+			if i == 60 {
 				t.Fatal("nothing was refused")
 			}
 		}
 		compareAll(t, db, want)
+		limit(t, syscall.RLIMIT_FSIZE, 100<<20)
 		for key := range want {
-			update(t, db, func(txn kv.Txn) { txn.Delete([]byte(key)) }) // into pages that are free
-			if delete(want, key); len(want) < 5 {
+			update(t, db, func(txn kv.Txn) { txn.Delete([]byte(key)) })
+			if delete(want, key); len(want)%5 == 0 {
 				break
 			}
 		}

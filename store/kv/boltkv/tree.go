@@ -23,7 +23,7 @@ import (
 //	leaf     element: flags uint32, pos uint32, key size uint32, value size uint32; the value follows the key
 //	bucket   value in the root bucket: id uint64 of its root page, sequence uint64; with id 0 the page itself follows
 //	freelist ids uint64, in order; if count is 0xffff, their number comes first, uint64
-//	meta     magic uint32, version uint32, …, 32 bytes behind the header the id of the freelist, …, FNV-64a of what precedes it
+//	meta     magic uint32, version uint32, …, id of the freelist uint64, …, FNV-64a of what precedes it
 //
 // A position counts from the start of its element.
 const (
@@ -175,7 +175,8 @@ func (t tree) parsePage(id uint64, body []byte) (page, error) {
 	var last []byte
 	for i := range p.count {
 		at, keySize, valueSize := p.place(i)
-		if at != end || keySize == 0 || keySize > kv.MaxKeyBytes || valueSize > kv.MaxTxnBytes || at+keySize+valueSize > uint64(len(body)) {
+		if at != end || keySize == 0 || keySize > kv.MaxKeyBytes || valueSize > kv.MaxTxnBytes ||
+			at+keySize+valueSize > uint64(len(body)) {
 			return page{}, damaged("element %d of page %d is not where it belongs", i, id)
 		}
 		key := body[at : at+keySize]
@@ -193,11 +194,11 @@ func (t tree) parsePage(id uint64, body []byte) (page, error) {
 // place is where the key of an element stands.
 func (p page) place(i int) (at, keySize, valueSize uint64) {
 	start := pageHeader + i*elementBytes
-	element := p.body[start:][:elementBytes]
+	number := func(offset int) uint64 { return uint64(binary.NativeEndian.Uint32(p.body[start+offset:])) }
 	if p.leaf {
-		return uint64(start) + uint64(binary.NativeEndian.Uint32(element[4:])), uint64(binary.NativeEndian.Uint32(element[8:])), uint64(binary.NativeEndian.Uint32(element[12:]))
+		return uint64(start) + number(4), number(8), number(12)
 	}
-	return uint64(start) + uint64(binary.NativeEndian.Uint32(element)), uint64(binary.NativeEndian.Uint32(element[4:])), 0
+	return uint64(start) + number(0), number(4), 0
 }
 
 func (p page) key(i int) []byte {
@@ -371,7 +372,7 @@ func (c *cursor) child(parent *level, i int) (level, error) {
 	if i+1 < parent.page.count {
 		down.high = parent.page.key(i + 1)
 	}
-	if p.count > 0 && (!bytes.Equal(p.key(0), parent.page.key(i)) || down.high != nil && bytes.Compare(p.key(p.count-1), down.high) >= 0) {
+	if p.count > 0 && (!bytes.Equal(p.key(0), parent.page.key(i)) || !below(p.key(p.count-1), down.high)) {
 		return level{}, damaged("page %d has keys of another page", p.id)
 	}
 	return down, nil

@@ -15,8 +15,8 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 )
 
-// TestTree lets trees of all shapes grow and shrink, and compares what is read of their pages with what bbolt reads: whatever
-// bbolt writes is no damage.
+// TestTree lets trees of all shapes grow and shrink, and compares what is read of their pages with what bbolt reads:
+// whatever bbolt writes is no damage.
 func TestTree(t *testing.T) {
 	const updates = 600
 	for seed := range uint64(3) {

@@ -13,8 +13,8 @@ import (
 // Lossy is an engine that can be made to lose answers, for [RunLossy].
 type Lossy interface {
 	kv.Engine
-	// LoseAnswer has the answer of the next commit lost: after the commit was made, or with the commit itself. Meanwhile, before
-	// the engine looks what became of it, is called then, on the goroutine of the Update.
+	// LoseAnswer has the answer of the next commit lost: after the commit was made, or with the commit itself. Before the
+	// engine looks what became of it, it calls meanwhile, on the goroutine of the Update.
 	LoseAnswer(made bool, meanwhile func())
 }
 
@@ -23,11 +23,9 @@ type Lossy interface {
 //
 //   - every run but the one that is committed is one more than needed: the function runs for nothing first;
 //   - a key that it read is written again by another before it commits, as it was, so that it has to run again;
-//   - every third loses its answer, by turns after the commit was made and with the commit. Then the others write: each of
-//     others is called, with a context that is not the caller's. After that the engine finds out what became of the commit, and runs the
-//     function again if it was not made.
-//
-// That the others wrote last does not mean that the update was not made.
+//   - every third loses its answer, by turns after the commit was made and with the commit. Then each of others is called,
+//     to write what it likes, with a context that does not end. After that the engine finds out what became of the commit,
+//     and runs the function again if it was not made.
 func Hostile(engine kv.Engine, others ...func(context.Context)) Lossy {
 	return &hostile{Engine: engine, others: others}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
-// RunLossy tests an engine whose answers to commits can get lost: it finds out what became of them. Open returns a new, empty
-// one, which RunLossy closes.
+// RunLossy tests an engine whose answers to commits can get lost: it finds out what became of them. Open returns a new,
+// empty one, which RunLossy closes.
 func RunLossy(t *testing.T, open func(*testing.T) Lossy) {
 	tests := []struct {
 		name string

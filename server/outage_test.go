@@ -29,8 +29,9 @@ type sickEngine struct {
 	kv.Engine
 	failed chan struct{}
 
-	mu  sync.Mutex
-	err error // of updates; of everything when it is ErrFailed
+	mu    sync.Mutex
+	err   error         // of updates; of everything when it is ErrFailed
+	delay time.Duration // of updates
 }
 
 var errSick = fmt.Errorf("disk is broken: %w", kv.ErrFailed)
@@ -46,8 +47,9 @@ func (e *sickEngine) set(err error) {
 
 func (e *sickEngine) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	e.mu.Lock()
-	err := e.err
+	err, delay := e.err, e.delay
 	e.mu.Unlock()
+	time.Sleep(delay)
 	if err != nil {
 		return err
 	}
@@ -136,6 +138,35 @@ func TestStoreUnavailable(t *testing.T) {
 			t.Errorf("the log is of levels %v, want %v:\n%s", levels, want, b.log)
 		}
 		must(t, conn.Close())
+		b.end(t)
+	})
+}
+
+// Calls that run are answered, each on its own connection or beside others, however long they take.
+func TestDrainAwaitsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine, s := openSick(t)
+		b := serveBubble(t, Config{Store: s, DrainTimeout: time.Hour})
+		engine.delay = 2500 * time.Millisecond // as nobody calls yet, nobody reads it
+		var conns []*grpc.ClientConn
+		outcomes := make(chan error, 4)
+		for i := range cap(outcomes) {
+			if i%2 == 0 {
+				conns = append(conns, b.client(t))
+			}
+			conn := conns[len(conns)-1]
+			go func() { outcomes <- attachTo(t, conn) }()
+		}
+		synctest.Wait()
+		if took := b.drain(t); took < engine.delay || took > engine.delay+lastWords {
+			t.Errorf("the drain took %s", took)
+		}
+		for range cap(outcomes) {
+			must(t, <-outcomes)
+		}
+		for _, conn := range conns {
+			must(t, conn.Close())
+		}
 		b.end(t)
 	})
 }

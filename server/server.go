@@ -291,7 +291,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 			}
 			err := s.store.Probe(ctx)
 			select {
-			case <-s.store.Unavailable(): // what was told meanwhile is known
+			case <-s.store.Unavailable(): //nolint:errcheck // what was told meanwhile is known
 			default:
 			}
 			if err == nil {

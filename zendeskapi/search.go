@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
@@ -61,12 +62,20 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.SetLimit(concurrentPages)
 		for i := 1; i < len(pages); i++ {
-			group.Go(func() error {
+			group.Go(func() (err error) {
+				defer func() {
+					if p := recover(); p != nil {
+						err = &pagePanic{p, debug.Stack()}
+					}
+				}()
 				pages[i], _, errs[i] = c.searchPage(groupCtx, q, i+1, total)
 				return errs[i]
 			})
 		}
 		err = group.Wait()
+		if p, ok := errors.AsType[*pagePanic](err); ok {
+			panic(p) //nolint:forbidigo // goes on with what the goroutine began
+		}
 	}
 	// What stands behind a gap is not the next record.
 	for i := range pages {
@@ -82,6 +91,14 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 		Body:       bodyText(got.body),
 	}, err
 }
+
+// pagePanic is a panic that goes on in the caller's goroutine: in one of ours it would end the process.
+type pagePanic struct {
+	value any
+	stack []byte
+}
+
+func (p *pagePanic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
 
 // searchPage asks for a page, once more if what it holds is not what it counts; total is what is counted where it does not count
 // itself. Without an answer that can be read, the answer is nil.

@@ -200,6 +200,29 @@ func TestSearchRefusesBounds(t *testing.T) {
 	}
 }
 
+// panicking is a transport that panics over all pages but the first.
+type panicking struct{ http.RoundTripper }
+
+func (p panicking) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Query().Get("page") != "1" {
+		panic("no further")
+	}
+	return p.RoundTripper.RoundTrip(r)
+}
+
+// A panic over a later page is one of the caller's goroutine, where it can be recovered from.
+func TestSearchPanicsWhereItWasCalled(t *testing.T) {
+	client := newClient(t, library(300))
+	client.http = &http.Client{Transport: panicking{client.http.Transport}}
+	defer func() {
+		if text := fmt.Sprint(recover()); !strings.Contains(text, "no further") || !strings.Contains(text, "RoundTrip") {
+			t.Errorf("recovered %.100q", text)
+		}
+	}()
+	_, err := client.Search(t.Context(), SearchQuery{Query: "x", Max: 300})
+	t.Errorf("the search ended with %v", err)
+}
+
 func TestSearchPagesThreeAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex

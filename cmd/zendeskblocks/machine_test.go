@@ -90,10 +90,10 @@ func TestDrainAmidAll(t *testing.T) {
 
 	silent, err := net.Dial("tcp", address)
 	must(t, err)
-	defer silent.Close()
+	t.Cleanup(func() { _ = silent.Close() })
 	greeting, err := net.Dial("tcp", address)
 	must(t, err)
-	defer greeting.Close()
+	t.Cleanup(func() { _ = greeting.Close() })
 	_, err = io.WriteString(greeting, http2.ClientPreface[:10])
 	must(t, err)
 	watch, err := healthv1.NewHealthClient(dialGRPC(t, address)).Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -134,7 +134,7 @@ func TestLogUnread(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			read, write, err := os.Pipe()
 			must(t, err)
-			defer read.Close()
+			t.Cleanup(func() { _ = read.Close() })
 			p := startProgramBy(t, nil, write, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data.db"), "--drain-delay", "0s")
 			must(t, write.Close())
 			var address string
@@ -168,7 +168,7 @@ func TestLogUnread(t *testing.T) {
 func TestLogReadLate(t *testing.T) {
 	read, write, err := os.Pipe()
 	must(t, err)
-	defer read.Close()
+	t.Cleanup(func() { _ = read.Close() })
 	p := startProgramBy(t, nil, write, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data.db"), "--drain-delay", "0s", "--log-format", "json")
 	must(t, write.Close())
 	lines := bufio.NewReader(read)

@@ -84,6 +84,7 @@ func mustFail(t testing.TB, resp response, want zendeskv1.FailureReason) *zendes
 // A request waits for an earlier one with its request_id; when that runs beyond its deadline, it fails as one that got
 // nothing.
 func TestRequestInProgress(t *testing.T) {
+	t.Parallel()
 	s, zendesk := newService(t)
 	searches := func() (n int) {
 		for _, r := range zendesk.Requests() {
@@ -104,7 +105,7 @@ func TestRequestInProgress(t *testing.T) {
 	leave, err := s.gate.Enter(t.Context(), once.Key{Tenant: tenant, Interaction: "one", Method: "Search", RequestID: "r"})
 	must(t, err)
 
-	resp := search(200*time.Millisecond, "r")
+	resp := search(3*time.Second, "r") // of which it keeps a quarter of a second to store its answer
 	if f := mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_REQUEST_IN_PROGRESS); !f.GetRetryable() {
 		t.Error("the failure is not retryable")
 	}
@@ -136,6 +137,7 @@ func TestRequestInProgress(t *testing.T) {
 
 // Blocks that change nothing when they fail answer in vain as well.
 func TestRequestInProgressChangesNothing(t *testing.T) {
+	t.Parallel()
 	s, _ := newService(t)
 	for _, method := range []string{"SelectAccount", "GetNextRecord", "ScreenPop", "AttachedData"} {
 		leave, err := s.gate.Enter(t.Context(), once.Key{Tenant: tenant, Interaction: "one", Method: method, RequestID: "r"})

@@ -260,9 +260,12 @@ func TestQueueModel(t *testing.T) {
 				}
 				m.queue.restore("tenant", id, &store.Activity{ID: id, State: store.ActivityDiscarded}, m.now)
 				m.left[id] += m.due[id] - m.left[id]
-				account := accountOf(new(m.activities[id]))
+				account, ticket := accountOf(new(m.activities[id])), ticketOf(new(m.activities[id]))
 				delete(m.activities, id)
 				delete(m.again, id)
+				if m.firstOf(ticket).ID == "" && m.running[ticket] == nil {
+					delete(m.notBefore, ticket) // what delayed it was about the one that has gone
+				}
 				if !slices.ContainsFunc(slices.Collect(maps.Values(m.activities)), func(a store.Activity) bool { return accountOf(&a) == account }) && m.runningOf(account) == 0 {
 					delete(m.until, account)
 					delete(m.proven, account)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -367,6 +369,47 @@ func TestRetryActivities(t *testing.T) {
 	s.awaitState(t, invalid, written)
 	retry("", 0, 0)
 	mustEqual(t, "interactions", s.interactionsOf(t, openTickets[0]), []string{"call-0", "call-2", "call-1"})
+}
+
+// When there are more than a call has time for, the next call goes on.
+func TestRetryActivitiesInParts(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.deleteAccount(t, "main")
+	var ids []string
+	for i := range 60 {
+		ids = append(ids, s.complete(t, fmt.Sprint("call-", i), fmt.Sprint(zendesktest.CallerTickets[i%3])).GetActivityId())
+	}
+	s.createAccount(t, "main", zendesktest.Admin)
+	retry := func(token string, deadline time.Duration) (*zendeskv1.RetryActivitiesResponse, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		defer cancel()
+		return s.interactions.RetryActivities(ctx, &zendeskv1.RetryActivitiesRequest{PageToken: token})
+	}
+	for token, deadline := "", 30*time.Millisecond; ; {
+		resp, err := retry(token, deadline)
+		switch status.Code(err) {
+		case codes.OK:
+			if token = resp.GetNextPageToken(); token != "" && resp.GetCount() == 0 {
+				t.Error("a call did nothing and goes on")
+			}
+		case codes.DeadlineExceeded:
+			deadline *= 2
+			continue
+		default:
+			t.Fatal(err)
+		}
+		if token == "" {
+			break
+		}
+	}
+	for _, id := range ids {
+		if a := s.activity(t, id); a.GetState() == dead {
+			t.Errorf("activity was left out: %v", a)
+		}
+	}
+	_, err := retry("?", time.Second)
+	mustViolate(t, err, "page_token")
 }
 
 func TestActivitiesBadInput(t *testing.T) {

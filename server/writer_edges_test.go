@@ -346,9 +346,7 @@ func TestBadTicketsHoldNobodyUp(t *testing.T) {
 		s.awaitState(t, id, written)
 	}
 	for _, id := range ids[:2] {
-		if a := s.awaitTries(t, id, 1); a.GetBlockedBy() == 0 {
-			t.Errorf("activity of a bad ticket is %v", a)
-		}
+		s.await(t, id, func(a *zendeskv1.Activity) bool { return a.GetState() == pending && a.GetBlockedBy() != 0 })
 	}
 	// Alone, they hold their account no more, and are tried ever less often.
 	for range 12 {
@@ -368,11 +366,57 @@ func TestBadTicketsHoldNobodyUp(t *testing.T) {
 	s.awaitState(t, s.complete(t, "last", made[5]).GetActivityId(), written)
 }
 
+// Zendesk allows few updates of one ticket: that is the ticket's limit, and others go on.
+func TestThrottledTicketHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t, func(_ *Config, z *zendesktest.Config) { z.TicketUpdateLimit = 2 })
+	var ids []string
+	for i := range 3 {
+		ids = append(ids, s.complete(t, fmt.Sprint("call-", i), openTickets[0]).GetActivityId())
+	}
+	a := s.awaitTries(t, ids[2], 1)
+	mustEqual(t, "blocked by", a.GetBlockedBy(), zendeskv1.FailureReason_FAILURE_REASON_RATE_LIMITED)
+	if wait := time.Until(a.GetNextAttemptTime().AsTime()); wait < 5*time.Minute {
+		t.Errorf("it is tried again after %v", wait)
+	}
+	for i := range 2 {
+		s.awaitState(t, s.complete(t, fmt.Sprint("other-", i), openTickets[1]).GetActivityId(), written)
+	}
+	s.advance(t, 20*time.Minute)
+	s.awaitState(t, ids[2], written)
+}
+
+// The log tells once that an account is held, and once that it goes on.
+func TestLogTellsOfAHold(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: ticketsPath, Status: 401})
+	first := s.complete(t, "call-1", openTickets[0]).GetActivityId()
+	s.awaitTries(t, first, 1)
+	for range 3 {
+		tries := s.activity(t, first).GetAttempts()
+		s.advance(t, longEnough)
+		s.awaitTries(t, first, tries+1)
+	}
+	s.zendesk.ClearFaults()
+	s.advance(t, longEnough)
+	s.awaitState(t, first, written)
+	s.awaitState(t, s.complete(t, "call-2", "12345").GetActivityId(), dead)
+	for _, message := range []string{"account's activities are held", "account's activities go on"} {
+		mustEqual(t, message, strings.Count(s.log.String(), message), 1)
+	}
+	for _, line := range s.log.lines(t) {
+		if line["msg"] == "activity cannot be written" && (line["ticket_id"] != "12345" || line["message"] == "") {
+			t.Errorf("the line does not say which ticket, and why: %v", line)
+		}
+	}
+}
+
 // Accounts whose Zendesk hangs cost a healthy one nothing.
 func TestHangingAccountsHoldNobodyUp(t *testing.T) {
 	t.Parallel()
 	other, reach := otherZendesk(t)
-	s := newActivityServer(t, reach)
+	s := newActivityServer(t, reach, func(c *Config, _ *zendesktest.Config) { c.DrainTimeout = time.Millisecond })
 	const accounts = 50
 	for i := range accounts {
 		id := fmt.Sprint("hung-", i)

@@ -358,8 +358,9 @@ func (s *Store) PendingActivities(ctx context.Context, visit func(tenant, id str
 		}
 		for _, entry := range entries {
 			segments, err := kv.Split(entry.Key)
-			if err != nil {
-				return err
+			if err != nil || len(segments) != 4 {
+				s.log.Error("entry of the pending activities is damaged", "entry", fmt.Sprintf("%x", entry.Key))
+				continue
 			}
 			if err := visit(segments[2], segments[3]); err != nil {
 				return err

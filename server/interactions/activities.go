@@ -129,7 +129,7 @@ func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActiv
 	}
 	tenant := rpc.Tenant(ctx)
 	filter := store.ActivityFilter{State: store.ActivityDead, AccountID: account, Reason: rpc.ReasonFromProto(req.GetFailureReason())}
-	resp := &zendeskv1.RetryActivitiesResponse{}
+	resp, start := &zendeskv1.RetryActivitiesResponse{}, after
 	working, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
 	for {
@@ -155,9 +155,10 @@ func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActiv
 			after = a.ID
 		}
 		if working.Err() != nil {
-			if resp.NextPageToken = rpc.PageToken(after); after == "" {
-				return nil, working.Err() // nothing was done
+			if after == start {
+				return nil, &rpc.Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, Message: "there was no time for a single activity"}
 			}
+			resp.NextPageToken = rpc.PageToken(after)
 			return resp, nil
 		}
 		if after = next; after == "" {

@@ -40,7 +40,7 @@ type attempt struct {
 	mark    string
 }
 
-func newAttempt(w *Writer, drained context.Context, tenant, id string) *attempt {
+func newAttempt(drained context.Context, w *Writer, tenant, id string) *attempt {
 	return &attempt{facts: facts{try: rand.Text()[:8]}, writer: w, drained: drained, tenant: tenant, id: id}
 }
 
@@ -217,11 +217,12 @@ func (t *attempt) read(ctx context.Context) {
 	})
 }
 
-// wait waits until the ticket's stamp stands for one state, and has it read again then.
+// wait waits until the ticket's stamp stands for one state, and has it read again then. A stamp that is the same then stands
+// for it, even if it is from beyond Zendesk's clock.
 func (t *attempt) wait(ctx context.Context) {
 	timer := time.NewTimer(t.ticket.StampWait())
 	defer timer.Stop()
-	t.ticket = nil
+	t.waited, t.ticket = t.ticket.Stamp, nil
 	select {
 	case <-timer.C:
 	case <-ctx.Done(): // reading it says so

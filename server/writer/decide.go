@@ -38,6 +38,7 @@ type facts struct {
 	written bool               // it is in Zendesk
 	auditID string             // if known
 	ticket  *zendeskapi.Ticket // as it was read last
+	waited  string             // the stamp that was waited for
 	merged  bool               // it was asked where the closed ticket has gone to
 	into    *zendeskapi.Ticket // there; nil: nowhere
 
@@ -131,7 +132,7 @@ func decide(f *facts) decision {
 	case !f.open(a.TicketID):
 		return decision{step: stepAppend}
 	// A write of before may still act on the state that the ticket was read in, until it is followed by another one.
-	case f.ticket.StampWait() > 0:
+	case f.ticket.StampWait() > 0 && f.waited != f.ticket.Stamp:
 		return decision{step: stepWait}
 	case !f.looked[a.TicketID]:
 		return decision{step: stepLook, ticket: a.TicketID}

@@ -20,7 +20,7 @@ var testTime = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // openTicket was changed long before it was read.
 func openTicket(id string) *zendeskapi.Ticket {
-	return &zendeskapi.Ticket{ID: id, Status: "open", UpdatedAt: testTime, ReadAt: testTime.Add(time.Minute)}
+	return &zendeskapi.Ticket{ID: id, Status: "open", Stamp: "s", UpdatedAt: testTime, ReadAt: testTime.Add(time.Minute)}
 }
 
 func closedTicket(id string) *zendeskapi.Ticket {
@@ -107,6 +107,12 @@ func TestDecide(t *testing.T) {
 		"begun before, looked for": {[]func(*facts){begun("7"), looked("7")}, decision{step: stepAppend}, ""},
 		"begun before, changed this second": {[]func(*facts){begun("7"), func(f *facts) { f.ticket.ReadAt = testTime.Add(time.Second) }},
 			decision{step: stepWait}, ""},
+		"begun before, stamped beyond Zendesk's clock, waited for": {[]func(*facts){begun("7"), func(f *facts) {
+			f.ticket.ReadAt, f.ticket.Stamp, f.waited = testTime.Add(-time.Hour), "x", "x"
+		}}, decision{step: stepLook, ticket: "7"}, ""},
+		"begun before, changed while it was waited": {[]func(*facts){begun("7"), func(f *facts) {
+			f.ticket.ReadAt, f.ticket.Stamp, f.waited = testTime, "y", "x"
+		}}, decision{step: stepWait}, ""},
 		"changed this second, nothing begun": {[]func(*facts){func(f *facts) { f.ticket.ReadAt = testTime.Add(time.Second) }}, decision{step: stepAppend}, ""},
 		"begun by this try, refused": {[]func(*facts){func(f *facts) {
 			f.activity.Begun, f.refused = []store.BegunWrite{{ID: "now", TicketID: "7"}}, true

@@ -94,16 +94,18 @@ func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*sto
 
 // changeEnded is Change for an activity that the queue has not let go of yet: its try has ended if it is no longer pending.
 func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func(*store.Activity) error) (store.Activity, error) {
-	a, err := w.store.UpdateActivity(ctx, tenant, id, func(a *store.Activity) error {
-		if a.State == store.ActivityPending {
-			return ErrBusy
-		}
-		return change(a)
-	})
-	if err == nil {
-		w.queue.add(tenant, &a, w.now())
+	a, err := w.store.Activity(ctx, tenant, id)
+	if err == nil && a.State == store.ActivityPending {
+		err = ErrBusy
 	}
-	return a, err
+	if err != nil {
+		return store.Activity{}, err
+	}
+	if a, err = w.store.UpdateActivity(ctx, tenant, id, change); err != nil {
+		return store.Activity{}, err
+	}
+	w.queue.add(tenant, &a, w.now())
+	return a, nil
 }
 
 // Hold says what a pending activity waits for, and until when: empty and zero when nothing holds it up.
@@ -220,7 +222,7 @@ func (w *Writer) writeFirst(cut context.Context, ticket *ticketQueue) {
 	}
 	ctx, cancel := context.WithTimeout(cut, limit)
 	defer cancel()
-	t := newAttempt(w, cut, ticket.account.Tenant, ticket.trying)
+	t := newAttempt(cut, w, ticket.account.Tenant, ticket.trying)
 	ended, err := t.guarded(ctx)
 	log := w.log.With("activity_id", t.id, "tenant", t.tenant, "account_id", t.activity.Account.AccountID)
 	switch {

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -174,5 +177,79 @@ func TestRequestIDConcurrently(t *testing.T) {
 	}
 	if got := len(s.searches()); got != 1 {
 		t.Errorf("Zendesk was asked %d times by one execution", got)
+	}
+}
+
+// Repeats are answered after completion as before it, and never run again when the answer is not kept any more.
+func TestRequestIDAfterCompletion(t *testing.T) {
+	s := newBlockServer(t)
+	var firsts []blockResponse
+	for _, execution := range repeatable() {
+		firsts = append(firsts, s.mustCall(t, execution.req))
+	}
+	deliver := &zendeskv1.DeliverInteractionRequest{InteractionId: "one", RequestId: "r", Agent: &zendeskv1.Agent{Email: zendesktest.Admin.Email}}
+	delivered, err := s.interactions.DeliverInteraction(t.Context(), deliver)
+	must(t, err)
+	mustExit(t, s.attach(t, "one", map[string]string{"a": "changed", "c": "new"}), next)
+	_, err = s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{InteractionId: "one"})
+	must(t, err)
+	asked, left := len(s.searches()), s.interaction(t, "one")
+	for range 2 {
+		for i, execution := range repeatable() {
+			mustEqual(t, fmt.Sprintf("repeat of %T", execution.req), s.mustCall(t, execution.req), firsts[i])
+		}
+		again, err := s.interactions.DeliverInteraction(t.Context(), deliver)
+		must(t, err)
+		mustEqual(t, "repeat of the delivery", again, delivered)
+		s.restart(t)
+	}
+	mustFail(t, s.attach(t, "one", map[string]string{"a": "late"}), zendeskv1.FailureReason_FAILURE_REASON_INTERACTION_COMPLETED)
+	mustEqual(t, "interaction", s.interaction(t, "one"), left)
+	if got := len(s.searches()); got != asked {
+		t.Errorf("Zendesk was asked %d times by repeats", got-asked)
+	}
+
+	s.clock.advance(8 * 24 * time.Hour)
+	_, err = s.store.Sweep(t.Context(), 10)
+	must(t, err)
+	for _, execution := range repeatable() {
+		resp, err := s.call(t.Context(), execution.req)
+		if err == nil { // a short answer stays
+			continue
+		}
+		mustReason(t, err, codes.InvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED)
+		if !strings.Contains(err.Error(), "not kept any more") {
+			t.Errorf("%T: %v, %v", execution.req, resp, err)
+		}
+	}
+	if got := len(s.searches()); got != asked {
+		t.Errorf("Zendesk was asked %d times by repeats of what is not kept", got-asked)
+	}
+}
+
+// What is kept of answers has a bound: the request whose answer is beyond it is not run again.
+func TestRequestIDBeyondWhatIsKept(t *testing.T) {
+	s := newBlockServer(t)
+	search := func(id string) (blockResponse, error) {
+		return s.call(t.Context(), &zendeskv1.SearchRequest{
+			InteractionId: "one", RequestId: id, SearchString: "type:user", RecordsetName: "RS", IncludeResultBody: true,
+		})
+	}
+	text := make([]byte, 50_000) // of what does not compress
+	for i := range 8 {
+		_, _ = rand.Read(text)
+		s.answerWith(fmt.Sprintf(`{"results":[{"id":1,"result_type":"user","notes":%q}],"count":1}`, hex.EncodeToString(text)))
+		resp, err := search(fmt.Sprint(i))
+		must(t, err)
+		mustExit(t, resp, next)
+	}
+	asked := len(s.searches())
+	_, err := search("0")
+	mustReason(t, err, codes.InvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED)
+	resp, err := search("7")
+	must(t, err)
+	mustExit(t, resp, next)
+	if got := len(s.searches()); got != asked {
+		t.Errorf("Zendesk was asked %d times by repeats", got-asked)
 	}
 }

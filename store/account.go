@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -90,8 +89,7 @@ func (a *Account) secrets() map[string]*secret.Value {
 type accountRecord struct {
 	Account  Account           `json:"account"`
 	Secrets  map[string]string `json:"secrets,omitempty"`
-	Revision string            `json:"revision"`  // random; new when anything but Account.Check changes
-	UpdateID string            `json:"update_id"` // random; the UpdateAccount that wrote the record
+	Revision string            `json:"revision"` // random; new when anything but Account.Check changes
 }
 
 func (r *accountRecord) encode() ([]byte, error) {
@@ -159,13 +157,9 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Ac
 			return err
 		}
 		same, name, idAsName, nameAsID, mark, count := values[0], values[1], values[2], values[3], values[4], values[5]
-		if same != nil {
-			if created, err = readAccount(same, string(mark) == a.ID); err == nil && created.Account.Incarnation != a.Incarnation {
-				return fmt.Errorf("account %q: %w", a.ID, ErrAccountExists)
-			}
-			return err
-		}
 		switch {
+		case same != nil:
+			return fmt.Errorf("account %q: %w", a.ID, ErrAccountExists)
 		case name != nil:
 			return &NameTakenError{a.ID, string(name)}
 		case idAsName != nil:
@@ -299,11 +293,11 @@ func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 // accounts has a default one. What change does to ID, URL, Incarnation, ETag and the times does not count. An etag that
 // is not empty must be the account's. Errors: [ErrNotFound], [ErrETagMismatch], [*NameTakenError].
 func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, change func(*Account) error) (Account, error) {
-	updateID, revision, now := newID(), newID(), s.time()
+	revision, now := newID(), s.time()
 	var updated accountRecord
 	err := s.update(ctx, tenant, func(w *writing) error {
 		var err error
-		if updated, err = w.account(id); err != nil || updated.UpdateID == updateID {
+		if updated, err = w.account(id); err != nil {
 			return err
 		}
 		was := updated.Account
@@ -336,7 +330,6 @@ func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, chan
 		if next.Default != was.Default || !bytes.Equal(before, after) {
 			next.UpdateTime, updated.Revision = now, revision
 		}
-		updated.UpdateID = updateID
 		value, err := updated.encode()
 		if err != nil {
 			return err
@@ -376,17 +369,12 @@ func (w *writing) rename(id, from, to string) error {
 // DeleteAccount deletes an account. An etag that is not empty must be the account's. Errors: [ErrNotFound],
 // [ErrETagMismatch], and [ErrDefaultInUse] for the default account while the tenant has others.
 func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string) error {
-	incarnation := "" // of the account that the first run found
 	return s.update(ctx, tenant, func(w *writing) error {
 		record, err := w.account(id)
-		if incarnation != "" && (errors.Is(err, ErrNotFound) || err == nil && record.Account.Incarnation != incarnation) {
-			return nil // the engine lost sight of a commit that was made
-		}
 		if err != nil {
 			return err
 		}
 		a := record.Account
-		incarnation = a.Incarnation
 		if etag != "" && etag != a.ETag {
 			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
 		}

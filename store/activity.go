@@ -137,9 +137,8 @@ type Rejected struct {
 // storedActivity is the stored form of an activity.
 type storedActivity struct {
 	Activity
-	Notes    []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
-	Data     attachedData `json:"data,omitempty"`
-	UpdateID string       `json:"update_id"` // random; the UpdateActivity that wrote it
+	Notes []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
+	Data  attachedData `json:"data,omitempty"`
 
 	WasBegun bool `json:"begun,omitempty"` // how Begun was stored once: a write to TicketID
 }
@@ -232,10 +231,15 @@ func (w *writing) enqueue(a *Activity, now time.Time) error {
 		a.Place, a.Previous = 0, ""
 		return nil
 	}
-	key := w.vault.ticketKey(w.tenant, a.Account.URL, a.TicketID)
+	hashed := w.vault.hashTicket(w.tenant, a.Account.URL, a.TicketID)
+	key := kv.Key(w.tenant, "t", hashed)
 	var last lastPlace
-	if _, err := w.load(key, &last); err != nil {
+	found, err := w.load(key, &last)
+	if err != nil {
 		return err
+	}
+	if !found {
+		w.due(now.Add(placeLife), dueTicket, hashed)
 	}
 	// Places start at the time, so that they go on growing after the sweep has dropped the last one.
 	a.Place = max(last.Place+1, uint64(max(now.UnixMicro(), 0)))
@@ -245,34 +249,19 @@ func (w *writing) enqueue(a *Activity, now time.Time) error {
 	return w.save(key, lastPlace{a.Place, a.ID})
 }
 
+// placeLife is when it is looked at first whether a ticket's last place is still needed.
+const placeLife = 7 * 24 * time.Hour
+
 // lastPlace is the end of a ticket's queue.
 type lastPlace struct {
 	Place      uint64 `json:"place"`
 	ActivityID string `json:"activity_id"`
 }
 
-// dropActivity removes an activity that nobody waits for, and with the last of a ticket the ticket's last place.
-func (w *writing) dropActivity(a *storedActivity) error {
-	w.txn.Delete(activityKey(w.tenant, a.ID))
-	w.deleteRows(a.rows(w.tenant), nil)
-	if a.Place == 0 {
-		return nil
-	}
-	key := w.vault.ticketKey(w.tenant, a.Account.URL, a.TicketID)
-	var last lastPlace
-	if _, err := w.load(key, &last); err != nil {
-		return err
-	}
-	if last.Place == a.Place {
-		w.txn.Delete(key)
-	}
-	return nil
-}
-
 var errCompleted = errors.New("the interaction is completed")
 
 // Complete ends an interaction that is not completed with its activity, and returns that as it is stored, with its
-// InteractionID and Place. In the same transaction the recordsets and the kept replies go.
+// InteractionID and Place. In the same transaction the recordsets go.
 func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 	if t.head.State == InteractionCompleted {
 		t.fail(errCompleted)
@@ -285,14 +274,11 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 		t.fail(err)
 		return Activity{}, err
 	}
-	if err := t.writing.saveActivity(&storedActivity{Activity: a, UpdateID: a.ID}, nil); err != nil {
+	if err := t.writing.saveActivity(&storedActivity{Activity: a}, nil); err != nil {
 		t.fail(err)
 		return Activity{}, err
 	}
-	for _, part := range []string{"record", "recordset", "reply"} {
-		keys := interactionKey(t.tenant, t.hashed, part)
-		t.writing.txn.DeleteRange(keys, kv.PrefixEnd(keys))
-	}
+	t.dropAll("record", "recordset")
 	t.sets, t.head.Recordsets, t.head.LastSearched = nil, nil, ""
 	t.head.State, t.head.ActivityID = InteractionCompleted, a.ID
 	return a, nil
@@ -300,8 +286,17 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 
 // Activity returns the activity of a completed interaction. Errors: [ErrNotFound] when it is not completed.
 func (t *InteractionTxn) Activity() (Activity, error) {
-	stored, err := t.activity(t.head.ActivityID)
+	stored, err := t.activityOfHead()
 	return stored.Activity, err
+}
+
+// activityOfHead returns the activity that the head names, which is there as long as the head is.
+func (t *InteractionTxn) activityOfHead() (storedActivity, error) {
+	stored, err := t.activity(t.head.ActivityID)
+	if errors.Is(err, ErrNotFound) && t.head.ActivityID != "" {
+		err = fmt.Errorf("activity %q of the interaction: missing: %w", t.head.ActivityID, ErrDamaged)
+	}
+	return stored, err
 }
 
 // Activity returns one activity. Errors: [ErrNotFound].
@@ -318,11 +313,11 @@ func (s *Store) Activity(ctx context.Context, tenant, id string) (a Activity, er
 // becomes pending again, or gets another ticket, goes to the end of its ticket's queue. What change does to ID,
 // InteractionID, CreateTime, Place and Previous does not count. Errors: [ErrNotFound].
 func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change func(*Activity) error) (Activity, error) {
-	updateID, now := newID(), s.time()
+	now := s.time()
 	var updated storedActivity
 	err := s.update(ctx, tenant, func(w *writing) error {
 		var err error
-		if updated, err = w.activity(id); err != nil || updated.UpdateID == updateID {
+		if updated, err = w.activity(id); err != nil {
 			return err
 		}
 		was, had, next := updated.Activity, updated.rows(tenant), &updated.Activity
@@ -335,7 +330,6 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 				return err
 			}
 		}
-		updated.UpdateID = updateID
 		return w.saveActivity(&updated, had)
 	})
 	if err != nil {
@@ -359,7 +353,7 @@ func (s *Store) PendingActivities(ctx context.Context, visit func(tenant, id str
 		for _, entry := range entries {
 			segments, err := kv.Split(entry.Key)
 			if err != nil || len(segments) != 4 {
-				s.log.Error("entry of the pending activities is damaged", "entry", fmt.Sprintf("%x", entry.Key))
+				s.log.ErrorContext(ctx, "an entry of the index of pending activities is damaged; restore a backup", "key", fmt.Sprintf("%q", entry.Key))
 				continue
 			}
 			if err := visit(segments[2], segments[3]); err != nil {

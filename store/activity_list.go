@@ -109,7 +109,7 @@ func (r *reading) listOn(rows kv.Reader, f *ActivityFilter, at string, limit int
 		}
 		for i, value := range values {
 			if value == nil {
-				return nil, "", fmt.Errorf("activity %q is indexed and missing", ids[i])
+				return nil, "", fmt.Errorf("activity %q is indexed and missing: %w", ids[i], ErrDamaged)
 			}
 			stored, err := r.vault.openActivity(keys[i], value)
 			if err != nil {

@@ -1,8 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,28 +54,56 @@ func TestDamageIsNoAbsence(t *testing.T) {
 	})
 }
 
-// TestSweepGoesOn meets an interaction that cannot be read.
+// TestSweepGoesOn meets what cannot be read, more of it than one step looks at.
 func TestSweepGoesOn(t *testing.T) {
 	s := openStore(t, t.TempDir())
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	clock := someTime
 	s.now = func() time.Time { return clock }
-	for _, id := range []string{"a", "b", "c"} {
-		update(t, s, id, func(tx *InteractionTxn) { tx.ClearAccount() })
+	const damaged = 10
+	for i := range damaged {
+		update(t, s, fmt.Sprint("damaged-", i), func(tx *InteractionTxn) { tx.ClearAccount() })
 	}
+	clock = clock.Add(time.Second)
+	update(t, s, "whole", func(tx *InteractionTxn) { tx.ClearAccount() })
 	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
-		tx.Put(headKey(tenant, s.vault.hashInteraction(tenant, "b")), []byte("spoilt"))
+		for i := range damaged {
+			head := headKey(tenant, s.vault.hashInteraction(tenant, fmt.Sprint("damaged-", i)))
+			if tx.Put(head, []byte("spoilt")); i%2 == 0 {
+				tx.Delete(head)
+			}
+		}
+		for _, key := range [][]byte{kv.Key("!", "due", kv.Time(someTime)), kv.Key("!", "due", kv.Time(someTime), "NO tenant", "x"),
+			kv.Key("!", "due", kv.Time(someTime), tenant, "x", "no kind"), append(kv.Key("!", "due"), "0"...)} {
+			tx.Put(key, nil)
+		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	clock = clock.Add(8 * day)
-	swept, err := s.Sweep(t.Context(), 10)
-	if swept != (Swept{Looked: 3, Expired: 2}) || !errors.Is(err, errSealed) {
-		t.Errorf("swept %+v, %v", swept, err)
+	var all Swept
+	for range 3 {
+		swept, err := s.Sweep(t.Context(), 5)
+		if err != nil || swept.Looked != 5 {
+			t.Errorf("swept %+v, %v", swept, err)
+		}
+		all.add(swept)
 	}
-	if swept, err := s.Sweep(t.Context(), 10); swept != (Swept{Looked: 1}) || !errors.Is(err, errSealed) {
-		t.Errorf("once more: %+v, %v", swept, err)
+	if all != (Swept{Looked: 15, Expired: 1, Damaged: damaged + 4}) {
+		t.Errorf("swept %+v", all)
+	}
+	if n := strings.Count(log.String(), "\n"); n != damaged+4 || strings.Count(log.String(), "restore a backup") < n {
+		t.Errorf("%d lines in the log:\n%s", n, &log)
+	}
+	if swept, err := s.Sweep(t.Context(), 10); swept != (Swept{}) || err != nil {
+		t.Errorf("at once again: %+v, %v", swept, err)
+	}
+	clock = clock.Add(setAside + time.Second)
+	if swept, err := s.Sweep(t.Context(), 100); swept != (Swept{Looked: damaged, Damaged: damaged}) || err != nil {
+		t.Errorf("a day later: %+v, %v", swept, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -53,13 +53,17 @@ const (
 
 // Deliveries returns what was shown; zero when nothing was.
 func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
-	_, err = t.load(deliveriesKey(t.tenant, t.hashed), &d)
+	found, err := t.load(deliveriesKey(t.tenant, t.hashed), &d)
+	if err == nil {
+		err = t.checkPart("deliveries", func(p *parts) int { return p.Deliveries }, found, len(d.Items))
+	}
 	return d, err
 }
 
 // SetDeliveries replaces what was shown: some 300 KiB, as stored.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	if t.change() {
+		t.head.Parts.Deliveries = present(len(d.Items))
 		t.save(deliveriesKey(t.tenant, t.hashed), d)
 	}
 }
@@ -72,9 +76,13 @@ func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 	}
 	key := t.vault.agentKey(t.tenant, agent)
 	var list []Delivered
-	if _, err := t.load(key, &list); err != nil {
+	found, err := t.load(key, &list)
+	if err != nil {
 		t.fail(err)
 		return
+	}
+	if !found {
+		t.writing.due(t.now.Add(listLife), dueAgent, t.vault.hashAgent(t.tenant, agent))
 	}
 	list = append(list, items...)
 	since := items[len(items)-1].Time.Add(-RecentDeliveries)

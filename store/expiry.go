@@ -11,10 +11,11 @@ import (
 
 // Swept is what one step of the sweep did.
 type Swept struct {
-	Looked  int // interactions that were due to be looked at
-	Expired int // of those, active ones that were left alone
+	Looked  int // what was due to be looked at: interactions, and what is kept of agents and tickets
+	Expired int // of the interactions, active ones that were left alone
 	Lost    int // of those, the ones that had attached data, which nobody will write now
 	Removed int // interactions whose id is forgotten now, and their activity with it
+	Damaged int // what could not be read, and was set aside
 }
 
 func (s *Swept) add(other Swept) {
@@ -22,67 +23,109 @@ func (s *Swept) add(other Swept) {
 	s.Expired += other.Expired
 	s.Lost += other.Lost
 	s.Removed += other.Removed
+	s.Damaged += other.Damaged
 }
 
-// Sweep looks at the interactions, of any tenant, that are due: at no more than limit, which is 1 to 256, each in a short
-// transaction of its own. When Looked equals limit there may be more.
+// setAside is when the sweep comes back to what it could not read.
+const setAside = 24 * time.Hour
+
+// Sweep looks at what is due, of any tenant: at no more than limit, which is 1 to 256, each in a short transaction of its
+// own. When Looked equals limit there may be more.
 //
-// An interaction that nothing changed for IdleLife is stripped to its state and times, a tombstone; after TombstoneLife it
-// is forgotten, and its activity too. One whose activity is pending or dead is kept whole. What cannot be swept is
-// reported and stays due; the others are swept all the same.
+// An interaction that nothing changed for IdleLife is stripped to its state and times and to which requests ran, a tombstone;
+// after TombstoneLife it is forgotten, and its activity too. One whose activity is pending or dead is kept whole. An agent's
+// latest deliveries are forgotten when nobody can read them any more, and a ticket's last place when its activity is not
+// pending.
+//
+// What is damaged is told to the log and set aside for a day, so that the rest is reached. What cannot be swept for another
+// reason is reported and stays due; the others are swept all the same. When the clock has jumped nothing is looked at until
+// it has gone evenly for an hour.
 func (s *Store) Sweep(ctx context.Context, limit int) (Swept, error) {
-	now := s.time()
-	entries, _, err := s.scan(ctx, kv.Range{Start: duesKey, End: dueKey(now, "", ""), Limit: limit, KeysOnly: true})
+	stored, err := s.loadSwept(ctx)
+	if err != nil {
+		return Swept{}, err
+	}
+	now, even := s.lookAtClock(ctx, stored)
+	if !even {
+		return Swept{}, nil
+	}
+	entries, _, err := s.scan(ctx, kv.Range{Start: duesKey, End: dueBefore(now), Limit: limit, KeysOnly: true})
 	if err != nil {
 		return Swept{}, err
 	}
 	var swept Swept
 	var failures []error
 	for _, entry := range entries {
-		segments, err := kv.Split(entry.Key)
-		if err != nil {
+		due, err := parseDue(entry.Key)
+		if err == nil {
+			var one Swept
+			one, err = s.sweepOne(ctx, due, now)
+			swept.add(one)
+		}
+		if errors.Is(err, ErrDamaged) {
+			s.log.ErrorContext(ctx, "what is due to be looked at is damaged; restore a backup", "tenant", due.tenant, "kind", due.what(), "hashed_id", due.hashed, "error", err)
+			err = s.setAside(ctx, due, now)
+			swept.Damaged++
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrFailed) {
 			return swept, err
 		}
-		tenant, hashed := segments[3], segments[4]
-		one, err := s.sweepOne(ctx, tenant, hashed, entry.Key, now)
-		if ctx.Err() != nil {
-			return swept, err
-		}
+		swept.Looked++
 		if err != nil {
-			failures = append(failures, fmt.Errorf("interaction of tenant %q with the hashed id %q: %w", tenant, hashed, err))
+			failures = append(failures, err)
 		}
-		swept.add(one)
 	}
-	return swept, errors.Join(failures...)
+	return swept, errors.Join(append(failures, s.noteSwept(ctx, now, stored))...)
 }
 
-// sweepOne decides on one interaction. entry is what the index, which has one entry for each, said of it.
-func (s *Store) sweepOne(ctx context.Context, tenant, hashed string, entry []byte, now time.Time) (Swept, error) {
-	var swept Swept
-	err := s.update(ctx, tenant, func(w *writing) error {
-		values, err := w.kv.Get(entry)
+// sweepOne decides on what is due, of which the index has one entry.
+func (s *Store) sweepOne(ctx context.Context, due due, now time.Time) (swept Swept, err error) {
+	err = s.update(ctx, due.tenant, func(w *writing) error {
+		swept = Swept{}
+		values, err := w.kv.Get(due.key)
 		if err != nil || values[0] == nil {
-			return err // a commit moved it that the engine lost sight of: swept is what that one did
+			return err // swept meanwhile
 		}
-		w.txn.Delete(entry)
+		w.txn.Delete(due.key)
 		var next time.Time
-		if swept, next, err = s.sweep(w, hashed, now); err == nil && !next.IsZero() {
-			w.txn.Put(dueKey(next, tenant, hashed), nil)
+		switch due.kind {
+		case dueInteraction:
+			swept, next, err = s.sweepInteraction(w, due.hashed, now)
+		case dueAgent:
+			next, err = sweepAgent(w, due.hashed, now)
+		case dueTicket:
+			next, err = sweepTicket(w, due.hashed, now)
+		}
+		if err == nil && !next.IsZero() {
+			w.due(next, due.kind, due.hashed)
 		}
 		return err
 	})
 	if err != nil {
-		return Swept{Looked: 1}, err
+		return Swept{}, fmt.Errorf("%s of tenant %q with the hashed id %q: %w", due.what(), due.tenant, due.hashed, err)
 	}
-	swept.Looked = 1
 	return swept, nil
 }
 
-// sweep takes one interaction a step on, and returns when to look at it next; zero: never.
-func (s *Store) sweep(w *writing, hashed string, now time.Time) (Swept, time.Time, error) {
+// setAside moves what cannot be read out of the way. An entry that names nothing goes.
+func (s *Store) setAside(ctx context.Context, due due, now time.Time) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
+		tx.Delete(due.key)
+		if due.kind != dueNothing {
+			tx.Put(dueKey(now.Add(setAside), due.tenant, due.kind, due.hashed), nil)
+		}
+		return nil
+	})
+}
+
+// sweepInteraction takes one interaction a step on, and returns when to look at it next; zero: never.
+func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (Swept, time.Time, error) {
 	t := InteractionTxn{reading: w.reading, hashed: hashed, writing: w}
-	if err := t.loadHead(); err != nil || !t.exists {
+	if err := t.loadHead(); err != nil {
 		return Swept{}, time.Time{}, err
+	}
+	if !t.exists {
+		return Swept{}, time.Time{}, fmt.Errorf("the head is missing: %w", ErrDamaged)
 	}
 	if end := t.head.UpdateTime.Add(s.idleLife); !t.head.Stripped && end.After(now) {
 		return Swept{}, end, nil
@@ -90,20 +133,21 @@ func (s *Store) sweep(w *writing, hashed string, now time.Time) (Swept, time.Tim
 	var activity storedActivity
 	if t.head.State == InteractionCompleted {
 		var err error
-		if activity, err = t.activity(t.head.ActivityID); err != nil {
+		if activity, err = t.activityOfHead(); err != nil {
 			return Swept{}, time.Time{}, err
 		}
 	}
 	if activity.State == ActivityPending || activity.State == ActivityDead {
 		return Swept{}, now.Add(s.idleLife), nil
 	}
-	all := interactionKey(w.tenant, hashed)
 	if t.head.Stripped {
+		all := interactionKey(w.tenant, hashed)
 		w.txn.DeleteRange(all, kv.PrefixEnd(all))
-		if activity.ID == "" {
-			return Swept{Removed: 1}, time.Time{}, nil
+		if activity.ID != "" {
+			w.txn.Delete(activityKey(w.tenant, activity.ID))
+			w.deleteRows(activity.rows(w.tenant), nil)
 		}
-		return Swept{Removed: 1}, time.Time{}, w.dropActivity(&activity)
+		return Swept{Removed: 1}, time.Time{}, nil
 	}
 	var swept Swept
 	state := t.head.State
@@ -117,11 +161,55 @@ func (s *Store) sweep(w *writing, hashed string, now time.Time) (Swept, time.Tim
 			swept.Lost = 1
 		}
 	}
-	w.txn.DeleteRange(all, kv.PrefixEnd(all))
+	t.dropAll("answer", "data", "deliveries", "past", "pops", "record", "recordset")
 	tombstone := interactionHead{
 		ID:         t.head.ID,
-		CreateTime: t.head.CreateTime, UpdateTime: t.head.UpdateTime, UpdateID: t.head.UpdateID,
+		CreateTime: t.head.CreateTime, UpdateTime: t.head.UpdateTime,
 		State: state, ActivityID: t.head.ActivityID, Stripped: true,
+		// No answer that was kept is told again, and no data.
+		Answers: t.head.Answers + KeptAnswers, DataVersion: t.head.DataVersion + 1,
+		Parts: &parts{Replies: uncounted},
+	}
+	if t.head.Parts != nil {
+		tombstone.Parts.Replies = t.head.Parts.Replies
 	}
 	return swept, now.Add(s.tombstoneLife), w.save(headKey(w.tenant, hashed), &tombstone)
+}
+
+// listLife is how long an agent's list is kept at most when nothing is added to it: longer than it can be read, so that a
+// busy agent's is looked at seldom.
+const listLife = time.Hour
+
+// sweepAgent forgets an agent's latest deliveries, unless some of them can still be read.
+func sweepAgent(w *writing, hashed string, now time.Time) (next time.Time, err error) {
+	key := kv.Key(w.tenant, "d", hashed)
+	var list []Delivered
+	found, err := w.load(key, &list)
+	if err != nil || !found {
+		return time.Time{}, err
+	}
+	if len(list) > 0 && list[len(list)-1].Time.Add(RecentDeliveries).After(now) {
+		return now.Add(listLife), nil
+	}
+	w.txn.Delete(key)
+	return time.Time{}, nil
+}
+
+// sweepTicket forgets a ticket's last place, unless the activity that has it is to be written there.
+func sweepTicket(w *writing, hashed string, now time.Time) (next time.Time, err error) {
+	key := kv.Key(w.tenant, "t", hashed)
+	var last lastPlace
+	found, err := w.load(key, &last)
+	if err != nil || !found {
+		return time.Time{}, err
+	}
+	activity, err := w.activity(last.ActivityID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return time.Time{}, err
+	}
+	if err == nil && activity.State == ActivityPending && w.vault.hashTicket(w.tenant, activity.Account.URL, activity.TicketID) == hashed {
+		return now.Add(placeLife), nil
+	}
+	w.txn.Delete(key)
+	return time.Time{}, nil
 }

@@ -27,7 +27,11 @@ func (v *vault) convertFormat1(e kv.Entry) (conversion, error) {
 	case path[1] == "c" && len(path) == 3:
 		return v.activityOfFormat1(path[0], e)
 	case path[1] == "d" && len(path) == 3:
-		return v.deliveredOfFormat1(e)
+		c, err := v.deliveredOfFormat1(e)
+		c.puts = append(c.puts, kv.Entry{Key: dueKey(time.Time{}, path[0], dueAgent, path[2])})
+		return c, err
+	case path[1] == "t" && len(path) == 3:
+		return conversion{puts: []kv.Entry{{Key: dueKey(time.Time{}, path[0], dueTicket, path[2])}}}, nil
 	case path[1] == "i" && len(path) > 3:
 		return v.partOfFormat1(path[0], path[2], path[3:], e)
 	}
@@ -129,10 +133,7 @@ func (v *vault) valueOfFormat1(tenant, id string, path []string, value []byte) (
 		head.ID = id
 		into = head
 	case path[0] == "reply" && len(path) == 3:
-		var reply storedReply
-		err = decode(value, &reply)
-		reply.RequestID = path[2]
-		into = reply
+		into, err = replyOfFormat1(path[2], value)
 	case path[0] == "deliveries":
 		into, err = v.deliveriesOfFormat1(&w, tenant, id, value)
 	default:
@@ -145,6 +146,18 @@ func (v *vault) valueOfFormat1(tenant, id string, path []string, value []byte) (
 		return value, false
 	}
 	return converted, !w.damaged
+}
+
+func replyOfFormat1(requestID string, value []byte) (reply storedReply, err error) {
+	var old struct {
+		Fingerprint []byte `json:"fingerprint"`
+		Body        []byte `json:"body"`
+	}
+	if err := decode(value, &old); err != nil {
+		return storedReply{}, err
+	}
+	packed, err := pack(old.Body)
+	return storedReply{RequestID: requestID, Fingerprint: old.Fingerprint, Body: packed}, err
 }
 
 func (v *vault) deliveriesOfFormat1(w *wire, tenant, id string, value []byte) (d Deliveries, err error) {

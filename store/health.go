@@ -30,7 +30,7 @@ const probeBytes = 256 << 10
 
 // Probe finds out whether the data can be written again.
 func (s *Store) Probe(ctx context.Context) error {
-	err := s.repeat(ctx, func(tx kv.Txn) error {
+	err := s.commit(ctx, func(tx kv.Txn) error {
 		sealed, err := s.vault.seal(probeKey, make([]byte, probeBytes))
 		if err == nil {
 			tx.Put(probeKey, sealed)
@@ -40,7 +40,7 @@ func (s *Store) Probe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("probing: %w", err)
 	}
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		tx.Delete(probeKey)
 		return nil
 	})

@@ -63,6 +63,9 @@ func expiries(t testing.TB, s *Store) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(segments) != 5 {
+			continue // not of an interaction
+		}
 		name := segments[3] + "/" + segments[4]
 		if all[name] != "" {
 			t.Errorf("interaction %q is indexed twice", name)

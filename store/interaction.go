@@ -73,25 +73,12 @@ type ScreenPop struct {
 	CreateTime time.Time  `json:"create_time"`
 }
 
-// Reply is the answer to a request, kept in case the request is repeated.
-type Reply struct {
-	Fingerprint []byte `json:"fingerprint"` // of the request
-	Body        []byte `json:"body"`
-}
-
-// storedReply is the stored form of a reply.
-type storedReply struct {
-	RequestID string `json:"request_id"`
-	Reply
-}
-
 // interactionHead is the stored form of what every transaction of an interaction reads, and each that changes something
 // writes: so they are serial.
 type interactionHead struct {
 	ID           string       `json:"id"`
 	CreateTime   time.Time    `json:"create_time"`
 	UpdateTime   time.Time    `json:"update_time"`
-	UpdateID     string       `json:"update_id"` // random; the UpdateInteraction that wrote it
 	AccountState AccountState `json:"account_state,omitempty"`
 	Account      AccountUse   `json:"account,omitzero"`
 	Recordsets   []string     `json:"recordsets,omitempty"`    // their names, sorted
@@ -99,7 +86,12 @@ type interactionHead struct {
 
 	State      InteractionState `json:"state,omitempty"`
 	ActivityID string           `json:"activity_id,omitempty"` // of a completed one
-	Stripped   bool             `json:"stripped,omitempty"`    // only this head is left
+	Stripped   bool             `json:"stripped,omitempty"`    // only this head is left, and what is known of requests
+
+	Parts       *parts `json:"parts,omitempty"`        // nil: written before parts were counted
+	Answers     int64  `json:"answers,omitempty"`      // bytes of all answers that were kept, as they are stored
+	DataVersion uint64 `json:"data_version,omitempty"` // grows with each change of the attached data
+	DataShown   bool   `json:"data_shown,omitempty"`   // attached data belong to an answer that was kept
 }
 
 // attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
@@ -145,14 +137,11 @@ type InteractionTxn struct {
 // may run several times, and what it did last counts: it assigns to captured variables and never appends, waits for
 // nothing, and calls no method of the Store. An interaction that does not exist is created when fn changes something.
 func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
-	updateID, now, hashed := newID(), s.time(), s.vault.hashInteraction(tenant, id)
+	now, hashed := s.time(), s.vault.hashInteraction(tenant, id)
 	return s.update(ctx, tenant, func(w *writing) error {
 		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
-		}
-		if t.head.UpdateID == updateID {
-			return nil // the engine lost sight of a commit that was made; fn has run for it
 		}
 		err := fn(&t)
 		if err := cmp.Or(t.err, err); err != nil || !t.changed {
@@ -160,10 +149,9 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 		}
 		if !t.exists {
 			t.head.ID, t.head.CreateTime = id, now
-			// Written once: the sweep moves it, so that a change costs no second key.
-			w.txn.Put(dueKey(now.Add(s.idleLife), tenant, hashed), nil)
+			w.due(now.Add(s.idleLife), dueInteraction, hashed)
 		}
-		t.head.UpdateTime, t.head.UpdateID, t.head.Stripped = now, updateID, false
+		t.head.UpdateTime, t.head.Stripped = s.changeTime(now, t.head.UpdateTime), false
 		return w.save(headKey(tenant, hashed), &t.head)
 	})
 }
@@ -191,6 +179,10 @@ var errReadOnly = errors.New("a view of an interaction changes nothing")
 func (t *InteractionTxn) change() bool {
 	if t.writing == nil {
 		t.fail(errReadOnly)
+		return false
+	}
+	if err := t.countParts(); err != nil {
+		t.fail(err)
 	}
 	t.changed = true
 	return t.err == nil
@@ -239,24 +231,14 @@ func (t *InteractionTxn) ClearAccount() {
 	}
 }
 
-// AttachedData returns all attached data; an empty map if there is none.
-func (t *InteractionTxn) AttachedData() (map[string]string, error) {
-	var stored attachedData
-	_, err := t.load(dataKey(t.tenant, t.hashed), &stored)
-	return stored.texts(), err
-}
-
-// SetAttachedData replaces all attached data: at most 256 KiB.
-func (t *InteractionTxn) SetAttachedData(data map[string]string) {
-	if t.change() {
-		t.save(dataKey(t.tenant, t.hashed), attachedBytes(data))
-	}
-}
-
 // ScreenPops returns the screen pops, oldest first.
 func (t *InteractionTxn) ScreenPops() ([]ScreenPop, error) {
 	if !t.popsGot {
-		if _, err := t.load(popsKey(t.tenant, t.hashed), &t.pops); err != nil {
+		found, err := t.load(popsKey(t.tenant, t.hashed), &t.pops)
+		if err == nil {
+			err = t.checkPart("screen pops", func(p *parts) int { return p.Pops }, found, len(t.pops))
+		}
+		if err != nil {
 			return nil, err
 		}
 		t.popsGot = true
@@ -276,20 +258,15 @@ func (t *InteractionTxn) AddScreenPop(pop ScreenPop) {
 		return
 	}
 	t.pops = append(pops, pop)
+	t.head.Parts.Pops = present(len(t.pops))
 	t.save(popsKey(t.tenant, t.hashed), t.pops)
 }
 
-// Reply returns the reply kept for a request id of an RPC.
-func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, err error) {
-	var stored storedReply
-	found, err = t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored)
-	return stored.Reply, found, err
-}
-
-// KeepReply keeps a reply for a request id of an RPC, as long as the interaction is kept.
-func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
-	if t.change() {
-		t.save(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &storedReply{requestID, reply})
+// dropAll drops parts, each with all that stands below it.
+func (t *InteractionTxn) dropAll(names ...string) {
+	for _, name := range names {
+		keys := interactionKey(t.tenant, t.hashed, name)
+		t.writing.txn.DeleteRange(keys, kv.PrefixEnd(keys))
 	}
 }
 

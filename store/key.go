@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -13,11 +12,13 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the instance id, the ids of keys, how far a migration has come, and the empty ones of
-// indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
+// is sealed, but for the format, the instance id, the ids of keys, how far a migration and the sweep have come, and the empty
+// ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
 // key. Ids of activities are in the order of their times.
 //
 //	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired
+//	"!" "due" time tenant hashed e-mail address "agent"         when to look whether deliveries to an agent are past
+//	"!" "due" time tenant hashed ticket "ticket"                when to look whether the last place is still needed
 //	"!" "format"                                                version of this layout
 //	"!" "index"                                                 the index key; that it opens proves the keyset
 //	"!" "instance"                                              id of this store, made once
@@ -25,6 +26,7 @@ import (
 //	"!" "migration"                                             how far the step to this format has come; absent: it is done
 //	"!" "pending" tenant activity id                            the activity is to be written
 //	"!" "probe"                                                 written and removed, to find out whether there is room again
+//	"!" "swept"                                                 when expiry last went by the clock
 //	tenant "a" "count"                                          number of accounts; absent: none
 //	tenant "a" "default"                                        id of the account that has the mark; absent: no accounts
 //	tenant "a" "name" hashed name                               id of the account of that name
@@ -33,13 +35,15 @@ import (
 //	tenant "b" "state" state activity id reason                 the same of all activities
 //	tenant "c" activity id                                      activity
 //	tenant "d" hashed e-mail address                            the latest deliveries to an agent
+//	tenant "h" hashed interaction "answer" position             answer to a request, where it is not with the reply
 //	tenant "h" hashed interaction "data"                        attached data
 //	tenant "h" hashed interaction "deliveries"                  what was shown to the agent who has it
 //	tenant "h" hashed interaction "head"                        id, times, state, account in force, names of the recordsets
+//	tenant "h" hashed interaction "past"                        how the attached data were before
 //	tenant "h" hashed interaction "pops"                        screen pops
 //	tenant "h" hashed interaction "record" generation position  one record of a recordset
 //	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
-//	tenant "h" hashed interaction "reply" rpc hashed request    reply kept for a request id
+//	tenant "h" hashed interaction "reply" rpc hashed request    that a request ran, and its answer
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
 //
 // Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves.
@@ -50,6 +54,7 @@ var (
 	keysKey      = kv.Key("!", "keys")
 	migrationKey = kv.Key("!", "migration")
 	duesKey      = kv.Key("!", "due")
+	sweptKey     = kv.Key("!", "swept")
 	pendingsKey  = kv.Key("!", "pending")
 	probeKey     = kv.Key("!", "probe")
 )
@@ -69,10 +74,6 @@ func (v *vault) accountNameKey(tenant, name string) []byte {
 // hashInteraction returns what stands for an interaction's id in keys.
 func (v *vault) hashInteraction(tenant, id string) string { return v.hash(tenant, "i", id) }
 
-func dueKey(at time.Time, tenant, hashed string) []byte {
-	return kv.Key("!", "due", kv.Time(at), tenant, hashed)
-}
-
 func pendingKey(tenant, activity string) []byte  { return kv.Key("!", "pending", tenant, activity) }
 func activityKey(tenant, activity string) []byte { return kv.Key(tenant, "c", activity) }
 
@@ -89,12 +90,14 @@ func activityRow(index []byte, activity string, reason FailureReason) []byte {
 	return slices.Concat(index, kv.Key(activity, string(reason)))
 }
 
+func (v *vault) hashAgent(tenant, email string) string { return v.hash(tenant, "d", email) }
+
 func (v *vault) agentKey(tenant, email string) []byte {
-	return kv.Key(tenant, "d", v.hash(tenant, "d", email))
+	return kv.Key(tenant, "d", v.hashAgent(tenant, email))
 }
 
-func (v *vault) ticketKey(tenant, url, ticket string) []byte {
-	return kv.Key(tenant, "t", v.hash(tenant, "t", url, ticket))
+func (v *vault) hashTicket(tenant, url, ticket string) string {
+	return v.hash(tenant, "t", url, ticket)
 }
 
 // interactionKey is that of a part of an interaction, or what all of them begin with.
@@ -106,6 +109,12 @@ func deliveriesKey(tenant, hashed string) []byte { return interactionKey(tenant,
 func headKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "head") }
 func dataKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "data") }
 func popsKey(tenant, hashed string) []byte       { return interactionKey(tenant, hashed, "pops") }
+
+func pastKey(tenant, hashed string) []byte { return interactionKey(tenant, hashed, "past") }
+
+func answerKey(tenant, hashed string, offset int64) []byte {
+	return interactionKey(tenant, hashed, "answer", kv.Number(uint64(offset)))
+}
 
 func (v *vault) replyKey(tenant, interaction, rpc, requestID string) []byte {
 	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "reply", rpc, v.hash(tenant, "r", interaction, rpc, requestID))

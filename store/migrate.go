@@ -107,7 +107,7 @@ func (s *Store) beginStep(ctx context.Context, from int) error {
 	if err != nil {
 		return err
 	}
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		p, err := readProgress(tx)
 		if err != nil || p.format != from {
 			return err
@@ -233,14 +233,12 @@ func (s *Store) commitPart(ctx context.Context, step step, stored []byte, part p
 }
 
 func (s *Store) writePart(ctx context.Context, stored, next []byte, puts []kv.Entry, deletes []kv.Range) error {
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		values, err := tx.Get(migrationKey)
 		if err != nil {
 			return err
 		}
 		switch same := bytes.Equal(stored, next); {
-		case !same && bytes.Equal(values[0], next):
-			return nil // a commit that the engine lost sight of
 		case !bytes.Equal(values[0], stored):
 			return errOvertaken
 		case same:

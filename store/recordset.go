@@ -75,7 +75,7 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 	}
 	for len(staged.held) > 0 {
 		chunk := staged.held[:chunkLength(staged.held)]
-		err := s.repeat(ctx, func(tx kv.Txn) error {
+		err := s.commit(ctx, func(tx kv.Txn) error {
 			return s.vault.putSealed(tx, chunk)
 		})
 		if err != nil {
@@ -135,7 +135,7 @@ func (t *InteractionTxn) recordset(name string) (*storedRecordset, error) {
 	set := new(storedRecordset)
 	found, err := t.load(t.vault.recordsetKey(t.tenant, t.id, name), set)
 	if err == nil && !found {
-		err = fmt.Errorf("recordset %q is listed and missing", name)
+		err = fmt.Errorf("recordset %q is listed and missing: %w", name, ErrDamaged)
 	}
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 	}
 	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, position))
 	if err == nil && values[0] == nil {
-		err = fmt.Errorf("record %d of recordset %q is counted and missing", position, name)
+		err = fmt.Errorf("record %d of recordset %q is counted and missing: %w", position, name, ErrDamaged)
 	}
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessag
 		}
 		for i, value := range values {
 			if value == nil {
-				return nil, fmt.Errorf("record %d of recordset %q is counted and missing", from-len(keys)+i, name)
+				return nil, fmt.Errorf("record %d of recordset %q is counted and missing: %w", from-len(keys)+i, name, ErrDamaged)
 			}
 			if size += len(value); len(records) > 0 && size > kv.MaxTxnBytes {
 				break

@@ -79,7 +79,7 @@ func (v *vault) openIndex(r kv.Getter) ([]byte, error) {
 func (s *Store) adopt(ctx context.Context, keys *keyfile.Keys) error {
 	s.sealing.Lock()
 	defer s.sealing.Unlock()
-	err := s.repeatAlone(ctx, func(tx kv.Txn) error {
+	err := s.engine.Update(ctx, func(tx kv.Txn) error {
 		if _, err := newVault(keys).openIndex(tx); err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (s *Store) Reencrypt(ctx context.Context) error {
 func (s *Store) reencrypt(ctx context.Context) error {
 	var keys *keyfile.Keys
 	var use keyUse
-	err := s.repeat(ctx, func(tx kv.Txn) (err error) { // not a View: the keys must not change between the two
+	err := s.commit(ctx, func(tx kv.Txn) (err error) { // not a View: the keys must not change between the two
 		keys = s.vault.keys.Load()
 		use, _, err = readKeyUse(tx, keys)
 		return err
@@ -216,14 +216,14 @@ func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (f
 
 // plain reports whether an entry is of those that are not sealed.
 func plain(e kv.Entry) bool {
-	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey}, func(key []byte) bool {
+	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey, sweptKey}, func(key []byte) bool {
 		return string(key) == string(e.Key)
 	})
 }
 
 // reseal seals values again as they are by now, and notes how far it has come.
 func (s *Store) reseal(ctx context.Context, keys *keyfile.Keys, found stale) error {
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		if s.vault.keys.Load() != keys {
 			return errKeysChanged
 		}

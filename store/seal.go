@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -25,7 +24,7 @@ func newVault(keys *keyfile.Keys) *vault {
 	return v
 }
 
-var errSealed = errors.New("a stored value does not open with the keyset, or has been moved or altered")
+var errSealed = fmt.Errorf("a stored value does not open with the keyset, or has been moved or altered: %w", ErrDamaged)
 
 // seal encrypts a value for its place: it opens under no other key of the engine.
 func (v *vault) seal(key, value []byte) ([]byte, error) {
@@ -143,7 +142,7 @@ func encode(from any) ([]byte, error) {
 
 func decode(value []byte, into any) error {
 	if err := json.Unmarshal(value, into); err != nil {
-		return fmt.Errorf("decoding a stored value: %w", err)
+		return fmt.Errorf("decoding a stored value: %w: %w", err, ErrDamaged)
 	}
 	return nil
 }

@@ -47,7 +47,8 @@ var (
 	ErrStagedGone    = errors.New("the staged records went when the interaction was completed or expired meanwhile")
 
 	ErrTooLarge       = kv.ErrTooLarge       // a value, or all that one transaction writes
-	ErrUnknownOutcome = kv.ErrUnknownOutcome // the engine lost sight of a commit, several times; each method may be repeated
+	ErrUnknownOutcome = kv.ErrUnknownOutcome // the context ended while a commit was under way: it may have been made
+	ErrDamaged        = kv.ErrDamaged        // something that is stored cannot be read, or is missing: restore a backup
 	ErrClosed         = kv.ErrClosed
 )
 
@@ -89,6 +90,8 @@ type Store struct {
 
 	idleLife, tombstoneLife time.Duration
 
+	started     time.Time // with the monotonic reading
+	clock       sweepClock
 	unavailable chan error // holds one
 }
 
@@ -156,6 +159,7 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		engine: e, now: c.Now, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), unavailable: make(chan error, 1),
 		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
 		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
+		started:       c.Now(),
 	}
 	known, err := s.identify(ctx, keys)
 	if err == nil && !known {
@@ -206,7 +210,7 @@ func (s *Store) initialize(ctx context.Context, keys *keyfile.Keys) error {
 		return err
 	}
 	instance := newID()
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		values, err := tx.Get(formatKey)
 		if err != nil || values[0] != nil {
 			return err
@@ -243,33 +247,21 @@ func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, mo
 	return entries, more, err
 }
 
-// update runs fn in a transaction on a tenant's data. It may run several times, also after a commit of its own that the
-// engine lost sight of: it must recognize that by what it finds.
+// update runs fn in a transaction on a tenant's data. It may run several times.
 func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) error) error {
 	if err := checkTenant(tenant); err != nil {
 		return err
 	}
-	return s.repeat(ctx, func(tx kv.Txn) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
 		return fn(&writing{reading: reading{vault: s.vault, tenant: tenant, kv: tx}, txn: tx})
 	})
 }
 
-// repeat updates until the outcome is known, three times at most. The keys in use do not change meanwhile.
-func (s *Store) repeat(ctx context.Context, fn func(kv.Txn) error) error {
+// commit is one update of the engine. The keys in use do not change meanwhile.
+func (s *Store) commit(ctx context.Context, fn func(kv.Txn) error) error {
 	s.sealing.RLock()
 	defer s.sealing.RUnlock()
-	return s.repeatAlone(ctx, fn)
-}
-
-// repeatAlone is repeat for who holds sealing.
-func (s *Store) repeatAlone(ctx context.Context, fn func(kv.Txn) error) error {
-	var err error
-	for range 3 {
-		if err = s.engine.Update(ctx, fn); !errors.Is(err, ErrUnknownOutcome) {
-			return s.noteUnavailable(err)
-		}
-	}
-	return err
+	return s.noteUnavailable(s.engine.Update(ctx, fn))
 }
 
 // checkTenant keeps a caller's slip from reaching what belongs to no tenant.

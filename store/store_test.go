@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -114,6 +115,16 @@ const canary = "cAnArY"
 
 const canaryAgent = canary + "@example.com"
 
+// longText does not become short by being compressed.
+var longText = func() string {
+	var text strings.Builder
+	random := mathrand.New(mathrand.NewPCG(1, 2))
+	for range 4 << 10 {
+		text.WriteByte(byte(' ' + random.IntN(95)))
+	}
+	return text.String()
+}()
+
 // populate writes one of everything.
 func populate(t testing.TB, s *Store) Account {
 	t.Helper()
@@ -143,7 +154,8 @@ func populate(t testing.TB, s *Store) Account {
 		tx.PublishRecordset(Recordset{
 			Name: canary, Account: use, Query: canary, Columns: []string{canary}, ColumnsSet: []string{canary}, Total: 7, Position: 1,
 		}, staged)
-		tx.KeepReply("Search", "request-1", Reply{Fingerprint: []byte(canary), Body: []byte(canary)})
+		tx.KeepReply("Search", "request-1", Reply{Fingerprint: []byte(canary), Body: []byte(canary + longText), ShowsData: true})
+		tx.SetAttachedData(map[string]string{canary + " key": canary + "\x01<&>ü", canary: "more"})
 		shown := Delivery{
 			ID: "delivery-1", PopID: "pop-1", Agent: Agent{Email: canaryAgent, ZendeskUserID: "7"}, Outcome: DeliveryLink,
 			Failure: &Failure{Reason: ReasonNotFound, Message: canary}, Time: at,
@@ -266,6 +278,7 @@ func TestKeyTree(t *testing.T) {
 	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(migrationKey, nil); return nil }); err != nil {
 		t.Fatal(err)
 	}
+	sweep(t, s, 1)
 	known := map[string]string{
 		tenant: "tenant", "acme-eu": "account id", "activity-1": "activity id", "1": "state", string(ReasonConflict): "reason",
 		s.vault.hashInteraction(tenant, "call-1"): "hashed interaction", s.vault.hashInteraction(tenant, "call-2"): "hashed interaction",

@@ -23,17 +23,13 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	if err := validateComplete(req); err != nil {
 		return nil, err
 	}
-	sum, err := once.Fingerprint(req)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
+	sum, now := once.Fingerprint(req), s.now()
 	fresh := store.Activity{
 		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: sum, Details: detailsFromProto(req.GetDetails()), CreateTime: now,
 		Create: req.GetIfNoTicket() == zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
 	}
 	var completed store.Activity
-	err = s.store.UpdateInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) error {
+	err := s.store.UpdateInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) (err error) {
 		if tx.State() != store.InteractionActive {
 			completed, err = completedBefore(tx, req, sum)
 			return err

@@ -18,13 +18,12 @@
 package once
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
@@ -38,7 +37,7 @@ type Request interface {
 }
 
 // Kept returns the answer that the request_id was given before. Another request with the same id is refused with
-// REQUEST_ID_REUSED.
+// REQUEST_ID_REUSED, and so is the same one when its answer is not kept any more: it is never run again.
 func Kept[R proto.Message](tx *store.InteractionTxn, method string, req Request) (resp R, found bool, err error) {
 	if req.GetRequestId() == "" {
 		return resp, false, nil
@@ -47,56 +46,47 @@ func Kept[R proto.Message](tx *store.InteractionTxn, method string, req Request)
 	if err != nil || !found {
 		return resp, false, err
 	}
-	fingerprint, err := Fingerprint(req)
-	if err != nil {
-		return resp, false, err
+	if !bytes.Equal(kept.Fingerprint, Fingerprint(req)) {
+		return resp, false, reused(req, "was used before with other settings")
 	}
-	if string(kept.Fingerprint) != string(fingerprint) {
-		return resp, false, &rpc.Error{
-			Reason:   zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED,
-			Message:  fmt.Sprintf("request_id %q was used before with other settings", req.GetRequestId()),
-			Metadata: map[string]string{"request_id": req.GetRequestId()},
-		}
+	if kept.Gone {
+		return resp, false, reused(req, "ran before, and its answer is not kept any more: it does not run again")
 	}
 	resp = resp.ProtoReflect().New().Interface().(R)
 	if err := proto.Unmarshal(kept.Body, resp); err != nil {
 		return resp, false, fmt.Errorf("reading a kept reply: %w", err)
 	}
+	if shown, ok := proto.Message(resp).(*zendeskv1.AttachedDataResponse); ok && kept.ShowsData && len(kept.Data) > 0 {
+		shown.Data = kept.Data
+	}
 	return resp, true, nil
 }
 
-// Keep keeps an answer for its request_id.
+func reused(req Request, what string) error {
+	return &rpc.Error{
+		Reason:   zendeskv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED,
+		Message:  fmt.Sprintf("request_id %q %s", req.GetRequestId(), what),
+		Metadata: map[string]string{"request_id": req.GetRequestId()},
+	}
+}
+
+// Keep keeps an answer for its request_id. An answer that shows the attached data shows them as the transaction leaves them.
 func Keep(tx *store.InteractionTxn, method string, req Request, resp proto.Message) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
-	fingerprint, err := Fingerprint(req)
-	if err != nil {
-		return err
+	reply := store.Reply{Fingerprint: Fingerprint(req)}
+	if shown, ok := resp.(*zendeskv1.AttachedDataResponse); ok {
+		rest := proto.CloneOf(shown)
+		rest.Data, reply.ShowsData = nil, true
+		resp = rest
 	}
-	body, err := proto.Marshal(resp)
-	if err != nil {
+	var err error
+	if reply.Body, err = proto.Marshal(resp); err != nil {
 		return fmt.Errorf("keeping a reply: %w", err)
 	}
-	tx.KeepReply(method, req.GetRequestId(), store.Reply{Fingerprint: fingerprint, Body: body})
+	tx.KeepReply(method, req.GetRequestId(), reply)
 	return nil
-}
-
-// Fingerprint identifies the settings of a request, without its variables.
-func Fingerprint(req proto.Message) ([]byte, error) {
-	settings := req.ProtoReflect().New()
-	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.Name() != "variables" {
-			settings.Set(field, value)
-		}
-		return true
-	})
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(settings.Interface())
-	if err != nil {
-		return nil, fmt.Errorf("reading the settings of a request: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	return sum[:], nil
 }
 
 // Key is what only one request at a time may be about. Method and RequestID are empty where the whole interaction is.

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 )
 
 func must(t testing.TB, err error) {
@@ -67,33 +65,4 @@ func TestGate(t *testing.T) {
 			t.Errorf("%d of 5 have run, and %d ids are left", done, len(g.running))
 		}
 	})
-}
-
-// A request is the same whatever its variables are, and in whatever order its maps are.
-func TestFingerprint(t *testing.T) {
-	request := func(change func(*zendeskv1.AttachedDataRequest)) string {
-		req := &zendeskv1.AttachedDataRequest{
-			InteractionId: "one", RequestId: "r", Variables: map[string]string{"V": "1"}, Data: map[string]string{"a": "1", "b": "2", "c": "3"},
-		}
-		change(req)
-		sum, err := Fingerprint(req)
-		must(t, err)
-		return string(sum)
-	}
-	same := request(func(*zendeskv1.AttachedDataRequest) {})
-	for range 100 {
-		if request(func(r *zendeskv1.AttachedDataRequest) { r.Variables = map[string]string{"W": "2"} }) != same {
-			t.Fatal("a request with other variables is another")
-		}
-	}
-	for name, change := range map[string]func(*zendeskv1.AttachedDataRequest){
-		"interaction": func(r *zendeskv1.AttachedDataRequest) { r.InteractionId = "two" },
-		"request id":  func(r *zendeskv1.AttachedDataRequest) { r.RequestId = "q" },
-		"a value":     func(r *zendeskv1.AttachedDataRequest) { r.Data["a"] = "2" },
-		"one fewer":   func(r *zendeskv1.AttachedDataRequest) { delete(r.Data, "a") },
-	} {
-		if request(change) == same {
-			t.Errorf("a request with another %s is the same", name)
-		}
-	}
 }

@@ -109,16 +109,16 @@ func testComplete(t *testing.T, s *fixture) {
 			t.Errorf("activity (-want +got):\n%s", diff)
 		}
 	}
-	// Head, data and pops; the activity, its rows, and the last place of its ticket.
-	if n := keysOf(t, s); n != 3+4 {
+	// Head, data, pops and the reply; the activity, its rows, and the last place of its ticket.
+	if n := keysOf(t, s); n != 4+4 {
 		t.Errorf("%d keys are stored", n)
 	}
 	view(t, s, "i", func(tx *store.InteractionTxn) error {
 		if tx.State() != store.InteractionCompleted || len(tx.RecordsetNames()) != 0 || tx.LastSearched() != "" || len(popsOf(t, tx)) != 1 {
 			t.Errorf("state %v, recordsets %q, last searched %q, pops %v", tx.State(), tx.RecordsetNames(), tx.LastSearched(), popsOf(t, tx))
 		}
-		if _, found, err := tx.Reply("Search", "1"); found || err != nil {
-			t.Errorf("kept reply: found %v, %v", found, err)
+		if reply, found, err := tx.Reply("Search", "1"); !found || string(reply.Body) != "x" || err != nil {
+			t.Errorf("kept reply: %+v, %v, %v", reply, found, err)
 		}
 		if got, err := tx.AttachedData(); !maps.Equal(got, data) || err != nil {
 			t.Errorf("attached data is %v, %v", got, err)
@@ -283,31 +283,31 @@ func testUpdateActivity(t *testing.T, s *fixture) {
 	}
 }
 
-// testActivityOnceInEffect loses sight of commits: two in a row, where each is followed by the next try.
+// testActivityOnceInEffect loses answers of commits, while another changes the same activity.
 func testActivityOnceInEffect(t *testing.T, s *fixture) {
-	engine := s.engine
-	runs := 0
-	var first store.Activity
-	engine.times = 2
-	update(t, s, "i", func(tx *store.InteractionTxn) {
-		runs++
-		var err error
-		if first, err = tx.Complete(store.Activity{ID: "a1", TicketID: "7", State: store.ActivityPending}); err != nil {
-			t.Error(err)
+	for _, made := range []bool{true, false} {
+		id := fmt.Sprint("a-", made)
+		var first store.Activity
+		s.engine.loseAnswer(made, func() {})
+		update(t, s, id, func(tx *store.InteractionTxn) {
+			var err error
+			if first, err = tx.Complete(store.Activity{ID: id, TicketID: "7", State: store.ActivityPending}); err != nil {
+				t.Error(err)
+			}
+		})
+		attempt := func(state store.ActivityState) store.Activity {
+			return changeActivity(t, s, id, func(a *store.Activity) { a.State = state; a.Attempts++ })
 		}
-	})
-	if runs != 1 {
-		t.Errorf("completed %d times", runs)
-	}
-	runs, engine.times = 0, 2
-	dead := changeActivity(t, s, "a1", func(a *store.Activity) { runs++; a.State = store.ActivityDead; a.Attempts++ })
-	if runs != 1 || dead.Attempts != 1 || dead.Place != first.Place {
-		t.Errorf("changed %d times: %+v", runs, dead)
-	}
-	engine.times = 2
-	again := changeActivity(t, s, "a1", func(a *store.Activity) { a.State = store.ActivityPending })
-	if stored, err := s.Activity(t.Context(), tenant, "a1"); err != nil || stored.Place != again.Place {
-		t.Errorf("place is %d, reported as %d, %v", stored.Place, again.Place, err)
+		s.engine.loseAnswer(made, func() { attempt(store.ActivityDead) })
+		dead := attempt(store.ActivityDead)
+		if want := map[bool]int{true: 1, false: 2}[made]; dead.Attempts != want || dead.Place != first.Place {
+			t.Errorf("made=%v: %+v, want %d attempts", made, dead, want)
+		}
+		s.engine.loseAnswer(made, func() { attempt(store.ActivityPending) })
+		attempt(store.ActivityPending)
+		if stored, err := s.Activity(t.Context(), tenant, id); err != nil || stored.Attempts != 4 {
+			t.Errorf("made=%v: %d attempts are stored, want 4, %v", made, stored.Attempts, err)
+		}
 	}
 }
 

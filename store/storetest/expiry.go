@@ -65,7 +65,7 @@ func testSweep(t *testing.T, s *fixture) {
 	update(t, s, "touched", func(tx *store.InteractionTxn) { tx.AddScreenPop(store.ScreenPop{ID: "1"}) })
 
 	check(7*day, store.Swept{})
-	check(7*day+time.Second, store.Swept{Looked: 3, Expired: 2, Lost: 1})
+	check(7*day+time.Second, store.Swept{Looked: 4, Expired: 2, Lost: 1}) // three interactions and a ticket
 	for id, want := range map[string]store.InteractionState{
 		"data": store.InteractionExpired, "nodata": store.InteractionExpired, "done": store.InteractionCompleted, "touched": store.InteractionActive,
 	} {
@@ -84,8 +84,8 @@ func testSweep(t *testing.T, s *fixture) {
 		}
 		return err
 	})
-	// A head of each; two parts of the one that was touched; an activity, two rows and a last place.
-	if n := keysOf(t, s); n != 4+2+4 {
+	// A head of each; two parts of the one that was touched; an activity and two rows.
+	if n := keysOf(t, s); n != 4+2+3 {
 		t.Errorf("%d keys are left", n)
 	}
 	view(t, s, "done", func(tx *store.InteractionTxn) error {
@@ -126,7 +126,7 @@ func testSweepKeepsUnwritten(t *testing.T, s *fixture) {
 	}
 	for range 5 {
 		clock = clock.Add(7*day + time.Second)
-		if swept := sweep(t, s, 10); swept != (store.Swept{Looked: 2}) {
+		if swept := sweep(t, s, 10); swept != (store.Swept{Looked: 3}) { // the ticket too
 			t.Errorf("swept %+v", swept)
 		}
 		for _, id := range []string{"0", "1"} {
@@ -144,7 +144,7 @@ func testSweepKeepsUnwritten(t *testing.T, s *fixture) {
 	for _, step := range []struct {
 		after time.Duration
 		want  store.Swept
-	}{{7*day + time.Second, store.Swept{Looked: 2}}, {30*day + time.Second, store.Swept{Looked: 2, Removed: 2}}} {
+	}{{7*day + time.Second, store.Swept{Looked: 3}}, {30*day + time.Second, store.Swept{Looked: 2, Removed: 2}}} {
 		clock = clock.Add(step.after)
 		if diff := cmp.Diff(step.want, sweep(t, s, 10)); diff != "" {
 			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
@@ -265,23 +265,95 @@ func testSweepMeetsChange(t *testing.T, s *fixture) {
 	}
 }
 
-// testSweepOnceInEffect loses sight of commits: a tombstone is not taken for one that was there before.
+// testSweepOnceInEffect loses answers, and another sweeps meanwhile: a tombstone is not taken for one that was there before.
 func testSweepOnceInEffect(t *testing.T, s *fixture) {
 	clock := someTime
 	s.now = func() time.Time { return clock }
-	update(t, s, "i", func(tx *store.InteractionTxn) { tx.SetAttachedData(map[string]string{"a": "1"}) })
-	engine := s.engine
-	clock = clock.Add(8 * day)
-	engine.times = 2
-	if swept := sweep(t, s, 10); swept != (store.Swept{Looked: 1, Expired: 1, Lost: 1}) {
-		t.Errorf("swept %+v", swept)
+	for _, made := range []bool{true, false} {
+		update(t, s, "i", func(tx *store.InteractionTxn) { tx.SetAttachedData(map[string]string{"a": "1"}) })
+		for _, step := range []struct {
+			after time.Duration
+			want  store.Swept
+		}{{8 * day, store.Swept{Looked: 1, Expired: 1, Lost: 1}}, {31 * day, store.Swept{Looked: 1, Removed: 1}}} {
+			clock = clock.Add(step.after)
+			var other store.Swept
+			s.engine.loseAnswer(made, func() { other = sweep(t, s, 10) })
+			swept := sweep(t, s, 10)
+			other.Looked = 1
+			if !made {
+				swept, other = other, swept
+			}
+			if swept != step.want || other != (store.Swept{Looked: 1}) {
+				t.Errorf("made=%v, after %v: swept %+v and %+v", made, step.after, swept, other)
+			}
+		}
+		if n := keysOf(t, s); n != 0 {
+			t.Errorf("%d keys are left", n)
+		}
 	}
-	if state, exists := stateOf(t, s, "i"); state != store.InteractionExpired || !exists {
-		t.Errorf("state %v, exists %v", state, exists)
+}
+
+// testSweepForgetsLists forgets what nobody reads any more: the deliveries to an agent, and the last place of a ticket that its
+// activity has left.
+func testSweepForgetsLists(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	deliver := func(agent string) {
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			tx.NoteDelivered(agent, store.Delivered{Delivery: store.Delivery{ID: "1", Time: clock}})
+		})
 	}
-	clock = clock.Add(31 * day)
-	engine.times = 2
-	if swept := sweep(t, s, 10); swept != (store.Swept{Looked: 1, Removed: 1}) {
-		t.Errorf("swept %+v", swept)
+	for i := range 20 {
+		deliver(fmt.Sprint("agent-", i))
+	}
+	complete(t, s, tenant, "i", store.Activity{ID: "a1", Account: atZendesk("x"), TicketID: "7", State: store.ActivityPending})
+	changeActivity(t, s, "a1", func(a *store.Activity) { a.TicketID = "8" }) // a follow-up
+	clock = clock.Add(time.Hour - time.Second)
+	deliver("agent-0")
+	clock = clock.Add(time.Second + time.Millisecond)
+	if swept := sweep(t, s, 100); swept != (store.Swept{Looked: 20}) {
+		t.Errorf("after an hour: swept %+v", swept)
+	}
+	if diff := cmp.Diff([]string{"1"}, deliveredTo(t, s, tenant, "agent-0")); diff != "" {
+		t.Errorf("what can be read (-want +got):\n%s", diff)
+	}
+	// Head; the activity, three rows, and the last places of both tickets; a list.
+	if n := keysOf(t, s); n != 1+5+1 {
+		t.Errorf("after an hour %d keys are stored", n)
+	}
+	deliver("agent-1") // it begins anew
+	clock = clock.Add(7 * day)
+	sweep(t, s, 100)
+	if n := keysOf(t, s); n != 1+4 {
+		t.Errorf("after a week %d keys are stored", n)
+	}
+	changeActivity(t, s, "a1", func(a *store.Activity) { a.State = store.ActivityWritten })
+	for range 3 {
+		clock = clock.Add(31 * day)
+		sweep(t, s, 100)
+	}
+	if n := keysOf(t, s); n != 0 {
+		t.Errorf("in the end %d keys are stored", n)
+	}
+}
+
+// testClockBack sets the clock back for a while: what changed meanwhile did not change long ago.
+func testClockBack(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	change := func(id string) {
+		update(t, s, id, func(tx *store.InteractionTxn) { tx.SetAttachedData(map[string]string{"a": clock.String()}) })
+	}
+	change("before")
+	sweep(t, s, 10)
+	clock = someTime.Add(-8 * day)
+	change("before")
+	change("meanwhile")
+	clock = someTime.Add(time.Hour)
+	sweep(t, s, 10)
+	for _, id := range []string{"before", "meanwhile"} {
+		if state, exists := stateOf(t, s, id); state != store.InteractionActive || !exists {
+			t.Errorf("interaction %q: state %v, exists %v", id, state, exists)
+		}
 	}
 }

@@ -1,13 +1,17 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	mathrand "math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
@@ -160,6 +164,176 @@ func testReplies(t *testing.T, s *fixture) {
 	}
 }
 
+// incompressible is text of a size that does not become shorter by being compressed, another one for each seed.
+func incompressible(seed uint64, size int) string {
+	text := make([]byte, size)
+	_, _ = mathrand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(text)
+	return string(text)
+}
+
+// testNewestAnswers keeps more than there is room for: the newest answers are told again, of the others it is known that
+// their requests ran. So it is after completion, and of all of them in the tombstone.
+func testNewestAnswers(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	const answers, size = 12, 40 << 10 // six of which fit
+	body := func(i int) string { return incompressible(uint64(i), size) }
+	keep := func(i int) {
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			tx.KeepReply("Search", fmt.Sprint(i), store.Reply{Fingerprint: []byte{byte(i)}, Body: []byte(body(i))})
+		})
+	}
+	check := func(name string, known func(i int) bool) {
+		t.Helper()
+		view(t, s, "i", func(tx *store.InteractionTxn) error {
+			for i := range answers {
+				want := store.Reply{Fingerprint: []byte{byte(i)}, Gone: true}
+				if known(i) {
+					want.Gone, want.Body = false, []byte(body(i))
+				}
+				if got, found, err := tx.Reply("Search", fmt.Sprint(i)); !found || err != nil || !cmp.Equal(got, want) {
+					t.Errorf("%s: answer %d: found %v, gone %v, %d bytes, %v", name, i, found, got.Gone, len(got.Body), err)
+				}
+			}
+			short, found, err := tx.Reply("ScreenPop", "short")
+			if !found || string(short.Body) != "short" {
+				t.Errorf("%s: short answer: found %v, %+v", name, found, short)
+			}
+			return err
+		})
+	}
+	update(t, s, "i", func(tx *store.InteractionTxn) {
+		tx.KeepReply("ScreenPop", "short", store.Reply{Body: []byte("short")})
+		tx.KeepReply("Search", "large", store.Reply{Body: []byte(incompressible(99, store.KeptAnswers+1))})
+	})
+	for i := range answers {
+		keep(i)
+	}
+	newest := func(i int) bool { return i >= answers-6 }
+	check("kept", newest)
+	if n := keysOf(t, s); n != 1+answers+2+6 {
+		t.Errorf("%d keys are stored", n)
+	}
+	complete(t, s, tenant, "i", store.Activity{ID: "a1", State: store.ActivityWritten})
+	check("completed", newest)
+	keep(0) // kept once more, it is the newest
+	check("completed", func(i int) bool { return i == 0 || i >= answers-5 })
+	view(t, s, "i", func(tx *store.InteractionTxn) error {
+		large, found, err := tx.Reply("Search", "large")
+		if !found || !large.Gone {
+			t.Errorf("too large an answer: found %v, gone %v", found, large.Gone)
+		}
+		return err
+	})
+
+	clock = clock.Add(7*day + time.Second)
+	sweep(t, s, 10)
+	check("stripped", func(int) bool { return false })
+	keep(3)
+	check("stripped and living", func(i int) bool { return i == 3 })
+	for range 2 {
+		clock = clock.Add(30*day + time.Second)
+		sweep(t, s, 10)
+	}
+	clock = clock.Add(30*day + time.Second)
+	sweep(t, s, 10)
+	if n := keysOf(t, s); n != 0 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
+// testAnswersShowData tells attached data again as they were at each request, without having kept them with the answers.
+func testAnswersShowData(t *testing.T, s *fixture) {
+	rapid.Check(t, func(rt *rapid.T) {
+		id := rapid.StringMatching(`[a-z]{16}`).Draw(rt, "id")
+		var then []map[string]string
+		data := make(map[string]string)
+		update(t, s, id, func(tx *store.InteractionTxn) { tx.SetAttachedData(map[string]string{}) })
+		for n := range rapid.IntRange(1, 12).Draw(rt, "requests") {
+			data = maps.Clone(data)
+			for range rapid.IntRange(0, 3).Draw(rt, "changes") {
+				key := rapid.SampledFrom([]string{"a", "b", "c", "\x00<"}).Draw(rt, "key")
+				switch rapid.IntRange(0, 3).Draw(rt, "change") {
+				case 0:
+					delete(data, key)
+				case 1:
+					data[key] = ""
+				default:
+					data[key] = rapid.StringN(0, 4, -1).Draw(rt, "value")
+				}
+			}
+			kept := rapid.Bool().Draw(rt, "kept")
+			update(t, s, id, func(tx *store.InteractionTxn) {
+				tx.SetAttachedData(data)
+				if kept {
+					tx.KeepReply("AttachedData", fmt.Sprint(n), store.Reply{Body: []byte("body"), ShowsData: true})
+				}
+			})
+			if !kept {
+				data["not kept"] = "x"
+				then = append(then, nil)
+				continue
+			}
+			then = append(then, maps.Clone(data))
+		}
+		view(t, s, id, func(tx *store.InteractionTxn) error {
+			for n, want := range then {
+				got, found, err := tx.Reply("AttachedData", fmt.Sprint(n))
+				if err != nil || found != (want != nil) || found && !cmp.Equal(got, store.Reply{Body: []byte("body"), ShowsData: true, Data: want}) {
+					rt.Errorf("request %d: got %+v, %v, %v, want %v", n, got, found, err, want)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// testLargeDataShown changes a little of attached data that are as large as they may be: that stores no more than the change.
+func testLargeDataShown(t *testing.T, s *fixture) {
+	data := map[string]string{"small": ""}
+	for i := range 4 {
+		data[fmt.Sprint(i)] = incompressible(uint64(i), 60<<10)
+	}
+	var then []map[string]string
+	set := func(n int) {
+		then = append(then, maps.Clone(data))
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			tx.SetAttachedData(data)
+			tx.KeepReply("AttachedData", fmt.Sprint(n), store.Reply{ShowsData: true})
+		})
+	}
+	check := func(first int) {
+		t.Helper()
+		view(t, s, "i", func(tx *store.InteractionTxn) error {
+			for n, want := range then {
+				got, found, err := tx.Reply("AttachedData", fmt.Sprint(n))
+				if !found || err != nil || got.Gone != (n < first) || !got.Gone && !maps.Equal(got.Data, want) {
+					t.Errorf("after %d requests: request %d: found %v, gone %v, %v", len(then), n, found, got.Gone, err)
+				}
+			}
+			return nil
+		})
+	}
+	set(0)
+	size := bytesOf(t, s)
+	for n := range 100 {
+		data["small"] = fmt.Sprint(n)
+		set(n + 1)
+	}
+	if grown := bytesOf(t, s) - size; grown > 100*1024 {
+		t.Errorf("100 small requests took %d bytes", grown)
+	}
+	check(0)
+	for i := range 4 { // all is replaced: what was before has just room
+		data[fmt.Sprint(i)] = incompressible(uint64(10+i), 60<<10)
+		set(101 + i)
+	}
+	check(0)
+	data["0"] = "x"
+	set(105)
+	check(101) // no more
+}
+
 func testViewChangesNothing(t *testing.T, s *fixture) {
 	update(t, s, "i", func(tx *store.InteractionTxn) {
 		tx.SetAttachedData(map[string]string{"a": "1"})
@@ -200,54 +374,105 @@ func testViewChangesNothing(t *testing.T, s *fixture) {
 	}
 }
 
-// testOnceInEffect loses sight of a commit in each method that is not repeatable as it stands.
+// testOnceInEffect loses the answer of a commit, in each method that is not repeatable as it stands, while another writes
+// the same thing. That the other wrote last tells nothing of the commit.
 func testOnceInEffect(t *testing.T, s *fixture) {
-	engine := s.engine
+	for _, made := range []bool{true, false} {
+		t.Run(fmt.Sprintf("made=%v", made), func(t *testing.T) { testOnceInEffectOf(t, s, made) })
+	}
+}
 
-	for _, id := range []string{"a", "b"} {
-		engine.times = 2
-		create(t, s, store.Account{ID: id, Name: "name of " + id})
-	}
-	runs := 0
-	engine.times = 2
-	b, err := s.UpdateAccount(t.Context(), tenant, "b", "", func(b *store.Account) error {
-		runs++
-		b.DefaultRegion += "x"
-		b.Default = true
-		return nil
+func testOnceInEffectOf(t *testing.T, s *fixture, made bool) {
+	id := fmt.Sprint("i-", made)
+	update(t, s, id, func(tx *store.InteractionTxn) {
+		tx.PublishRecordset(store.Recordset{Name: "rs", Position: 1}, stage(t, s, id, recordsOf(9, 1, "x")))
 	})
-	if err != nil || runs != 1 || b.DefaultRegion != "x" || !b.Default {
-		t.Errorf("update ran %d times: %+v, %v", runs, b, err)
+	move := func() (position int) {
+		update(t, s, id, func(tx *store.InteractionTxn) {
+			rs, err := tx.Recordset("rs")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			rs.Position++
+			position = rs.Position
+			tx.UpdateRecordset(rs)
+		})
+		return position
 	}
-	engine.times = 2
-	if _, err := s.UpdateAccount(t.Context(), tenant, "b", b.ETag, func(b *store.Account) error { b.DefaultRegion = "y"; return nil }); err != nil {
-		t.Errorf("update with an etag: %v", err)
-	}
-	for _, id := range []string{"a", "b"} {
-		engine.times = 2
-		if err := s.DeleteAccount(t.Context(), tenant, id, ""); err != nil {
-			t.Errorf("delete %q: %v", id, err)
+	s.engine.loseAnswer(made, func() { move() })
+	position := move()
+	view(t, s, id, func(tx *store.InteractionTxn) error {
+		rs, err := tx.Recordset("rs")
+		if rs.Position != 3 || position != map[bool]int{true: 2, false: 3}[made] {
+			t.Errorf("two moved the cursor from 1 to %d; the first was told %d", rs.Position, position)
 		}
-	}
-	engine.times = 2
-	runs = 0
-	update(t, s, "i", func(tx *store.InteractionTxn) {
-		runs++
-		tx.AddScreenPop(store.ScreenPop{ID: "1"})
-	})
-	view(t, s, "i", func(tx *store.InteractionTxn) error {
-		if pops := popsOf(t, tx); len(pops) != 1 || runs != 1 {
-			t.Errorf("interaction was updated %d times: %v", runs, pops)
-		}
-		return nil
+		return err
 	})
 
-	engine.times = 100
-	if err := s.DeleteAccount(t.Context(), tenant, "a", ""); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("delete again: got %v, want ErrNotFound", err)
+	a := create(t, s, store.Account{ID: "a", Name: "A"})
+	region := func(etag, region string) (store.Account, error) {
+		return s.UpdateAccount(t.Context(), tenant, "a", etag, func(a *store.Account) error { a.DefaultRegion += region; return nil })
 	}
-	if _, err := s.CreateAccount(t.Context(), tenant, store.Account{ID: "c", Name: "C"}); !errors.Is(err, store.ErrUnknownOutcome) {
-		t.Errorf("outcome never known: got %v, want ErrUnknownOutcome", err)
+	s.engine.loseAnswer(made, func() {
+		if _, err := region("", "y"); err != nil {
+			t.Error(err)
+		}
+	})
+	updated, err := region(a.ETag, "x")
+	if made && (err != nil || updated.DefaultRegion != "x") || !made && !errors.Is(err, store.ErrETagMismatch) {
+		t.Errorf("update with an etag: %+v, %v", updated, err)
+	}
+	if got, err := s.Account(t.Context(), tenant, "a"); err != nil || got.DefaultRegion != map[bool]string{true: "xy", false: "y"}[made] {
+		t.Errorf("after the update: %+v, %v", got, err)
+	}
+
+	// Deleted and made again meanwhile, the account is another one.
+	var next store.Account
+	s.engine.loseAnswer(made, func() {
+		if made {
+			next = create(t, s, store.Account{ID: "a", Name: "another A"})
+		}
+	})
+	if err := s.DeleteAccount(t.Context(), tenant, "a", ""); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if got, err := s.Account(t.Context(), tenant, "a"); made && got.Incarnation != next.Incarnation || !made && !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the deletion: %+v, %v", got, err)
+	}
+	if made {
+		if err := s.DeleteAccount(t.Context(), tenant, "a", ""); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	}
+
+	// Made and deleted meanwhile, it was made all the same.
+	s.engine.loseAnswer(made, func() {
+		if made {
+			if err := s.DeleteAccount(t.Context(), tenant, "a", ""); err != nil {
+				t.Errorf("delete: %v", err)
+			}
+		}
+	})
+	if _, err := s.CreateAccount(t.Context(), tenant, store.Account{ID: "a", Name: "A"}); err != nil {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := s.Account(t.Context(), tenant, "a"); made != errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the creation: %v", err)
+	}
+	if !made {
+		if err := s.DeleteAccount(t.Context(), tenant, "a", ""); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	s.engine.loseAnswer(made, cancel)
+	if _, err := s.CreateAccount(ctx, tenant, store.Account{ID: "b", Name: "B"}); !errors.Is(err, store.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+		t.Errorf("outcome never known: got %v, want ErrUnknownOutcome and the context's error", err)
+	}
+	if err := s.DeleteAccount(t.Context(), tenant, "b", ""); made != (err == nil) {
+		t.Errorf("delete: %v", err)
 	}
 }
 

@@ -41,9 +41,12 @@ const (
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
 // pops; one more is FAILED `INVALID_REQUEST`.
 //
-// A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
-// not kept: the repeat executes again. While the first still runs, the repeat waits for it within its own deadline, and is
-// FAILED `REQUEST_IN_PROGRESS` after that.
+// A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
+// completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left
+// alone for 7 days. That a request ran is known for another 30 days: a repeat whose answer is not kept any more is refused
+// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again.
+// While the first still runs, the repeat waits for it within its own deadline, and is FAILED `REQUEST_IN_PROGRESS` after
+// that.
 //
 // What is worth repeating, with the same request_id: gRPC UNAVAILABLE (after RetryInfo's delay where there is one, else
 // with a growing pause), and a FAILED answer whose failure is `retryable` (after `retry_after`, if it is set). A gRPC
@@ -143,9 +146,12 @@ func (c *blockServiceClient) AttachedData(ctx context.Context, in *AttachedDataR
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
 // pops; one more is FAILED `INVALID_REQUEST`.
 //
-// A repeated request with the same request_id acts once and gives the first answer. FAILED answers and gRPC errors are
-// not kept: the repeat executes again. While the first still runs, the repeat waits for it within its own deadline, and is
-// FAILED `REQUEST_IN_PROGRESS` after that.
+// A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
+// completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left
+// alone for 7 days. That a request ran is known for another 30 days: a repeat whose answer is not kept any more is refused
+// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again.
+// While the first still runs, the repeat waits for it within its own deadline, and is FAILED `REQUEST_IN_PROGRESS` after
+// that.
 //
 // What is worth repeating, with the same request_id: gRPC UNAVAILABLE (after RetryInfo's delay where there is one, else
 // with a growing pause), and a FAILED answer whose failure is `retryable` (after `retry_after`, if it is set). A gRPC

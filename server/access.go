@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
@@ -55,7 +56,10 @@ const (
 )
 
 // access finds out who calls, and whether they may.
-type access struct{ authenticator *auth.Authenticator }
+type access struct {
+	authenticator *auth.Authenticator
+	audit         *audit.Log // is told of calls that are refused
+}
 
 // admit returns the context of a call that may be made.
 func (a access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
@@ -64,6 +68,7 @@ func (a access) admit(ctx context.Context, fullMethod string) (context.Context, 
 	}
 	caller, err := a.caller(ctx)
 	if err != nil {
+		a.audit.Stranger()
 		return nil, &rpc.Error{
 			Reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
 			Message: "the call needs a valid credential: " + err.Error(),
@@ -71,6 +76,7 @@ func (a access) admit(ctx context.Context, fullMethod string) (context.Context, 
 	}
 	logging.AddFields(ctx, logging.Fields{"tenant", caller.Tenant, "caller", caller.Name})
 	if !strings.HasPrefix(fullMethod, reflectionPrefix) && !caller.May(methodRoles[fullMethod]...) {
+		a.audit.Denied(caller, fullMethod)
 		return nil, &rpc.Error{
 			Reason:   zendeskv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED,
 			Message:  fmt.Sprintf("%q does not have a role that may call %s", caller.Name, fullMethod),

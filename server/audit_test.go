@@ -1,12 +1,14 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -16,14 +18,14 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
-// Every change leaves one line that says who made it and what it touched; what was refused leaves none; and no line holds
-// the value of a secret.
+// Every change leaves one line that says who made it and what it touched; one that fails leaves none; calls that are refused are
+// counted; and no line holds the value of a secret.
 func TestAudit(t *testing.T) {
 	const canary = "canary-5b1e"
 	file := newTokenFile(t, append(everyRole("acme"), auth.Caller{Tenant: "globex", Name: "globex admin", Roles: []auth.Role{auth.Admin}})...)
-	told, audit := &told{next: make(chan struct{})}, &textBuffer{}
+	told, noted := &told{next: make(chan struct{})}, &textBuffer{}
 	s := newTokenServer(t, file, func(c *Config, _ *zendesktest.Config) {
-		c.Log, c.Audit = slog.New(&toldHandler{c.Log.Handler(), told}), slog.New(slog.NewJSONHandler(audit, nil))
+		c.Log, c.Audit = slog.New(&toldHandler{c.Log.Handler(), told}), noted
 	})
 	admin, runtime, ops := file.as(t, "acme admin"), file.as(t, "acme runtime"), file.as(t, "acme ops")
 	account := &zendeskv1.Account{
@@ -56,7 +58,6 @@ func TestAudit(t *testing.T) {
 	refused(err)
 	_, err = s.accounts.CreateAccount(t.Context(), &zendeskv1.CreateAccountRequest{AccountId: "acme", Account: account})
 	refused(err)
-	mustEqual(t, "audit", audit.String(), "")
 
 	_, err = s.accounts.CreateAccount(admin, &zendeskv1.CreateAccountRequest{AccountId: "acme", Account: account})
 	must(t, err)
@@ -124,12 +125,22 @@ func TestAudit(t *testing.T) {
 	must(t, err)
 	s.stop()
 
-	var got []string
-	for _, line := range audit.lines(t) {
+	var got, refusedCalls []string
+	lineIDs := make(map[string]bool)
+	for _, line := range noted.lines(t) {
 		if line["time"] == nil {
 			t.Errorf("a line does not say when: %v", line)
 		}
-		text := fmt.Sprint(line["tenant"], ": ", line["caller"], ", ", line["credential"], ": ", line["msg"])
+		if line["calls"] != nil {
+			refusedCalls = append(refusedCalls, fmt.Sprint(line["caller"], " ", line["event"], " ", line["method"], " ", line["calls"]))
+			continue
+		}
+		if id := fmt.Sprint(line["id"]); len(id) != 26 || lineIDs[id] {
+			t.Errorf("a line has no id of its own: %v", line)
+		} else {
+			lineIDs[id] = true
+		}
+		text := fmt.Sprint(line["tenant"], ": ", line["caller"], ", ", line["credential"], ": ", line["event"])
 		for _, name := range []string{"account_id", "fields", "grant", "client_id", "scopes", "activity_id", "ticket_id"} {
 			if value, ok := line[name]; ok {
 				text += fmt.Sprint(" ", name, "=", value)
@@ -148,30 +159,81 @@ func TestAudit(t *testing.T) {
 		"acme: acme admin, token: account deleted account_id=acme",
 		"globex: globex admin, token: account created account_id=acme",
 	})
+	slices.Sort(refusedCalls)
+	mustEqual(t, "refused calls", refusedCalls, []string{
+		"<nil> calls without a valid credential <nil> 1",
+		"acme ops call denied " + zendeskv1.AccountService_CreateAccount_FullMethodName + " 1",
+	})
 	for _, secret := range []string{canary, zendesktest.Admin.APIToken, zendesktest.Admin.Password, zendesktest.ClientSecret, zendesktest.Admin.Email, file.tokens["acme admin"], file.tokens["acme ops"]} {
-		if strings.Contains(audit.String(), secret) {
-			t.Errorf("the audit shows %q:\n%s", secret, audit)
+		if strings.Contains(noted.String(), secret) {
+			t.Errorf("the audit shows %q:\n%s", secret, noted)
 		}
 	}
 }
 
-// fullDisk is what cannot be written to.
-type fullDisk struct{ slog.Handler }
+// fullDisk is what cannot be written to, until there is room.
+type fullDisk struct {
+	textBuffer
+	mu   sync.Mutex
+	room bool
+}
 
-var errFullDisk = errors.New("no space left on device")
+func (d *fullDisk) Append(lines []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.room {
+		return errors.New("no space left on device")
+	}
+	return d.textBuffer.Append(lines)
+}
 
-func (fullDisk) Handle(context.Context, slog.Record) error { return errFullDisk }
-
-// What cannot be noted is told to the log, at the least.
+// What cannot be written waits, also across a restart, and is written when it can. When it has waited for long changes are
+// refused, and blocks go on.
 func TestAuditThatCannotBeWritten(t *testing.T) {
-	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) { c.Audit = slog.New(fullDisk{slog.DiscardHandler}) })
+	disk := new(fullDisk)
+	told := &told{next: make(chan struct{})}
+	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) {
+		c.Log, c.Audit = slog.New(&toldHandler{c.Log.Handler(), told}), disk
+	})
 	s.createAccount(t, "main", zendesktest.Admin)
-	s.stop()
-	var told []any
-	for _, line := range s.log.lines(t) {
-		if line["error"] == errFullDisk.Error() {
-			told = append(told, line["level"], line["event"])
+	s.restart(t)
+	update := func() error {
+		_, err := s.accounts.UpdateAccount(t.Context(), &zendeskv1.UpdateAccountRequest{Account: &zendeskv1.Account{AccountId: "main", DefaultRegion: "DE"}})
+		return err
+	}
+	must(t, update())
+	s.clock.advance(11 * time.Minute)
+	await := func(refused bool) {
+		t.Helper()
+		for {
+			err := update()
+			if refused == (err != nil) {
+				if refused {
+					mustReason(t, err, codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE)
+				}
+				return
+			}
+			if t.Context().Err() != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	mustEqual(t, "log", told, []any{"ERROR", "account created"})
+	await(true)
+	mustExit(t, s.selectAccount(t, "one", "main"), next)
+	disk.mu.Lock()
+	disk.room = true
+	disk.mu.Unlock()
+	await(false)
+	s.stop()
+	var events []any
+	for _, line := range disk.lines(t) {
+		events = append(events, line["event"])
+	}
+	mustEqual(t, "first event", events[0], any("account created"))
+	for _, event := range events[1:] {
+		mustEqual(t, "event", event, any("account updated"))
+	}
+	if s.log.String() == "" || !strings.Contains(s.log.String(), "the audit cannot be written") || !strings.Contains(s.log.String(), "the audit is written again") {
+		t.Errorf("log:\n%s", s.log)
+	}
 }

@@ -59,7 +59,7 @@ type Config struct {
 	Transport    *zendeskapi.Transport // required; shared by all accounts
 	Log          *slog.Logger          // required
 	Auth         *auth.Authenticator   // says who callers are; default: everyone is let in, as the default tenant
-	Audit        *slog.Logger          // where changes of accounts and decisions on activities are noted; default: nowhere
+	Audit        audit.Sink            // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // HOST or HOST:PORT that account URLs may name beside *.zendesk.com
 	Timeouts     Timeouts
 	DrainDelay   time.Duration // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
@@ -82,6 +82,7 @@ type Server struct {
 	health      *healthService
 	store       *store.Store
 	credentials *credentials.Keeper
+	audit       *audit.Log
 	writer      *writer.Writer
 	log         *slog.Logger
 
@@ -108,12 +109,12 @@ func New(c Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	access := access{c.Auth}
+	noted := audit.New(audit.Config{Store: c.Store, Sink: c.Audit, Log: c.Log, Now: c.Clock})
+	access := access{c.Auth, noted}
 	var transportSecurity grpc.ServerOption = grpc.EmptyServerOption{}
 	if tls := c.Auth.TLS(); tls != nil {
 		transportSecurity = grpc.Creds(grpccredentials.NewTLS(tls))
 	}
-	noted := audit.New(c.Audit, c.Log)
 	keeper := credentials.New(credentials.Config{
 		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, Audit: noted, Log: c.Log, Now: c.Clock,
 	})
@@ -138,6 +139,7 @@ func New(c Config) (*Server, error) {
 		),
 		store:       c.Store,
 		credentials: keeper,
+		audit:       noted,
 		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
 		log:         c.Log,
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
@@ -179,6 +181,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	background.Go(func() { s.repeat(ctx, "expiry of interactions", s.sweep) })
+	background.Go(func() { s.repeat(ctx, "looking at all data", s.scrub) })
+	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
 	var served sync.WaitGroup
@@ -200,6 +204,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	served.Wait()
 	background.Wait()
 	s.credentials.Wait(cut)
+	s.flushAudit()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -207,6 +212,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil // told to stop before it began
 	}
 	return err
+}
+
+// flushAudit writes what was noted last. What it does not get to, the next start writes.
+func (s *Server) flushAudit() {
+	ctx, cancel := context.WithTimeout(context.Background(), store.OutcomeTime)
+	defer cancel()
+	if err := s.audit.Flush(ctx); err != nil && s.store.Err() == nil {
+		s.log.Warn("the last lines of the audit wait for the next start", "error", err)
+	}
 }
 
 // awaitUnready says that the service is not ready any more, and gives those who are to notice the time for it. A service that
@@ -307,6 +321,28 @@ const (
 	sweepEvery = time.Minute
 	sweepStep  = 64
 )
+
+const (
+	// scrubAfter is when all data is looked at first, when the start is over; scrubEvery how often then.
+	scrubAfter = 5 * time.Minute
+	scrubEvery = 12 * time.Hour
+)
+
+// scrub looks at all data now and then, so that damage is told within a day, whether anybody reads what is damaged or not.
+func (s *Server) scrub(ctx context.Context) {
+	for pause := scrubAfter; ; pause = scrubEvery {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if _, err := s.store.Scrub(ctx); err != nil && ctx.Err() == nil && s.store.Err() == nil {
+			s.log.Error("not all data could be looked at; it is tried again later", "error", err)
+		}
+	}
+}
 
 // sweep lets interactions that were left alone expire, a few at a time.
 func (s *Server) sweep(ctx context.Context) {

@@ -234,6 +234,15 @@ func (b *textBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
+// Append implements audit.Sink.
+func (b *textBuffer) Append(lines []byte) error {
+	_, err := b.Write(lines)
+	return err
+}
+
+// Tail implements audit.Sink.
+func (b *textBuffer) Tail() ([]byte, error) { return []byte(b.String()), nil }
+
 func (b *textBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

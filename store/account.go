@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -137,7 +138,7 @@ func (e *NameTakenError) Is(target error) bool { return target == ErrNameTaken }
 
 // CreateAccount creates an account. It sets Incarnation, ETag and the times itself. With Default set, or as the tenant's
 // first, the account gets the mark. Errors: [ErrAccountExists], [*NameTakenError].
-func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Account, error) {
+func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, notes ...Note) (Account, error) {
 	if a.ID == "" || len(a.ID) > maxAccountIDBytes {
 		return Account{}, fmt.Errorf("account id %q does not have 1 to %d bytes", a.ID, maxAccountIDBytes)
 	}
@@ -149,6 +150,7 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Ac
 		return Account{}, err
 	}
 	var created accountRecord
+	noted := s.noted(notes)
 	err = s.update(ctx, tenant, func(w *writing) error {
 		key, nameKey := accountKey(tenant, a.ID), s.vault.accountNameKey(tenant, a.Name)
 		values, err := w.get(key, nameKey, s.vault.accountNameKey(tenant, a.ID), accountKey(tenant, asID(foldName(a.Name))),
@@ -182,7 +184,10 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account) (Ac
 		if created, err = readAccount(value, string(mark) == a.ID); err != nil {
 			return err
 		}
-		return w.put(key, value)
+		if err := w.put(key, value); err != nil {
+			return err
+		}
+		return noted(w)
 	})
 	if err != nil {
 		return Account{}, err
@@ -292,8 +297,8 @@ func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 // set, the mark moves to the account in the same transaction; clearing Default does nothing, since a tenant that has
 // accounts has a default one. What change does to ID, URL, Incarnation, ETag and the times does not count. An etag that
 // is not empty must be the account's. Errors: [ErrNotFound], [ErrETagMismatch], [*NameTakenError].
-func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, change func(*Account) error) (Account, error) {
-	revision, now := newID(), s.time()
+func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, change func(*Account) error, notes ...Note) (Account, error) {
+	revision, now, noted := newID(), s.time(), s.noted(notes)
 	var updated accountRecord
 	err := s.update(ctx, tenant, func(w *writing) error {
 		var err error
@@ -337,7 +342,10 @@ func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, chan
 		if updated, err = readAccount(value, next.Default); err != nil {
 			return err
 		}
-		return w.put(accountKey(tenant, id), value)
+		if err := w.put(accountKey(tenant, id), value); err != nil {
+			return err
+		}
+		return noted(w)
 	})
 	if err != nil {
 		return Account{}, err
@@ -368,7 +376,8 @@ func (w *writing) rename(id, from, to string) error {
 
 // DeleteAccount deletes an account. An etag that is not empty must be the account's. Errors: [ErrNotFound],
 // [ErrETagMismatch], and [ErrDefaultInUse] for the default account while the tenant has others.
-func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string) error {
+func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, notes ...Note) error {
+	noted := s.noted(notes)
 	return s.update(ctx, tenant, func(w *writing) error {
 		record, err := w.account(id)
 		if err != nil {
@@ -394,7 +403,10 @@ func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string) erro
 		}
 		w.txn.Delete(accountKey(tenant, id))
 		w.txn.Delete(w.vault.accountNameKey(tenant, a.Name))
-		return w.changeCount(values[0], -1)
+		if err := w.changeCount(values[0], -1); err != nil {
+			return err
+		}
+		return noted(w)
 	})
 }
 
@@ -431,23 +443,33 @@ func (r *reading) FindAccount(idOrName string) (Account, error) {
 		if values[1] == nil {
 			return Account{}, fmt.Errorf("account %q: %w", idOrName, ErrNotFound)
 		}
-		id = string(values[1])
+		return r.accountReferred(string(values[1]))
 	}
 	record, err := r.account(id)
 	return record.Account, err
 }
 
+// accountReferred returns the account that an index or the mark names: it is there as long as they are.
+func (r *reading) accountReferred(id string) (Account, error) {
+	record, err := r.account(id)
+	if errors.Is(err, ErrNotFound) {
+		err = missingPart(fmt.Sprintf("account %q", id))
+	}
+	return record.Account, err
+}
+
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
 func (r *reading) DefaultAccount() (Account, error) {
-	values, err := r.get(defaultKey(r.tenant))
-	if err != nil {
+	values, err := r.get(defaultKey(r.tenant), accountCountKey(r.tenant))
+	switch {
+	case err != nil:
 		return Account{}, err
-	}
-	if values[0] == nil {
+	case values[0] == nil && values[1] != nil:
+		return Account{}, missingPart("the mark of the default account")
+	case values[0] == nil:
 		return Account{}, fmt.Errorf("default account: %w", ErrNotFound)
 	}
-	record, err := r.account(string(values[0]))
-	return record.Account, err
+	return r.accountReferred(string(values[0]))
 }
 
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also

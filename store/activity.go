@@ -294,7 +294,7 @@ func (t *InteractionTxn) Activity() (Activity, error) {
 func (t *InteractionTxn) activityOfHead() (storedActivity, error) {
 	stored, err := t.activity(t.head.ActivityID)
 	if errors.Is(err, ErrNotFound) && t.head.ActivityID != "" {
-		err = fmt.Errorf("activity %q of the interaction: missing: %w", t.head.ActivityID, ErrDamaged)
+		err = missingPart(fmt.Sprintf("activity %q of the interaction", t.head.ActivityID))
 	}
 	return stored, err
 }
@@ -312,8 +312,8 @@ func (s *Store) Activity(ctx context.Context, tenant, id string) (a Activity, er
 // UpdateActivity changes one activity by change, whose error comes back as it is. change may run several times. One that
 // becomes pending again, or gets another ticket, goes to the end of its ticket's queue. What change does to ID,
 // InteractionID, CreateTime, Place and Previous does not count. Errors: [ErrNotFound].
-func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change func(*Activity) error) (Activity, error) {
-	now := s.time()
+func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change func(*Activity) error, notes ...Note) (Activity, error) {
+	now, noted := s.time(), s.noted(notes)
 	var updated storedActivity
 	err := s.update(ctx, tenant, func(w *writing) error {
 		var err error
@@ -330,7 +330,10 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 				return err
 			}
 		}
-		return w.saveActivity(&updated, had)
+		if err := w.saveActivity(&updated, had); err != nil {
+			return err
+		}
+		return noted(w)
 	})
 	if err != nil {
 		return Activity{}, err

@@ -45,10 +45,10 @@ type Delivered struct {
 // RecentDeliveries is how long an agent's deliveries can be read.
 const RecentDeliveries = 30 * time.Second
 
-// Bounds of an agent's list, so that it fits a transaction beside the interaction's own. The oldest go first.
+// Bounds of an agent's list, so that it fits a transaction beside the interaction's own and an answer. The oldest go first.
 const (
 	maxDelivered      = 200
-	maxDeliveredBytes = kv.MaxTxnBytes / 2
+	maxDeliveredBytes = 384 << 10
 )
 
 // Deliveries returns what was shown; zero when nothing was.
@@ -69,7 +69,7 @@ func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 }
 
 // NoteDelivered adds to an agent's latest deliveries, which those who watch the agent then read. The list holds those of
-// the last [RecentDeliveries] before the newest, at most 200 of them and 512 KiB as stored: older ones go.
+// the last [RecentDeliveries] before the newest, at most 200 of them and 384 KiB as stored: older ones go.
 func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 	if len(items) == 0 || !t.change() {
 		return

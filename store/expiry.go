@@ -125,7 +125,7 @@ func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (Swep
 		return Swept{}, time.Time{}, err
 	}
 	if !t.exists {
-		return Swept{}, time.Time{}, fmt.Errorf("the head is missing: %w", ErrDamaged)
+		return Swept{}, time.Time{}, missingPart("the head")
 	}
 	if end := t.head.UpdateTime.Add(s.idleLife); !t.head.Stripped && end.After(now) {
 		return Swept{}, end, nil

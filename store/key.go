@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -24,6 +25,7 @@ import (
 //	"!" "instance"                                              id of this store, made once
 //	"!" "keys"                                                  ids of the keys that values are sealed with
 //	"!" "migration"                                             how far the step to this format has come; absent: it is done
+//	"!" "note" time id                                          a line for the audit that is to be written to it
 //	"!" "pending" tenant activity id                            the activity is to be written
 //	"!" "probe"                                                 written and removed, to find out whether there is room again
 //	"!" "swept"                                                 when expiry last went by the clock
@@ -57,6 +59,7 @@ var (
 	sweptKey     = kv.Key("!", "swept")
 	pendingsKey  = kv.Key("!", "pending")
 	probeKey     = kv.Key("!", "probe")
+	notesKey     = kv.Key("!", "note")
 )
 
 // A tenant is never called "!".
@@ -73,6 +76,8 @@ func (v *vault) accountNameKey(tenant, name string) []byte {
 
 // hashInteraction returns what stands for an interaction's id in keys.
 func (v *vault) hashInteraction(tenant, id string) string { return v.hash(tenant, "i", id) }
+
+func noteKey(at time.Time, id string) []byte { return kv.Key("!", "note", kv.Time(at), id) }
 
 func pendingKey(tenant, activity string) []byte  { return kv.Key("!", "pending", tenant, activity) }
 func activityKey(tenant, activity string) []byte { return kv.Key(tenant, "c", activity) }
@@ -120,8 +125,13 @@ func (v *vault) replyKey(tenant, interaction, rpc, requestID string) []byte {
 	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "reply", rpc, v.hash(tenant, "r", interaction, rpc, requestID))
 }
 
+// recordsetName is what stands for the name of a recordset in keys.
+func (v *vault) recordsetName(tenant, interaction, name string) string {
+	return v.hash(tenant, "i", interaction, name)
+}
+
 func (v *vault) recordsetKey(tenant, interaction, name string) []byte {
-	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "recordset", v.hash(tenant, "i", interaction, name))
+	return interactionKey(tenant, v.hashInteraction(tenant, interaction), "recordset", v.recordsetName(tenant, interaction, name))
 }
 
 func recordsKey(tenant, hashed, generation string) []byte {

@@ -33,12 +33,15 @@ func (t *InteractionTxn) checkPart(name string, stored func(*parts) int, found b
 	case got == want:
 		return nil
 	case got == 0:
-		return fmt.Errorf("%s of the interaction: missing: %w", name, ErrDamaged)
+		return missingPart("of the interaction, " + name)
 	case want == 0:
 		return fmt.Errorf("%s of the interaction: there should be none: %w", name, ErrDamaged)
 	}
 	return fmt.Errorf("%s of the interaction: %d entries, not the %d there should be: %w", name, got-1, want-1, ErrDamaged)
 }
+
+// missingPart says that something is not there which something else says exists.
+func missingPart(what string) error { return fmt.Errorf("%s is missing: %w", what, ErrDamaged) }
 
 // countParts fills in what a head does not say that was written before parts were counted.
 func (t *InteractionTxn) countParts() error {

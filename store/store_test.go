@@ -138,7 +138,7 @@ func populate(t testing.TB, s *Store) Account {
 			Renewal: &Renewal{Grant: "refresh_token", ClientSecret: secret.New(canary + "3"), RefreshToken: secret.New(canary + "4"), RefreshExpireTime: at},
 		},
 		Check: Check{Time: at, OK: true, Reason: canary},
-	})
+	}, func(string, time.Time) ([]byte, error) { return []byte(canary), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,19 +179,32 @@ func populate(t testing.TB, s *Store) Account {
 // dump is all that populate wrote, as it reads.
 func dump(t testing.TB, s *Store) map[string]any {
 	t.Helper()
-	all := make(map[string]any)
+	all, err := tryDump(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// tryDump is dump, or the errors that it meets.
+func tryDump(t testing.TB, s *Store) (all map[string]any, err error) {
+	t.Helper()
+	all = make(map[string]any)
+	var errs []error
 	keep := func(name string, value any, err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
 		all[name] = value
+		errs = append(errs, err)
 	}
 	account, err := s.Account(t.Context(), tenant, "acme-eu")
 	keep("account", account, err)
-	view(t, s, "call-1", func(tx *InteractionTxn) error {
+	found, err := s.FindAccount(t.Context(), tenant, account.Name)
+	keep("found", found, err)
+	errs = append(errs, s.ViewInteraction(t.Context(), tenant, "call-1", func(tx *InteractionTxn) error {
 		use, state := tx.Account()
 		all["use"], all["state"], all["times"] = use, state, []time.Time{tx.CreateTime(), tx.UpdateTime()}
-		all["pops"], all["names"] = popsOf(t, tx), tx.RecordsetNames()
+		all["names"] = tx.RecordsetNames()
+		pops, err := tx.ScreenPops()
+		keep("pops", pops, err)
 		data, err := tx.AttachedData()
 		keep("data", data, err)
 		sets, err := tx.Recordsets()
@@ -200,15 +213,15 @@ func dump(t testing.TB, s *Store) map[string]any {
 		keep("record", string(record), err)
 		reply, found, err := tx.Reply("Search", "request-1")
 		keep("reply", reply, err)
-		all["found"] = found
+		all["replied"] = found
 		deliveries, err := tx.Deliveries()
 		keep("deliveries", deliveries, err)
 		return nil
-	})
+	}))
 	activity, err := s.Activity(t.Context(), tenant, "activity-1")
 	keep("activity", activity, err)
 	all["instance"] = s.InstanceID()
-	return all
+	return all, errors.Join(errs...)
 }
 
 func TestReopenKeepsEverything(t *testing.T) {
@@ -275,7 +288,7 @@ func TestNothingInClear(t *testing.T) {
 func TestKeyTree(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	account := populate(t, s)
-	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(migrationKey, nil); return nil }); err != nil {
+	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(migrationKey, nil); tx.Put(probeKey, nil); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	sweep(t, s, 1)
@@ -303,6 +316,8 @@ func TestKeyTree(t *testing.T) {
 					segments[i] = "time"
 				case hashed.MatchString(segment):
 					segments[i] = "hashed name"
+				case random.MatchString(segment) && segments[0] == `"!"`:
+					segments[i] = "id"
 				case random.MatchString(segment):
 					segments[i] = "generation"
 				default:

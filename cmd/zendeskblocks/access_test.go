@@ -129,6 +129,9 @@ func TestTokens(t *testing.T) {
 
 	var events []string
 	for _, line := range auditOf(t, auditFile) {
+		if line["calls"] != nil {
+			continue // of calls that were refused
+		}
 		events = append(events, fmt.Sprintf("%v by %v of %v", line["event"], line["credential"], line["tenant"]))
 		if _, err := time.Parse(time.RFC3339Nano, fmt.Sprint(line["time"])); err != nil || line["caller"] == "" {
 			t.Errorf("a line does not say who and when: %v", line)

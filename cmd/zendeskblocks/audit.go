@@ -1,13 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"os/user"
+	"sync"
+	"syscall"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
 )
 
 // auditFlag names the audit of a command, if there is to be one.
@@ -19,45 +23,52 @@ type auditFlag struct {
 type note func(event string, args ...any) error
 
 // noted makes a change that notes what it does. When the audit cannot be opened, the change is not made.
-func (f auditFlag) noted(ctx context.Context, change func(note) error) (err error) {
-	audit, closeAudit, err := openAudit(f.AuditLog)
-	if err != nil {
-		return err
+func (f auditFlag) noted(change func(note) error) (err error) {
+	if f.AuditLog == "" {
+		return change(func(string, ...any) error { return nil })
 	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
+	stream, err := audit.OpenFile(f.AuditLog)
+	if err != nil {
+		return fmt.Errorf("--audit-log: %w", err)
+	}
+	defer func() { err = errors.Join(err, stream.Close()) }()
 	return change(func(event string, args ...any) error {
-		if audit == nil {
-			return nil
+		line, err := audit.Line(time.Now(), event,
+			slog.String("caller", operator()), slog.String("credential", "command line"), slog.Group("", args...))
+		if err == nil {
+			err = stream.Append(line)
 		}
-		record := slog.NewRecord(time.Now(), slog.LevelInfo, event, 0)
-		record.Add("caller", operator(), "credential", "command line")
-		record.Add(args...)
-		// The handler itself: a logger keeps its errors to itself.
-		if err := audit.Handler().Handle(ctx, record); err != nil {
+		if err != nil {
 			return fmt.Errorf("--audit-log: %w", err)
 		}
 		return nil
 	})
 }
 
-// openAudit opens the audit: a file of JSON objects, one a line, that is only ever added to. Without a path there is none.
-func openAudit(path string) (*slog.Logger, func() error, error) {
-	if path == "" {
-		return nil, func() error { return nil }, nil
-	}
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--audit-log: %w", err)
-	}
-	return slog.New(slog.NewJSONHandler(file, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		switch {
-		case len(groups) == 0 && a.Key == slog.LevelKey:
-			return slog.Attr{} // all are alike
-		case len(groups) == 0 && a.Key == slog.MessageKey:
-			a.Key = "event"
+// reopenAudit opens the audit of a service anew at each SIGHUP, until the function that it returns is called.
+func reopenAudit(stream *audit.File, log *slog.Logger) (stop func()) {
+	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-signals:
+			case <-stopped:
+				return
+			}
+			if err := stream.Reopen(); err != nil {
+				log.Error("the audit was not opened anew; the file that was open stays in use", "error", err)
+			} else {
+				log.Info("opened the audit anew")
+			}
 		}
-		return a
-	}})), file.Close, nil
+	})
+	return func() {
+		signal.Stop(signals)
+		close(stopped)
+		group.Wait()
+	}
 }
 
 // operator is who runs a command, as far as the machine knows.

@@ -28,7 +28,7 @@ type keyFileFlags struct {
 
 // change makes a change of a key that is audited, and returns the key's id.
 func (f keyFileFlags) change(ctx context.Context, audit auditFlag, action string, change func() (uint32, error)) (id uint32, err error) {
-	err = audit.noted(ctx, func(note note) error {
+	err = audit.noted(func(note note) error {
 		if id, err = change(); err != nil {
 			return f.hint(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server"
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -38,7 +39,7 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return `Each flag can be set by a variable instead, --key-file by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
 
-SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again. Token files, JWT keys and certificates are read again by themselves.`
+SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again, and opens the audit anew, which may have been moved away. Token files, JWT keys and certificates are read again by themselves.`
 }
 
 // sandboxFlags say whether there is a fake Zendesk beside the service.
@@ -186,13 +187,14 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		}
 	}
 	defer keepKeys(ctx, st, reload, log)()
-	audit, closeAudit, err := openAudit(cmp.Or(c.AuditLog, c.Data+".audit"))
+	stream, err := audit.OpenFile(cmp.Or(c.AuditLog, c.Data+".audit"))
 	if err != nil {
-		return err
+		return fmt.Errorf("--audit-log: %w", err)
 	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	defer reopenAudit(stream, log)()
 	srv, err := server.New(server.Config{
-		Store: st, Transport: transport, Log: log, Auth: access, Audit: audit, AllowHosts: allowed,
+		Store: st, Transport: transport, Log: log, Auth: access, Audit: stream, AllowHosts: allowed,
 		Timeouts: server.Timeouts{
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},

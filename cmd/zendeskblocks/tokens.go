@@ -49,7 +49,7 @@ func (c *tokensCreateCommand) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	err = c.noted(ctx, func(note note) error {
+	err = c.noted(func(note note) error {
 		if err := auth.AppendToken(c.TokenFile, line); err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (tokensRevokeCommand) Help() string {
 
 // Run revokes.
 func (c *tokensRevokeCommand) Run(ctx context.Context, p *process) error {
-	return c.noted(ctx, func(note note) error {
+	return c.noted(func(note note) error {
 		revoked, err := auth.RevokeTokens(c.TokenFile, c.Tenant, c.Name)
 		if len(revoked) == 0 {
 			return err

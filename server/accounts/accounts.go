@@ -67,12 +67,12 @@ func (s *Service) CreateAccount(ctx context.Context, req *zendeskv1.CreateAccoun
 		return nil, err
 	}
 	logAccount(ctx, account.ID)
-	created, err := s.store.CreateAccount(ctx, rpc.Tenant(ctx), account)
+	created, err := s.store.CreateAccount(ctx, rpc.Tenant(ctx), account,
+		s.note(ctx, "account created", slog.String("account_id", account.ID), slog.String("url", account.URL)))
 	if err != nil {
 		return nil, rpc.AccountError(err, account.ID)
 	}
 	s.changed(ctx, created)
-	s.note(ctx, "account created", slog.String("account_id", created.ID), slog.String("url", created.URL))
 	return &zendeskv1.CreateAccountResponse{Account: accountToProto(created, s.now())}, nil
 }
 
@@ -130,12 +130,12 @@ func (s *Service) UpdateAccount(ctx context.Context, req *zendeskv1.UpdateAccoun
 	}
 	id := req.GetAccount().GetAccountId()
 	logAccount(ctx, id)
-	updated, err := s.store.UpdateAccount(ctx, rpc.Tenant(ctx), id, req.GetAccount().GetEtag(), change.apply)
+	updated, err := s.store.UpdateAccount(ctx, rpc.Tenant(ctx), id, req.GetAccount().GetEtag(), change.apply,
+		s.note(ctx, "account updated", slog.String("account_id", id), slog.Any("fields", change.fields())))
 	if err != nil {
 		return nil, rpc.AccountError(err, id)
 	}
 	s.changed(ctx, updated)
-	s.note(ctx, "account updated", slog.String("account_id", id), slog.Any("fields", change.fields()))
 	return &zendeskv1.UpdateAccountResponse{Account: accountToProto(updated, s.now())}, nil
 }
 
@@ -150,13 +150,13 @@ func (s *Service) DeleteAccount(ctx context.Context, req *zendeskv1.DeleteAccoun
 	logAccount(ctx, req.GetAccountId())
 	account, err := s.store.Account(ctx, rpc.Tenant(ctx), req.GetAccountId())
 	if err == nil {
-		err = s.store.DeleteAccount(ctx, rpc.Tenant(ctx), req.GetAccountId(), req.GetEtag())
+		err = s.store.DeleteAccount(ctx, rpc.Tenant(ctx), req.GetAccountId(), req.GetEtag(),
+			s.note(ctx, "account deleted", slog.String("account_id", req.GetAccountId())))
 	}
 	if err != nil {
 		return nil, rpc.AccountError(err, req.GetAccountId())
 	}
 	s.changed(ctx, account)
-	s.note(ctx, "account deleted", slog.String("account_id", req.GetAccountId()))
 	return &zendeskv1.DeleteAccountResponse{}, nil
 }
 
@@ -165,9 +165,10 @@ func (s *Service) changed(ctx context.Context, account store.Account) {
 	s.credentials.Changed(credentials.Key{Tenant: rpc.Tenant(ctx), Incarnation: account.Incarnation})
 }
 
-func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) {
+// note makes the note of the caller's change.
+func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) store.Note {
 	caller, _ := rpc.Caller(ctx)
-	s.audit.Note(ctx, caller, event, attrs...)
+	return s.audit.Note(caller, event, attrs...)
 }
 
 // logAccount names the account in the log line of a call.

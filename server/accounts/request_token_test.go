@@ -174,7 +174,7 @@ func TestRequestTokenOutlivesItsCaller(t *testing.T) {
 			must(t, err)
 			t.Cleanup(transport.Close)
 			log := slog.New(slog.DiscardHandler)
-			noted := audit.New(nil, log)
+			noted := audit.New(audit.Config{Log: log})
 			keeper := credentials.New(credentials.Config{Store: st, Transport: transport, Audit: noted, Log: log, Now: time.Now})
 			service := New(Config{Store: st, Credentials: keeper, Audit: noted, AllowHosts: allowHosts, Now: time.Now})
 

@@ -1,13 +1,44 @@
 // Package audit notes who changed what, when: an append-only stream of its own, for those who have to answer for it. It
-// hides where and how that is written. Nothing secret is in it, and of what an update changed only the names of the fields.
+// hides how a line gets there. Nothing secret is in it, and of what an update changed only the names of the fields.
+//
+// What is in it happened, and what happened is in it: a line is stored in the transaction of the change, in the store's
+// outbox, and written to the stream and made durable there by [Log.Run]; then it leaves the outbox. After a crash the rest is
+// written; a line that was being written may be there twice, with one id, if the stream does not know its own end. While lines wait that cannot be written, changes go
+// on: until there are more than 10,000 of them, or one is older than 10 minutes. Then changes are refused with
+// [store.ErrNotNoted].
+//
+// Calls that were refused are in it as well, counted: those of known callers by method, all others together.
+//
+//	_, err := st.CreateAccount(ctx, tenant, account, log.Note(caller, "account created", slog.String("account_id", id)))
 package audit
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/store"
+)
+
+// What may wait in the outbox before changes are refused.
+const (
+	maxWaiting    = 10_000
+	maxWaitingFor = 10 * time.Minute
+)
+
+const (
+	// atOnce is how many lines are written together.
+	atOnce = 256
+	// retryEvery is how often writing is tried again after it failed.
+	retryEvery = time.Second
+	// refusedEvery is how often refused calls are written.
+	refusedEvery = time.Second
 )
 
 // Service is the caller of what this service does for a tenant by itself.
@@ -15,25 +46,246 @@ func Service(tenant string) auth.Caller {
 	return auth.Caller{Tenant: tenant, Name: "zendeskblocks", Credential: "none"}
 }
 
-// Log is the stream. It is safe for concurrent use.
-type Log struct {
-	to  *slog.Logger
-	log *slog.Logger
+// Sink keeps the stream.
+type Sink interface {
+	// Append adds whole lines, and returns when they are kept for good. After an error some or all of them may be there, and
+	// they are added again.
+	Append(lines []byte) error
+	// Tail returns what the stream ends with: all that is there of the last lines that were added together, if it can tell.
+	Tail() ([]byte, error)
 }
 
-// New returns the stream that is written to to; nil: nobody keeps it. log is told of what could not be noted.
-func New(to, log *slog.Logger) *Log { return &Log{to, log} }
+// Config is what a Log depends on.
+type Config struct {
+	Store *store.Store
+	Sink  Sink // nil: nobody keeps the stream, and nothing is noted
+	Log   *slog.Logger
+	Now   func() time.Time
+}
 
-// Note writes one event, such as "account created". The change stands, whether it could be noted or not.
-func (l *Log) Note(ctx context.Context, caller auth.Caller, event string, attrs ...slog.Attr) {
-	if l.to == nil {
+// Log is the stream. It is safe for concurrent use.
+type Log struct {
+	store *store.Store
+	sink  Sink
+	log   *slog.Logger
+	now   func() time.Time
+
+	writing sync.Mutex // of one who writes at a time
+	failing bool       // the last write has failed
+	sure    bool       // that of what waits nothing is in the stream: it is so after a write that has succeeded
+	waiting atomic.Pointer[backlog]
+	refused refused
+}
+
+// backlog is what waited in the outbox when writing failed.
+type backlog struct {
+	lines  int
+	oldest time.Time
+}
+
+// New returns the stream.
+func New(c Config) *Log {
+	l := &Log{store: c.Store, sink: c.Sink, log: c.Log, now: c.Now}
+	l.waiting.Store(new(backlog))
+	return l
+}
+
+// Note makes the note of a caller's change, for the method of the store that makes it.
+func (l *Log) Note(caller auth.Caller, event string, attrs ...slog.Attr) store.Note {
+	note := l.NoteAnyway(caller, event, attrs...)
+	if note == nil {
+		return nil
+	}
+	return func(id string, at time.Time) ([]byte, error) {
+		if err := l.Ready(); err != nil {
+			return nil, err
+		}
+		return note(id, at)
+	}
+}
+
+// NoteAnyway is Note for a change that must not be refused: what it stores cannot be had again. Who begins such a change asks
+// Ready first.
+func (l *Log) NoteAnyway(caller auth.Caller, event string, attrs ...slog.Attr) store.Note {
+	if l.sink == nil {
+		return nil
+	}
+	return func(id string, at time.Time) ([]byte, error) {
+		return Line(at, event, append([]slog.Attr{slog.String("id", id), slog.String("tenant", caller.Tenant),
+			slog.String("caller", caller.Name), slog.String("credential", caller.Credential)}, attrs...)...)
+	}
+}
+
+// Late is an attribute's text that the change sets which is noted, in its transaction.
+func Late(text *string) slog.LogValuer { return late{text} }
+
+type late struct{ text *string }
+
+// LogValue implements slog.LogValuer.
+func (l late) LogValue() slog.Value { return slog.StringValue(*l.text) }
+
+// Line encodes a line: one JSON object.
+func Line(at time.Time, event string, attrs ...slog.Attr) ([]byte, error) {
+	var text bytes.Buffer
+	record := slog.NewRecord(at, slog.LevelInfo, event, 0)
+	record.AddAttrs(attrs...)
+	handler := slog.NewJSONHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		switch {
+		case len(groups) == 0 && a.Key == slog.LevelKey:
+			return slog.Attr{} // all are alike
+		case len(groups) == 0 && a.Key == slog.MessageKey:
+			a.Key = "event"
+		}
+		return a
+	}})
+	err := handler.Handle(context.Background(), record)
+	return text.Bytes(), err
+}
+
+// Ready is nil while changes can be noted, else an [store.ErrNotNoted].
+func (l *Log) Ready() error {
+	if l.sink == nil {
+		return nil
+	}
+	return l.waiting.Load().check(l.now())
+}
+
+func (b *backlog) check(now time.Time) error {
+	switch {
+	case b.lines > maxWaiting:
+		return fmt.Errorf("more than %d lines wait to be written to the audit: %w", maxWaiting, store.ErrNotNoted)
+	case !b.oldest.IsZero() && now.Sub(b.oldest) > maxWaitingFor:
+		return fmt.Errorf("lines wait to be written to the audit since %s: %w", b.oldest.Format(time.RFC3339), store.ErrNotNoted)
+	}
+	return nil
+}
+
+// Run writes the stream until ctx is done.
+func (l *Log) Run(ctx context.Context) {
+	if l.sink == nil {
 		return
 	}
-	record := slog.NewRecord(time.Now(), slog.LevelInfo, event, 0)
-	record.AddAttrs(slog.String("tenant", caller.Tenant), slog.String("caller", caller.Name), slog.String("credential", caller.Credential))
-	record.AddAttrs(attrs...)
-	// The handler itself: a logger keeps its errors to itself.
-	if err := l.to.Handler().Handle(ctx, record); err != nil {
-		l.log.ErrorContext(ctx, "change could not be noted in the audit", "event", event, "error", err)
+	tokens, err := l.store.WatchOutbox(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.ErrorContext(ctx, "the audit is not written", "error", err)
+		}
+		return
 	}
+	ticker := time.NewTicker(refusedEvery)
+	defer ticker.Stop()
+	for {
+		if err := l.write(ctx, false); err != nil {
+			select {
+			case <-time.After(retryEvery):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case _, ok := <-tokens:
+			if !ok {
+				return
+			}
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Flush writes all that waits: when Run has ended, what came last.
+func (l *Log) Flush(ctx context.Context) error {
+	if l.sink == nil {
+		return nil
+	}
+	return l.write(ctx, true)
+}
+
+func (l *Log) write(ctx context.Context, last bool) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	err := l.flush(ctx, last)
+	l.sure = err == nil
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch {
+	case err != nil && !l.failing:
+		l.log.ErrorContext(ctx, "the audit cannot be written; when much of it waits, changes are refused", "error", err)
+	case err == nil && l.failing:
+		l.log.InfoContext(ctx, "the audit is written again")
+	}
+	l.failing = err != nil
+	waiting := new(backlog)
+	if l.failing {
+		if waiting.lines, waiting.oldest, err = l.store.OutboxBacklog(ctx, maxWaiting+1); err != nil {
+			return err
+		}
+		l.waiting.Store(waiting)
+		return errNotWritten
+	}
+	l.waiting.Store(waiting)
+	return nil
+}
+
+func (l *Log) flush(ctx context.Context, last bool) error {
+	written, err := l.written()
+	if err != nil {
+		return err
+	}
+	for more := true; more; {
+		var lines []store.OutboxLine
+		var err error
+		if lines, more, err = l.store.Outbox(ctx, atOnce); err != nil {
+			return err
+		}
+		var text []byte
+		for _, waiting := range lines {
+			if written[waiting.ID] {
+				continue
+			}
+			if waiting.Text == nil {
+				if waiting.Text, err = Line(waiting.Time, "damaged", slog.String("id", waiting.ID)); err != nil {
+					return err
+				}
+			}
+			text = append(text, waiting.Text...)
+		}
+		if len(lines) == 0 {
+			break
+		}
+		if len(text) > 0 {
+			if err := l.sink.Append(text); err != nil {
+				return err
+			}
+		}
+		if err := l.store.ClearOutbox(ctx, lines); err != nil {
+			return err
+		}
+	}
+	return l.refused.write(l.now(), last, l.sink)
+}
+
+// written returns the ids of the lines that the stream may have of those that wait: it was not seen whether the last write, of
+// this process or of the one before, succeeded.
+func (l *Log) written() (ids map[string]bool, err error) {
+	if l.sure {
+		return nil, nil
+	}
+	tail, err := l.sink.Tail()
+	if err != nil {
+		return nil, err
+	}
+	ids = make(map[string]bool)
+	for text := range bytes.Lines(tail) {
+		var line struct {
+			ID string `json:"id"`
+		}
+		if json.Unmarshal(text, &line) == nil { // else it is cut, and no line
+			ids[line.ID] = true
+		}
+	}
+	return ids, nil
 }

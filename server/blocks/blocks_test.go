@@ -53,7 +53,7 @@ func newService(t testing.TB) (*Service, *zendesktest.Zendesk) {
 	})
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)
-	keeper := credentials.New(credentials.Config{Store: st, Transport: transport, Audit: audit.New(nil, log), Log: log, Now: time.Now})
+	keeper := credentials.New(credentials.Config{Store: st, Transport: transport, Audit: audit.New(audit.Config{Log: log}), Log: log, Now: time.Now})
 	return New(Config{Store: st, Credentials: keeper, Now: time.Now}), zendesk
 }
 

@@ -69,7 +69,7 @@ func (k *keeping) process(t testing.TB, testEvery time.Duration) *Keeper {
 	must(t, err)
 	t.Cleanup(transport.Close)
 	log := slog.New(slog.NewJSONHandler(k.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	keeper := New(Config{Store: k.store, Transport: transport, TestEvery: testEvery, Audit: audit.New(nil, log), Log: log, Now: k.clock.now})
+	keeper := New(Config{Store: k.store, Transport: transport, TestEvery: testEvery, Audit: audit.New(audit.Config{Log: log}), Log: log, Now: k.clock.now})
 	t.Cleanup(func() { keeper.Wait(t.Context()) }) // before the store is closed
 	return keeper
 }

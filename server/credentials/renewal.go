@@ -267,19 +267,16 @@ func (r *renewals) request(ctx context.Context, account store.Account) (*store.O
 
 // keep stores a successor. Errors: [errCredentialChanged], [store.ErrNotFound], and the store's when it gave up.
 func (r *renewals) keep(ctx context.Context, key Key, account store.Account, token *store.OAuthToken) (store.Account, error) {
-	renewed, err := r.keeper.persist(key.Tenant, account.ID, func() (store.Account, error) {
+	note := r.keeper.audit.NoteAnyway(audit.Service(key.Tenant), "token renewed", slog.String("account_id", account.ID),
+		slog.String("grant", account.OAuthToken.Renewal.Grant), slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
+	return r.keeper.persist(key.Tenant, account.ID, func() (store.Account, error) {
 		return r.update(ctx, key, account, func(a *store.Account) {
 			a.OAuthToken = token
 			if a.Check.Reason == rejectedReason || a.Check.OK {
 				a.Check = store.Check{Time: r.keeper.now(), OK: true, Role: a.Check.Role}
 			}
-		})
+		}, note)
 	})
-	if err == nil {
-		r.keeper.audit.Note(ctx, audit.Service(key.Tenant), "token renewed", slog.String("account_id", account.ID), slog.String("grant", account.OAuthToken.Renewal.Grant),
-			slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
-	}
-	return renewed, err
 }
 
 // keepRefusal stores that Zendesk refuses to renew the token. Errors: [errCredentialChanged], [store.ErrNotFound].
@@ -294,14 +291,14 @@ func (r *renewals) keepRefusal(ctx context.Context, key Key, account store.Accou
 }
 
 // update changes the account if its credential is still the one that was to be renewed.
-func (r *renewals) update(ctx context.Context, key Key, account store.Account, change func(*store.Account)) (store.Account, error) {
+func (r *renewals) update(ctx context.Context, key Key, account store.Account, change func(*store.Account), notes ...store.Note) (store.Account, error) {
 	updated, err := r.keeper.store.UpdateAccount(ctx, key.Tenant, account.ID, "", func(a *store.Account) error {
 		if a.Incarnation != account.Incarnation || !Same(*a, account) {
 			return errCredentialChanged
 		}
 		change(a)
 		return nil
-	})
+	}, notes...)
 	if err != nil {
 		return store.Account{}, fmt.Errorf("renewing the token of account %q: %w", account.ID, err)
 	}

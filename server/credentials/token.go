@@ -50,6 +50,9 @@ func (e *UnusableTokenError) Unwrap() error { return e.Err }
 // What was sent to Zendesk is finished and stored also when ctx is done before. Errors: [ErrTooManyExchanges],
 // [ErrStillRequesting], [*UnusableTokenError], [*zendeskapi.Error] when Zendesk granted none, and the store's.
 func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account store.Account, grant string, request zendeskapi.TokenRequest) (store.Account, error) {
+	if err := k.audit.Ready(); err != nil {
+		return store.Account{}, err // what Zendesk grants is stored in any case
+	}
 	type outcome struct {
 		account store.Account
 		err     error
@@ -98,6 +101,8 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	if found := userCheck(user, err); found.Outcome != OutcomeOK {
 		return store.Account{}, &UnusableTokenError{found, err}
 	}
+	note := k.audit.NoteAnyway(caller, "token stored", slog.String("account_id", account.ID), slog.String("grant", grant),
+		slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
 	updated, err := k.persist(caller.Tenant, account.ID, func() (store.Account, error) {
 		return k.store.UpdateAccount(ctx, caller.Tenant, account.ID, "", func(a *store.Account) error {
 			if a.Incarnation != account.Incarnation {
@@ -106,12 +111,10 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 			a.OAuthToken = token
 			a.Check = store.Check{Time: k.now(), OK: true, Role: user.Role}
 			return nil
-		})
+		}, note)
 	})
 	if err == nil {
 		k.Changed(Key{caller.Tenant, account.Incarnation})
-		k.audit.Note(ctx, caller, "token stored", slog.String("account_id", account.ID), slog.String("grant", grant),
-			slog.String("client_id", token.ClientID), slog.Any("scopes", token.Scopes))
 	}
 	return updated, err
 }

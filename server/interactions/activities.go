@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -178,8 +179,9 @@ func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity
 	if err != nil {
 		return store.Activity{}, err
 	}
-	now := s.now()
-	activity, err := s.decide(ctx, id, func(a *store.Activity) error {
+	now, target := s.now(), ""
+	note := s.note(ctx, "activity retried", slog.String("activity_id", id), slog.Any("ticket_id", audit.Late(&target)))
+	activity, err := s.decide(ctx, id, note, func(a *store.Activity) error {
 		if a.State == store.ActivitySkipped && ticket == "" {
 			var v rpc.Violations
 			v.Add("ticket_id", "is required for a SKIPPED activity, which has no ticket")
@@ -197,15 +199,11 @@ func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity
 			// What was begun on the ticket before is looked for there first.
 			a.TicketID, a.TicketRule, a.FollowUpOf = ticket, store.TicketRequested, ""
 		}
-		a.NextAttempt = writer.RetryTime(a, now)
+		a.NextAttempt, target = writer.RetryTime(a, now), a.TicketID
 		a.Refusals, a.FieldWaits, a.MergedFrom = 0, 0, nil
 		return nil
 	})
-	if err != nil {
-		return store.Activity{}, err
-	}
-	s.note(ctx, "activity retried", slog.String("activity_id", id), slog.String("ticket_id", activity.TicketID))
-	return activity, nil
+	return activity, err
 }
 
 // accountForRetry returns the account that an activity is to be written with: its own; one that was made since under the
@@ -233,19 +231,19 @@ func (s *Service) DiscardActivity(ctx context.Context, req *zendeskv1.DiscardAct
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
-	activity, err := s.decide(ctx, req.GetActivityId(), func(a *store.Activity) error {
+	note := s.note(ctx, "activity discarded", slog.String("activity_id", req.GetActivityId()))
+	activity, err := s.decide(ctx, req.GetActivityId(), note, func(a *store.Activity) error {
 		a.State, a.NextAttempt = store.ActivityDiscarded, time.Time{}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.note(ctx, "activity discarded", slog.String("activity_id", req.GetActivityId()))
 	return &zendeskv1.DiscardActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
 }
 
 // decide changes an activity by a person's decision, unless it is written or a try is under way.
-func (s *Service) decide(ctx context.Context, id string, change func(*store.Activity) error) (store.Activity, error) {
+func (s *Service) decide(ctx context.Context, id string, note store.Note, change func(*store.Activity) error) (store.Activity, error) {
 	activity, err := s.writer.Change(ctx, rpc.Tenant(ctx), id, func(a *store.Activity) error {
 		if a.State == store.ActivityWritten {
 			return &rpc.Error{
@@ -255,7 +253,7 @@ func (s *Service) decide(ctx context.Context, id string, change func(*store.Acti
 			}
 		}
 		return change(a)
-	})
+	}, note)
 	if errors.Is(err, writer.ErrBusy) {
 		err = &rpc.Error{
 			Reason:   zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_BUSY,

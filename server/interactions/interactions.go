@@ -56,9 +56,10 @@ func New(c Config) *Service {
 	}
 }
 
-func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) {
+// note makes the note of the caller's change.
+func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) store.Note {
 	caller, _ := rpc.Caller(ctx)
-	s.audit.Note(ctx, caller, event, attrs...)
+	return s.audit.Note(caller, event, attrs...)
 }
 
 var interactionStates = map[store.InteractionState]zendeskv1.InteractionState{

@@ -48,6 +48,7 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_INTERNAL:               codes.Internal,
 	zendeskv1.ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND:    codes.NotFound,
 	zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE:      codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE:      codes.Unavailable,
 	zendeskv1.ErrorReason_ERROR_REASON_CONNECTION_EXPIRED:     codes.Unavailable,
 }
 
@@ -121,6 +122,9 @@ func AccountError(err error, accountID string) error {
 	return public
 }
 
+// auditRetry is when it may be worth to try again what could not be noted: a person has to look into it.
+const auditRetry = 10 * time.Second
+
 // statusError has two faces: its text, with the cause, is for the log, and its status for the wire. Nothing may wrap it:
 // gRPC sends the text of a wrapper to the client.
 type statusError struct {
@@ -142,6 +146,9 @@ func toStatus(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrUnavailable):
 		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"
 		public.RetryAfter = time.Second
+	case errors.Is(err, store.ErrNotNoted):
+		public.Reason, public.RetryAfter = zendeskv1.ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE, auditRetry
+		public.Message = "changes are refused while the audit cannot be written: what it has to take waits already"
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed): // a store that has failed ends the process
 		public.Reason, public.Message = ErrDraining.Reason, ErrDraining.Message
 	}

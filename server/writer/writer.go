@@ -75,13 +75,13 @@ func (w *Writer) Add(tenant string, a store.Activity) { w.queue.add(tenant, &a, 
 
 // Change changes an activity by a person's decision, as [store.Store.UpdateActivity] does. It is not tried meanwhile; if it is
 // pending then, it is tried at its NextAttempt, else never. Errors: [ErrBusy]; those of the store; change's, as they are.
-func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*store.Activity) error) (store.Activity, error) {
+func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*store.Activity) error, notes ...store.Note) (store.Activity, error) {
 	if !w.queue.withhold(id) {
-		return w.changeEnded(ctx, tenant, id, change)
+		return w.changeEnded(ctx, tenant, id, change, notes...)
 	}
 	var changed *store.Activity
 	defer func() { w.queue.restore(tenant, id, changed, w.now()) }()
-	a, err := w.store.UpdateActivity(ctx, tenant, id, change)
+	a, err := w.store.UpdateActivity(ctx, tenant, id, change, notes...)
 	if err != nil {
 		return store.Activity{}, err
 	}
@@ -93,7 +93,7 @@ func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*sto
 }
 
 // changeEnded is Change for an activity that the queue has not let go of yet: its try has ended if it is no longer pending.
-func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func(*store.Activity) error) (store.Activity, error) {
+func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func(*store.Activity) error, notes ...store.Note) (store.Activity, error) {
 	a, err := w.store.Activity(ctx, tenant, id)
 	if err == nil && a.State == store.ActivityPending {
 		err = ErrBusy
@@ -101,7 +101,7 @@ func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func
 	if err != nil {
 		return store.Activity{}, err
 	}
-	if a, err = w.store.UpdateActivity(ctx, tenant, id, change); err != nil {
+	if a, err = w.store.UpdateActivity(ctx, tenant, id, change, notes...); err != nil {
 		return store.Activity{}, err
 	}
 	w.queue.add(tenant, &a, w.now())

@@ -95,7 +95,7 @@ func newWriter(t *testing.T, s *store.Store) *Writer {
 	must(t, err)
 	t.Cleanup(transport.Close)
 	log := slog.New(slog.DiscardHandler)
-	keeper := credentials.New(credentials.Config{Store: s, Transport: transport, Audit: audit.New(nil, log), Log: log, Now: time.Now})
+	keeper := credentials.New(credentials.Config{Store: s, Transport: transport, Audit: audit.New(audit.Config{Log: log}), Log: log, Now: time.Now})
 	return New(Config{Store: s, Credentials: keeper, Log: log, Now: time.Now})
 }
 

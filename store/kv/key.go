@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -86,6 +87,15 @@ func After(key []byte) []byte {
 // Number is a segment that sorts as n does: 16 hexadecimal digits.
 func Number(n uint64) string {
 	return fmt.Sprintf("%016x", n)
+}
+
+// ParseTime returns the time that a segment made by [Time] stands for, or [ErrMalformedKey].
+func ParseTime(segment string) (time.Time, error) {
+	n, err := strconv.ParseUint(segment, 16, 64)
+	if err != nil || len(segment) != 16 {
+		return time.Time{}, ErrMalformedKey
+	}
+	return time.UnixMicro(int64(n ^ 1<<63)).UTC(), nil
 }
 
 // Time is a segment that sorts as t does, for any year of common use: 16 hexadecimal digits, cut to the microsecond.

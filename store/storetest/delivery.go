@@ -100,7 +100,7 @@ func testDeliveredTo(t *testing.T, s *fixture) {
 
 // testDeliveredIsBounded delivers more than the list holds, in number and in size.
 func testDeliveredIsBounded(t *testing.T, s *fixture) {
-	const most, mostBytes = 200, 512 << 10
+	const most, mostBytes = 200, 384 << 10
 	s.now = func() time.Time { return someTime }
 	tests := []struct {
 		name                       string

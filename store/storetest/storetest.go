@@ -115,6 +115,8 @@ var tests = []test{
 	{"LargestActivity", testLargestActivity, onAny},
 	{"ActivitiesModel", testActivitiesModel, onAny},
 
+	{"MaximaTogether", testMaximaTogether, onAny},
+
 	{"ContextEnds", testContextEnds, onFaultless},
 	{"Close", testClose, onFaultless},
 }

@@ -79,6 +79,9 @@ const (
 	ErrorReason_ERROR_REASON_CONNECTION_EXPIRED ErrorReason = 23
 	// ABORTED. A try to write the activity is under way at this moment; ask again in a few seconds.
 	ErrorReason_ERROR_REASON_ACTIVITY_BUSY ErrorReason = 24
+	// UNAVAILABLE. The audit cannot be written, so that more than 10,000 lines, or some for more than 10 minutes, wait for it:
+	// changes that have to be noted there are refused until it can. Nothing was changed. Blocks go on.
+	ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE ErrorReason = 25
 )
 
 // Enum value maps for ErrorReason.
@@ -109,6 +112,7 @@ var (
 		22: "ERROR_REASON_STORE_UNAVAILABLE",
 		23: "ERROR_REASON_CONNECTION_EXPIRED",
 		24: "ERROR_REASON_ACTIVITY_BUSY",
+		25: "ERROR_REASON_AUDIT_UNAVAILABLE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -136,6 +140,7 @@ var (
 		"ERROR_REASON_STORE_UNAVAILABLE":      22,
 		"ERROR_REASON_CONNECTION_EXPIRED":     23,
 		"ERROR_REASON_ACTIVITY_BUSY":          24,
+		"ERROR_REASON_AUDIT_UNAVAILABLE":      25,
 	}
 )
 
@@ -170,7 +175,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xfe\x06\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xa2\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -197,7 +202,8 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	" ERROR_REASON_RECORDSET_NOT_FOUND\x10\x15\x12\"\n" +
 	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10\x16\x12#\n" +
 	"\x1fERROR_REASON_CONNECTION_EXPIRED\x10\x17\x12\x1e\n" +
-	"\x1aERROR_REASON_ACTIVITY_BUSY\x10\x18B\x90\x01\n" +
+	"\x1aERROR_REASON_ACTIVITY_BUSY\x10\x18\x12\"\n" +
+	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10\x19B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (

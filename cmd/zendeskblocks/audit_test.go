@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+)
+
+// eventsOf are the events of an audit, with the accounts that they are about. No line is there twice.
+func eventsOf(t testing.TB, path string) (events []string) {
+	t.Helper()
+	ids := make(map[any]bool)
+	for _, line := range auditOf(t, path) {
+		if ids[line["id"]] {
+			t.Errorf("a line is there twice: %v", line)
+		}
+		ids[line["id"]] = true
+		account, _ := line["account_id"].(string)
+		event, _ := line["event"].(string)
+		events = append(events, event+" "+account)
+	}
+	return events
+}
+
+// What was acknowledged while the audit's disk was full is in the audit of the next process, also when this one is killed
+// before it could write it; and what is moved away is continued in a new file.
+func TestAuditOutlivesDiskAndProcess(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip(err)
+	}
+	path := filepath.Join(t.TempDir(), "audit")
+	must(t, os.Symlink("/dev/full", path))
+	s := startService(t, "--audit-log", path)
+	s.createAccount(t, "one", "https://acme.zendesk.com")
+	s.process().await(t, s.process().stderr, "the audit cannot be written")
+	s.createAccount(t, "two", "https://acme.zendesk.com")
+	s.kill(t)
+	must(t, os.Remove(path))
+	must(t, os.WriteFile(path, []byte("{\"event\":\"torn\"}"), 0o600)) // as a crash leaves it
+	s.start(t)
+	update := func(ctx context.Context, region string) {
+		_, err := s.accounts.UpdateAccount(ctx, &zendeskv1.UpdateAccountRequest{
+			Account: &zendeskv1.Account{AccountId: "one", DefaultRegion: region},
+		}, grpc.WaitForReady(true))
+		must(t, err)
+	}
+	update(t.Context(), "DE")
+	want := []string{"torn ", "account created one", "account created two", "account updated one"}
+	until(t, "the audit has all", func() bool { return len(auditOf(t, path)) == len(want) })
+
+	must(t, os.Rename(path, path+".1"))
+	s.process().signal(t, syscall.SIGHUP)
+	s.process().await(t, s.process().stderr, "opened the audit anew")
+	update(t.Context(), "FR")
+	s.drain(t)
+	for path, want := range map[string][]string{path + ".1": want, path: {"account updated one"}} {
+		if got := eventsOf(t, path); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", path, got, want)
+		}
+	}
+}
+
+// Killed at any moment amid changes, the service loses no line of what was acknowledged, and notes nothing that did not happen.
+func TestAuditOutlivesKills(t *testing.T) {
+	s := startService(t)
+	path := s.dataFile() + ".audit"
+	var acknowledged []string
+	for round := range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		killed := make(chan struct{})
+		for i := range 1000 {
+			id := string(rune('a'+round)) + "-" + string(rune('a'+i/26)) + string(rune('a'+i%26))
+			if i == 10+7*round {
+				go func() {
+					defer close(killed)
+					s.kill(t)
+				}()
+			}
+			_, err := s.accounts.CreateAccount(ctx, &zendeskv1.CreateAccountRequest{AccountId: id, Account: &zendeskv1.Account{Name: id, Url: "https://acme.zendesk.com"}},
+				grpc.WaitForReady(i == 0))
+			if err != nil {
+				break
+			}
+			acknowledged = append(acknowledged, id)
+		}
+		<-killed
+		cancel()
+		s.start(t)
+	}
+	s.createAccount(t, "last", "https://acme.zendesk.com")
+	s.drain(t)
+	times := make(map[string]int)
+	for _, line := range auditOf(t, path) {
+		account, _ := line["account_id"].(string)
+		times[account]++
+	}
+	for _, id := range append(acknowledged, "last") {
+		if times[id] != 1 {
+			t.Errorf("account %q was created, and is %d times in the audit", id, times[id])
+		}
+	}
+	s.start(t)
+	for id := range times {
+		if _, err := persist(t.Context(), s.accounts.GetAccount, &zendeskv1.GetAccountRequest{AccountId: id}); err != nil {
+			t.Errorf("account %q is in the audit: %v", id, err)
+		}
+	}
+}

@@ -1,0 +1,525 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// Scrubbed is what a scrub looked at.
+type Scrubbed struct {
+	Values  int // that were opened
+	Damaged int // findings, each of which the log has told
+}
+
+const (
+	// scrubEntries is what Scrub looks at in one snapshot, so that it holds none for long.
+	scrubEntries = 64
+	// scrubShare is the part of the time, one in so many, that Scrub works; else it waits.
+	scrubShare = 10
+	// scrubLines is how many findings are told one by one.
+	scrubLines = 1000
+)
+
+// Scrub opens every value there is, once, and compares what belongs together: what heads say of the parts of an interaction,
+// indexes and what they are of, counts. It works slowly, beside what else is done. Each finding is a line in the log, with a
+// summary at the end: what is damaged comes back from a backup only. An error is the engine's or the context's.
+func (s *Store) Scrub(ctx context.Context) (Scrubbed, error) {
+	run := scrub{store: s, began: time.Now()}
+	for at := []byte(nil); ; {
+		start := time.Now()
+		next, err := run.step(ctx, at)
+		if err != nil {
+			return run.Scrubbed, err
+		}
+		if at = next; at == nil {
+			break
+		}
+		if err := wait(ctx, (scrubShare-1)*time.Since(start)); err != nil {
+			return run.Scrubbed, err
+		}
+	}
+	if run.Damaged > 0 {
+		s.log.ErrorContext(ctx, "the data is damaged in part; restore a backup", "findings", run.Damaged, "values", run.Values)
+	} else {
+		s.log.InfoContext(ctx, "looked at all data, and found it whole", "values", run.Values, "duration", time.Since(run.began).Round(time.Millisecond).String())
+	}
+	return run.Scrubbed, nil
+}
+
+// scrub is one pass over the data.
+type scrub struct {
+	store *Store
+	began time.Time
+	Scrubbed
+}
+
+// found tells a finding.
+func (c *scrub) found(ctx context.Context, key []byte, err error) {
+	if c.Damaged++; c.Damaged <= scrubLines {
+		c.store.log.ErrorContext(ctx, "found damage", "key", fmt.Sprintf("%q", key), "error", err)
+	}
+}
+
+// step looks at some entries from a key on, or at one interaction, and returns where to go on; nil: nothing is left.
+func (c *scrub) step(ctx context.Context, at []byte) (next []byte, err error) {
+	var tenant, hashed string
+	err = c.store.engine.View(ctx, func(r kv.Reader) error {
+		entries, more, err := r.Scan(kv.Range{Start: at, Limit: scrubEntries})
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if path, err := kv.Split(entry.Key); err == nil && len(path) > 3 && path[1] == "h" && path[0] != "!" {
+				tenant, hashed = path[0], path[2]
+				return nil
+			}
+			c.Values++
+			if err := c.store.checkEntry(r, entry); errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
+				c.found(ctx, entry.Key, err)
+			} else if err != nil {
+				return err
+			}
+			next = kv.After(entry.Key)
+		}
+		if !more {
+			next = nil
+		}
+		return nil
+	})
+	if err != nil || hashed == "" {
+		return next, err
+	}
+	return c.interaction(ctx, tenant, hashed)
+}
+
+var errUnknownKey = fmt.Errorf("nothing is kept under such a key: %w", ErrDamaged)
+
+// checkEntry holds an entry that is not of an interaction to what stands elsewhere in the same snapshot.
+func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
+	path, err := kv.Split(e.Key)
+	if err != nil || len(path) < 2 {
+		return errUnknownKey
+	}
+	if path[0] == "!" {
+		return s.checkReserved(r, e, path)
+	}
+	if checkTenant(path[0]) != nil {
+		return errUnknownKey
+	}
+	in := &reading{vault: s.vault, tenant: path[0], kv: r}
+	switch {
+	case path[1] == "a":
+		return in.checkAccountEntry(r, e, path)
+	case path[1] == "b" && len(path) > 4:
+		return in.checkRow(e, path[len(path)-2])
+	case path[1] == "c" && len(path) == 3:
+		return in.checkActivity(e, path[2])
+	case path[1] == "d" && len(path) == 3:
+		return in.decodes(e, new([]Delivered))
+	case path[1] == "t" && len(path) == 3:
+		return in.decodes(e, new(lastPlace))
+	}
+	return errUnknownKey
+}
+
+// checkReserved checks what belongs to no tenant.
+func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
+	switch {
+	case slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey, sweptKey}, func(key []byte) bool { return bytes.Equal(key, e.Key) }):
+		return nil // read at the start, or by the sweep
+	case bytes.Equal(e.Key, indexKey), bytes.Equal(e.Key, probeKey), path[1] == "note" && len(path) == 4:
+		_, err := s.vault.open(e.Key, e.Value)
+		return err
+	case path[1] == "due":
+		due, err := parseDue(e.Key)
+		if err != nil {
+			return err
+		}
+		key := map[dueKind][]byte{
+			dueInteraction: headKey(due.tenant, due.hashed), dueAgent: kv.Key(due.tenant, "d", due.hashed), dueTicket: kv.Key(due.tenant, "t", due.hashed),
+		}[due.kind]
+		values, err := r.Get(key)
+		if err == nil && values[0] == nil {
+			err = missingPart("what is due to be looked at")
+		}
+		return err
+	case path[1] == "pending" && len(path) == 4 && checkTenant(path[2]) == nil:
+		in := &reading{vault: s.vault, tenant: path[2], kv: r}
+		return in.checkRow(e, path[3])
+	}
+	return errUnknownKey
+}
+
+// decodes opens a value of JSON.
+func (r *reading) decodes(e kv.Entry, into any) error {
+	value, err := r.vault.open(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	return decode(value, into)
+}
+
+// checkRow finds the activity that an index has a row of.
+func (r *reading) checkRow(e kv.Entry, id string) error {
+	a, err := r.activity(id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return missingPart(fmt.Sprintf("activity %q, which is indexed,", id))
+	case err != nil:
+		return nil // it is found where it stands
+	case !containsKey(a.rows(r.tenant), e.Key) || len(e.Value) > 0:
+		return fmt.Errorf("activity %q is not what the index says: %w", id, ErrDamaged)
+	}
+	return nil
+}
+
+// checkActivity finds the rows of an activity, and its interaction.
+func (r *reading) checkActivity(e kv.Entry, id string) error {
+	a, err := r.vault.openActivity(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	rows := a.rows(r.tenant)
+	values, err := r.kv.Get(rows...)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(values, func(value []byte) bool { return value == nil }); i >= 0 {
+		return missingPart(fmt.Sprintf("row %q of the activity", rows[i]))
+	}
+	t := InteractionTxn{reading: *r, hashed: r.vault.hashInteraction(r.tenant, a.InteractionID)}
+	if err := t.loadHead(); err != nil {
+		return nil //nolint:nilerr // it is found where it stands
+	}
+	if !t.exists || t.head.ActivityID != id || a.ID != id {
+		return missingPart("the interaction of the activity")
+	}
+	return nil
+}
+
+// checkAccountEntry checks what is kept of accounts.
+func (r *reading) checkAccountEntry(scanner kv.Reader, e kv.Entry, path []string) error {
+	value, err := r.vault.open(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	switch {
+	case bytes.Equal(e.Key, accountCountKey(r.tenant)):
+		return r.checkAccountCount(scanner, value)
+	case bytes.Equal(e.Key, defaultKey(r.tenant)):
+		return r.checkAccountThere(string(value), nil)
+	case path[2] == "name" && len(path) == 4:
+		return r.checkAccountThere(string(value), e.Key)
+	case path[2] != "record" || len(path) != 4:
+		return errUnknownKey
+	}
+	record, err := readAccount(value, false)
+	if err != nil {
+		return err
+	}
+	if record.Account.ID != path[3] {
+		return fmt.Errorf("account %q stands where %q should: %w", record.Account.ID, path[3], ErrDamaged)
+	}
+	values, err := r.kv.Get(accountCountKey(r.tenant), defaultKey(r.tenant), r.vault.accountNameKey(r.tenant, record.Account.Name))
+	if err != nil {
+		return err
+	}
+	for i, what := range []string{"the count of accounts", "the default mark", "the name of the account in the index"} {
+		if values[i] == nil {
+			return missingPart(what)
+		}
+	}
+	return nil
+}
+
+// checkAccountThere finds the account that something refers to, by its name if nameKey is given.
+func (r *reading) checkAccountThere(id string, nameKey []byte) error {
+	key := accountKey(r.tenant, id)
+	values, err := r.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	if values[0] == nil {
+		return missingPart(fmt.Sprintf("account %q", id))
+	}
+	var record accountRecord
+	if r.decodes(kv.Entry{Key: key, Value: values[0]}, &record) != nil {
+		return nil // it is found where it stands
+	}
+	if nameKey != nil && !bytes.Equal(nameKey, r.vault.accountNameKey(r.tenant, record.Account.Name)) {
+		return fmt.Errorf("account %q has another name than the index says: %w", id, ErrDamaged)
+	}
+	return nil
+}
+
+func (r *reading) checkAccountCount(scanner kv.Reader, value []byte) error {
+	want, err := strconv.Atoi(string(value))
+	if err != nil {
+		return fmt.Errorf("the count of accounts: %w: %w", err, ErrDamaged)
+	}
+	n := 0
+	accounts := kv.Prefix(accountsKey(r.tenant))
+	accounts.KeysOnly = true
+	for more := true; more; {
+		var entries []kv.Entry
+		if entries, more, err = scanner.Scan(accounts); err != nil {
+			return err
+		}
+		if n += len(entries); len(entries) > 0 {
+			accounts.Start = kv.After(entries[len(entries)-1].Key)
+		}
+	}
+	if n != want {
+		return fmt.Errorf("there are %d accounts, not the %d that are counted: %w", n, want, ErrDamaged)
+	}
+	return nil
+}
+
+// scrubTries is how often an interaction is looked at that changes meanwhile.
+const scrubTries = 3
+
+// interaction looks at all of an interaction, and returns where to go on behind it. What it is counts only if it did not
+// change meanwhile, which its head tells: each change writes it.
+func (c *scrub) interaction(ctx context.Context, tenant, hashed string) (next []byte, err error) {
+	all := interactionKey(tenant, hashed)
+	end := kv.PrefixEnd(all)
+	for try := range scrubTries {
+		seen := seenParts{vault: c.store.vault, tenant: tenant, hashed: hashed}
+		before, err := c.headOf(ctx, tenant, hashed)
+		if err != nil {
+			return nil, err
+		}
+		for at, more := all, true; more; {
+			start := time.Now()
+			var entries []kv.Entry
+			if entries, more, err = c.store.scan(ctx, kv.Range{Start: at, End: end, Limit: scrubEntries}); err != nil {
+				return nil, err
+			}
+			for _, entry := range entries {
+				seen.add(entry)
+				at = kv.After(entry.Key)
+			}
+			if more {
+				if err := wait(ctx, (scrubShare-1)*time.Since(start)); err != nil {
+					return nil, err
+				}
+			}
+		}
+		after, err := c.headOf(ctx, tenant, hashed)
+		if err != nil {
+			return nil, err
+		}
+		if same := bytes.Equal(before, after); same || try == scrubTries-1 {
+			c.Values += seen.values
+			if same {
+				err := seen.compare(func(id string) error { return c.activityThere(ctx, tenant, id) })
+				if errors.Is(err, ErrFailed) || ctx.Err() != nil {
+					return nil, err
+				}
+				if err != nil {
+					seen.damage(headKey(tenant, hashed), err)
+				}
+			}
+			for _, found := range seen.found {
+				c.found(ctx, found.key, found.err)
+			}
+			break
+		}
+	}
+	return end, nil
+}
+
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// headOf returns a head as it is sealed.
+func (c *scrub) headOf(ctx context.Context, tenant, hashed string) (sealed []byte, err error) {
+	err = c.store.engine.View(ctx, func(r kv.Reader) error {
+		values, err := r.Get(headKey(tenant, hashed))
+		if err == nil {
+			sealed = values[0]
+		}
+		return err
+	})
+	return sealed, err
+}
+
+func (c *scrub) activityThere(ctx context.Context, tenant, id string) error {
+	_, err := c.store.Activity(ctx, tenant, id)
+	if errors.Is(err, ErrNotFound) {
+		return missingPart(fmt.Sprintf("activity %q of the interaction", id))
+	}
+	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
+		return nil // it is found where it stands
+	}
+	return err
+}
+
+// seenParts is what was seen of an interaction.
+type seenParts struct {
+	vault          *vault
+	tenant, hashed string
+	values         int
+	found          []finding
+
+	head    *interactionHead
+	others  bool // there are parts, and not only records, which may stand there before the head does
+	parts   parts
+	sets    map[string]storedRecordset // by the hash of the name
+	records map[string]int             // by generation
+	last    map[string]string          // position of the last one
+	answers map[int64]bool
+	replies []storedReply
+}
+
+type finding struct {
+	key []byte
+	err error
+}
+
+func (p *seenParts) damage(key []byte, err error) { p.found = append(p.found, finding{key, err}) }
+
+// add looks at one entry.
+func (p *seenParts) add(e kv.Entry) {
+	p.values++
+	if err := p.look(e); err != nil {
+		p.damage(e.Key, err)
+	}
+}
+
+func (p *seenParts) look(e kv.Entry) error {
+	path, err := kv.Split(e.Key)
+	if err != nil || len(path) < 4 {
+		return errUnknownKey
+	}
+	value, err := p.vault.open(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	part, rest := path[3], path[4:]
+	p.others = p.others || part != "record"
+	switch {
+	case part == "head" && len(rest) == 0:
+		head := new(interactionHead)
+		if err = decode(value, head); err == nil {
+			p.head = head
+		}
+	case part == "data" && len(rest) == 0:
+		var data attachedData
+		err = decode(value, &data)
+		p.parts.Data = present(len(data))
+	case part == "past" && len(rest) == 0:
+		var past pastData
+		err = decode(value, &past)
+		p.parts.Past = present(len(past.Changes))
+	case part == "pops" && len(rest) == 0:
+		var pops []ScreenPop
+		err = decode(value, &pops)
+		p.parts.Pops = present(len(pops))
+	case part == "deliveries" && len(rest) == 0:
+		var d Deliveries
+		err = decode(value, &d)
+		p.parts.Deliveries = present(len(d.Items))
+	case part == "recordset" && len(rest) == 1:
+		var set storedRecordset
+		err = decode(value, &set)
+		if p.sets == nil {
+			p.sets = make(map[string]storedRecordset)
+		}
+		p.sets[rest[0]] = set
+	case part == "record" && len(rest) == 2:
+		if p.records == nil {
+			p.records, p.last = make(map[string]int), make(map[string]string)
+		}
+		p.records[rest[0]]++
+		p.last[rest[0]] = rest[1]
+	case part == "reply" && len(rest) == 2:
+		var reply storedReply
+		err = decode(value, &reply)
+		p.replies = append(p.replies, reply)
+		p.parts.Replies++
+	case part == "answer" && len(rest) == 1:
+		var offset uint64
+		if offset, err = strconv.ParseUint(rest[0], 16, 63); err != nil {
+			return errUnknownKey
+		}
+		if p.answers == nil {
+			p.answers = make(map[int64]bool)
+		}
+		p.answers[int64(offset)] = true
+		_, err = unpack(value)
+	default:
+		return errUnknownKey
+	}
+	return err
+}
+
+// compare holds what was seen to what the head says.
+func (p *seenParts) compare(activityThere func(id string) error) error {
+	if p.head == nil {
+		if p.others && !slices.ContainsFunc(p.found, func(f finding) bool { return bytes.Equal(f.key, headKey(p.tenant, p.hashed)) }) {
+			return missingPart("the head of the interaction")
+		}
+		return nil
+	}
+	if p.vault.hashInteraction(p.tenant, p.head.ID) != p.hashed {
+		return fmt.Errorf("the head is of another interaction: %w", ErrDamaged)
+	}
+	if want := p.head.Parts; want != nil {
+		got := p.parts
+		if want.Replies == uncounted {
+			got.Replies = uncounted
+		}
+		if got != *want {
+			return fmt.Errorf("of the interaction there is %+v, not %+v: %w", got, *want, ErrDamaged)
+		}
+	}
+	if err := p.compareRecordsets(); err != nil {
+		return err
+	}
+	for _, reply := range p.replies {
+		if reply.Offset > max(0, p.head.Answers-KeptAnswers) && !p.answers[reply.Offset] {
+			return missingPart("the answer to a request")
+		}
+	}
+	if p.head.ActivityID != "" {
+		return activityThere(p.head.ActivityID)
+	}
+	return nil
+}
+
+func (p *seenParts) compareRecordsets() error {
+	for _, name := range p.head.Recordsets {
+		key := p.vault.recordsetName(p.tenant, p.head.ID, name)
+		set, found := p.sets[key]
+		if !found {
+			return missingPart(fmt.Sprintf("recordset %q", name))
+		}
+		if set.Recordset.Name != name {
+			return fmt.Errorf("recordset %q stands where %q should: %w", set.Recordset.Name, name, ErrDamaged)
+		}
+		delete(p.sets, key)
+		if n := set.Recordset.Count; p.records[set.Generation] != n || n > 0 && p.last[set.Generation] != kv.Number(uint64(n)) {
+			return fmt.Errorf("of recordset %q there are %d records, up to %s, not %d: %w", name, p.records[set.Generation], p.last[set.Generation], n, ErrDamaged)
+		}
+	}
+	for _, set := range p.sets {
+		return fmt.Errorf("recordset %q is not listed: %w", set.Recordset.Name, ErrDamaged)
+	}
+	return nil
+}

@@ -27,7 +27,7 @@ type keyFileFlags struct {
 }
 
 // change makes a change of a key that is audited, and returns the key's id.
-func (f keyFileFlags) change(ctx context.Context, audit auditFlag, action string, change func() (uint32, error)) (id uint32, err error) {
+func (f keyFileFlags) change(audit auditFlag, action string, change func() (uint32, error)) (id uint32, err error) {
 	err = audit.noted(func(note note) error {
 		if id, err = change(); err != nil {
 			return f.hint(err)
@@ -66,8 +66,8 @@ Keep the old key file with backups that were made before step 3: they cannot be 
 }
 
 // Run rotates and says what comes next.
-func (c keysRotateCommand) Run(ctx context.Context, p *process) error {
-	id, err := c.change(ctx, c.auditFlag, "add", func() (uint32, error) { return keyfile.Rotate(c.keyFile()) })
+func (c keysRotateCommand) Run(p *process) error {
+	id, err := c.change(c.auditFlag, "add", func() (uint32, error) { return keyfile.Rotate(c.keyFile()) })
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (keysDropCommand) Help() string {
 
 // Run drops a key.
 func (c keysDropCommand) Run(ctx context.Context, p *process) error {
-	_, err := c.change(ctx, c.auditFlag, "drop", func() (uint32, error) {
+	_, err := c.change(c.auditFlag, "drop", func() (uint32, error) {
 		return c.Key, store.DropKey(ctx, store.Config{Path: c.Data, KeyFile: c.keyFile()}, c.Key)
 	})
 	if err != nil {

@@ -388,7 +388,8 @@ func (z *sandboxProcess) do(t testing.TB, method, path string, body, answer any)
 // until waits until a condition holds that is looked at again and again. What is waited for happens in other processes.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	late := time.After(patience)
+	// What many interactions bring about takes longer, above all with faults on the way, after each of which an account rests.
+	late := time.After(patience * time.Duration(1+*interactions/100))
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for !holds() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ func (c *tokensCreateCommand) problems() []error {
 }
 
 // Run makes the token.
-func (c *tokensCreateCommand) Run(ctx context.Context, p *process) error {
+func (c *tokensCreateCommand) Run(p *process) error {
 	caller := auth.Caller{
 		Tenant: c.Tenant, Name: c.Name, Roles: c.Role, Agent: c.Agent, Expires: time.Now().Add(c.Expires).UTC().Truncate(time.Second),
 	}
@@ -129,7 +128,7 @@ func (tokensRevokeCommand) Help() string {
 }
 
 // Run revokes.
-func (c *tokensRevokeCommand) Run(ctx context.Context, p *process) error {
+func (c *tokensRevokeCommand) Run(p *process) error {
 	return c.noted(func(note note) error {
 		revoked, err := auth.RevokeTokens(c.TokenFile, c.Tenant, c.Name)
 		if len(revoked) == 0 {

@@ -158,7 +158,7 @@ func TestManyNotes(t *testing.T) {
 		for j := range notes {
 			notes[j] = l.Note(someone, fmt.Sprint(i))
 		}
-		_, err := st.UpdateAccount(t.Context(), "acme", "a", "", func(a *store.Account) error { return nil }, notes...)
+		_, err := st.UpdateAccount(t.Context(), "acme", "a", "", func(*store.Account) error { return nil }, notes...)
 		must(t, err)
 	}
 	must(t, l.Flush(t.Context()))

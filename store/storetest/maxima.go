@@ -23,7 +23,9 @@ const (
 func testMaximaTogether(t *testing.T, s *fixture) {
 	clock := someTime
 	s.now = func() time.Time { return clock }
-	answer := func(seed uint64) store.Reply { return store.Reply{Body: []byte(incompressible(seed, store.KeptAnswers))} }
+	answer := func(seed uint64) store.Reply {
+		return store.Reply{Body: []byte(incompressible(seed, store.KeptAnswers))}
+	}
 	var accounts []store.Account
 	for i := range maxPops {
 		accounts = append(accounts, create(t, s, store.Account{ID: fmt.Sprint("a", i), Name: fmt.Sprint("account ", i)}))

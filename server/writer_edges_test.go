@@ -133,6 +133,9 @@ func TestClocksHideNoMark(t *testing.T) {
 				a := s.awaitThroughTries(t, id)
 				mustEqual(t, "state", a.GetState(), written)
 				mustEqual(t, "interactions", s.interactionsOf(t, a.GetTicketId()), []string{"call-1"})
+				if told := strings.Contains(s.log.String(), "the clock differs from Zendesk's"); told != (ticket != "") {
+					t.Errorf("the log tells of the clock: %v", told)
+				}
 			})
 		}
 	}

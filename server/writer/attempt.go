@@ -208,13 +208,16 @@ func (t *attempt) compose() {
 
 // read reads the ticket.
 func (t *attempt) read(ctx context.Context) {
-	t.ask(ctx, stepRead, func(client *zendeskapi.Client) error {
+	ok := t.ask(ctx, stepRead, func(client *zendeskapi.Client) error {
 		ticket, err := client.Ticket(ctx, t.activity.TicketID)
 		if err == nil {
 			t.ticket = &ticket
 		}
 		return err
 	})
+	if ok {
+		t.writer.compareClocks(t.account, t.ticket.ReadAt)
+	}
 }
 
 // wait waits until the ticket's stamp stands for one state, and has it read again then. A stamp that is the same then stands

@@ -56,6 +56,7 @@ type Writer struct {
 	moved       <-chan struct{}
 	queue       *queue
 	fields      *cache.Cache[string, fieldDefinitions] // by account incarnation
+	skewTold    *cache.Cache[string, struct{}]         // by the Zendesk's URL
 	running     sync.WaitGroup
 
 	mu     sync.Mutex
@@ -66,7 +67,8 @@ type Writer struct {
 func New(c Config) *Writer {
 	return &Writer{
 		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved,
-		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), unread: make(map[string]int),
+		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), skewTold: cache.New[string, struct{}](skewToldFor, c.Now),
+		unread: make(map[string]int),
 	}
 }
 

@@ -59,7 +59,7 @@ func TestAuditOutlivesDiskAndProcess(t *testing.T) {
 	s.process().signal(t, syscall.SIGHUP)
 	s.process().await(t, s.process().stderr, "opened the audit anew")
 	update(t.Context(), "FR")
-	s.drain(t)
+	s.stop(t)
 	for path, want := range map[string][]string{path + ".1": want, path: {"account updated one"}} {
 		if got := eventsOf(t, path); !slices.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", path, got, want)
@@ -95,7 +95,7 @@ func TestAuditOutlivesKills(t *testing.T) {
 		s.start(t)
 	}
 	s.createAccount(t, "last", "https://acme.zendesk.com")
-	s.drain(t)
+	s.stop(t)
 	times := make(map[string]int)
 	for _, line := range auditOf(t, path) {
 		account, _ := line["account_id"].(string)

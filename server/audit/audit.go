@@ -3,9 +3,9 @@
 //
 // What is in it happened, and what happened is in it: a line is stored in the transaction of the change, in the store's
 // outbox, and written to the stream and made durable there by [Log.Run]; then it leaves the outbox. After a crash the rest is
-// written; a line that was being written may be there twice, with one id, if the stream does not know its own end. While lines wait that cannot be written, changes go
-// on: until there are more than 10,000 of them, or one is older than 10 minutes. Then changes are refused with
-// [store.ErrNotNoted].
+// written; a line that was being written may be there twice, with one id, if the stream does not know its own end. While
+// lines wait that cannot be written, changes go on: until there are more than 10,000 of them, or one is older than 10
+// minutes. Then changes are refused with [store.ErrNotNoted].
 //
 // Calls that were refused are in it as well, counted: those of known callers by method, all others together.
 //

@@ -180,7 +180,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// TestReencryptOnHostileEngine runs every step twice, and loses sight of commits.
+// TestReencryptOnHostileEngine runs every step twice, with others between, and loses answers.
 func TestReencryptOnHostileEngine(t *testing.T) {
 	keyFile := filepath.Join(t.TempDir(), "key")
 	if err := keyfile.Make(keyFile); err != nil {

@@ -5,10 +5,11 @@
 // is sealed before it reaches the engine, and no name, address or id of a caller stands in a key. Data of an older layout is
 // migrated when it is opened.
 //
-// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities and Reencrypt may
-// take several. When it returns nil, what it wrote survives the process and the machine. Nothing that is passed in or returned
-// is shared with the store. A method of one transaction that reports an error has changed nothing, but for
-// [ErrUnknownOutcome]. Errors wrap the sentinels below; any other error is the engine's, or the context's.
+// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities, ClearOutbox,
+// Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine. Nothing that
+// is passed in or returned is shared with the store. A method of one transaction that reports an error has changed nothing,
+// but for [ErrUnknownOutcome]. What is missing although something else that is stored says it exists, or cannot be read, is
+// an [ErrDamaged], never "nothing". Errors wrap the sentinels below; any other error is the engine's, or the context's.
 //
 //	s, err := store.Open(ctx, store.Config{Path: "zendeskblocks.db"})
 //	if err != nil {

@@ -45,6 +45,13 @@ func (e *sickEngine) set(err error) {
 	}
 }
 
+// slow makes each update take so long.
+func (e *sickEngine) slow(delay time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.delay = delay
+}
+
 func (e *sickEngine) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	e.mu.Lock()
 	err, delay := e.err, e.delay
@@ -147,7 +154,8 @@ func TestDrainAwaitsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, s := openSick(t)
 		b := serveBubble(t, Config{Store: s, DrainTimeout: time.Hour})
-		engine.delay = 2500 * time.Millisecond // as nobody calls yet, nobody reads it
+		const delay = 2500 * time.Millisecond
+		engine.slow(delay)
 		var conns []*grpc.ClientConn
 		outcomes := make(chan error, 4)
 		for i := range cap(outcomes) {
@@ -158,7 +166,7 @@ func TestDrainAwaitsCalls(t *testing.T) {
 			go func() { outcomes <- attachTo(t, conn) }()
 		}
 		synctest.Wait()
-		if took := b.drain(t); took < engine.delay || took > engine.delay+lastWords {
+		if took := b.drain(t); took < delay || took > delay+lastWords {
 			t.Errorf("the drain took %s", took)
 		}
 		for range cap(outcomes) {

@@ -23,15 +23,15 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	if err := validateComplete(req); err != nil {
 		return nil, err
 	}
-	sum, now := once.Fingerprint(req), s.now()
+	now := s.now()
 	fresh := store.Activity{
-		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: sum, Details: detailsFromProto(req.GetDetails()), CreateTime: now,
+		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: once.Fingerprint(req), Details: detailsFromProto(req.GetDetails()), CreateTime: now,
 		Create: req.GetIfNoTicket() == zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
 	}
 	var completed store.Activity
 	err := s.store.UpdateInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) (err error) {
 		if tx.State() != store.InteractionActive {
-			completed, err = completedBefore(tx, req, sum)
+			completed, err = completedBefore(tx, req)
 			return err
 		}
 		completed = fresh
@@ -67,7 +67,7 @@ func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
 }
 
 // completedBefore answers the repeat of a completion.
-func completedBefore(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRequest, sum []byte) (store.Activity, error) {
+func completedBefore(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRequest) (store.Activity, error) {
 	id := req.GetInteractionId()
 	if tx.State() == store.InteractionExpired {
 		return store.Activity{}, &rpc.Error{
@@ -80,7 +80,7 @@ func completedBefore(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractio
 	if err != nil {
 		return store.Activity{}, err
 	}
-	if !slices.Equal(activity.Fingerprint, sum) {
+	if !once.Matches(activity.Fingerprint, req) {
 		return store.Activity{}, &rpc.Error{
 			Reason:   zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED,
 			Message:  fmt.Sprintf("interaction %q was completed before with other details, as activity %q", id, activity.ID),

@@ -1,6 +1,7 @@
 package once
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -19,6 +20,28 @@ func Fingerprint(req proto.Message) []byte {
 	w := walk{sha256.New()}
 	w.message(req.ProtoReflect(), func(field protoreflect.FieldDescriptor) bool { return field.Name() != "variables" })
 	return w.Sum(nil)
+}
+
+// Matches tells whether a kept fingerprint is that of a request. Those of data that was migrated from format 1 were made of
+// protobuf's deterministic encoding: they match as long as the library encodes as it did.
+func Matches(kept []byte, req proto.Message) bool {
+	return bytes.Equal(kept, Fingerprint(req)) || bytes.Equal(kept, formerFingerprint(req))
+}
+
+func formerFingerprint(req proto.Message) []byte {
+	settings := req.ProtoReflect().New()
+	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if field.Name() != "variables" {
+			settings.Set(field, value)
+		}
+		return true
+	})
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(settings.Interface())
+	if err != nil {
+		return nil // a request that was read can be written; and nothing is kept without a fingerprint
+	}
+	sum := sha256.Sum256(body)
+	return sum[:]
 }
 
 // walk writes messages in the one form that each has: a field is its number and its value, those of no number less ordered by

@@ -1,6 +1,7 @@
 package once
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"testing"
 
@@ -91,6 +92,20 @@ func TestFingerprint(t *testing.T) {
 	} {
 		if same := string(Fingerprint(test.a)) == string(Fingerprint(test.b)); same != test.same {
 			t.Errorf("%s: the same is %v", name, same)
+		}
+	}
+}
+
+// What was kept in data of format 1 still tells the same request from another.
+func TestMatches(t *testing.T) {
+	req := &zendeskv1.AttachedDataRequest{InteractionId: "one", RequestId: "r", Variables: map[string]string{"v": "w"}, Data: map[string]string{"a": "1"}}
+	// Fields 1, 3 and 4, as they are on the wire.
+	former := sha256.Sum256([]byte("\x0a\x03one\x1a\x01r\x22\x06\x0a\x01a\x12\x011"))
+	other := proto.CloneOf(req)
+	other.Data["a"] = "2"
+	for _, kept := range [][]byte{Fingerprint(req), former[:]} {
+		if !Matches(kept, req) || Matches(kept, other) || Matches(nil, req) {
+			t.Errorf("%x matches the request: %v, another one: %v", kept, Matches(kept, req), Matches(kept, other))
 		}
 	}
 }

@@ -18,7 +18,6 @@
 package once
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -46,7 +45,7 @@ func Kept[R proto.Message](tx *store.InteractionTxn, method string, req Request)
 	if err != nil || !found {
 		return resp, false, err
 	}
-	if !bytes.Equal(kept.Fingerprint, Fingerprint(req)) {
+	if !Matches(kept.Fingerprint, req) {
 		return resp, false, reused(req, "was used before with other settings")
 	}
 	if kept.Gone {

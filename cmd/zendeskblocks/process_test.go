@@ -389,7 +389,7 @@ func (z *sandboxProcess) do(t testing.TB, method, path string, body, answer any)
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	// What many interactions bring about takes longer, above all with faults on the way, after each of which an account rests.
-	late := time.After(patience * time.Duration(1+*interactions/100))
+	late := time.After(patience * time.Duration(3+*interactions/100))
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for !holds() {

@@ -132,11 +132,12 @@ func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account,
 		return err
 	}
 	renewed, renewalErr := k.renewals.renew(ctx, tenant, *account)
+	tooFresh, isTooFresh := errors.AsType[*tooFreshError](renewalErr)
 	switch {
 	case errors.Is(renewalErr, errNotRenewed):
 		return err
-	case isTooFresh(renewalErr):
-		return tooEarly(refusal, renewalErr)
+	case isTooFresh:
+		return tooEarly(refusal, tooFresh)
 	case renewalErr != nil:
 		return undecided(refusal, renewalErr)
 	}
@@ -145,10 +146,9 @@ func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account,
 }
 
 // tooEarly is the error of a request whose token Zendesk refused soon after it had granted it.
-func tooEarly(refusal *zendeskapi.Error, renewalErr error) error {
+func tooEarly(refusal *zendeskapi.Error, tooFresh *tooFreshError) error {
 	e := *refusal
-	fresh, _ := errors.AsType[*tooFreshError](renewalErr)
-	e.Detail, e.Pause = "Zendesk refuses a token that it granted just now: "+fresh.Error(), fresh.wait
+	e.Detail, e.Pause = "Zendesk refuses a token that it granted just now: "+tooFresh.Error(), tooFresh.wait
 	return &e
 }
 

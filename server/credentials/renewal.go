@@ -221,11 +221,6 @@ func (e *tooFreshError) Error() string {
 	return "it is renewed from " + e.until.UTC().Format("15:04:05 MST") + " on"
 }
 
-func isTooFresh(err error) bool {
-	_, ok := errors.AsType[*tooFreshError](err)
-	return ok
-}
-
 // request asks Zendesk for a successor. A connection that was cut is tried again at once: of a pair that was rotated in
 // vain, that tells the end.
 func (r *renewals) request(ctx context.Context, account store.Account) (*store.OAuthToken, error) {

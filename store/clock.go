@@ -67,7 +67,13 @@ func (s *Store) noteSwept(ctx context.Context, now, stored time.Time) error {
 	if now.Sub(stored).Abs() < sweptEvery {
 		return nil
 	}
-	return s.commit(ctx, func(tx kv.Txn) error { tx.Put(sweptKey, []byte(now.Format(time.RFC3339Nano))); return nil })
+	return s.commit(ctx, func(tx kv.Txn) error {
+		sealed, err := s.vault.seal(sweptKey, []byte(now.Format(time.RFC3339Nano)))
+		if err == nil {
+			tx.Put(sweptKey, sealed)
+		}
+		return err
+	})
 }
 
 // lookAtClock returns the present, and whether things may expire by it.
@@ -100,7 +106,11 @@ func (s *Store) loadSwept(ctx context.Context) (at time.Time, err error) {
 		if err != nil || values[0] == nil {
 			return err
 		}
-		if at, err = time.Parse(time.RFC3339Nano, string(values[0])); err != nil {
+		value, err := s.vault.open(sweptKey, values[0])
+		if err != nil {
+			return err
+		}
+		if at, err = time.Parse(time.RFC3339Nano, string(value)); err != nil {
 			err = fmt.Errorf("when expiry last went by the clock: %w: %w", err, ErrDamaged)
 		}
 		return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,6 +17,12 @@ import (
 func (v *vault) convertFormat1(e kv.Entry) (conversion, error) {
 	path, err := kv.Split(e.Key)
 	switch {
+	case bytes.Equal(e.Key, instanceKey):
+		if _, err := v.open(e.Key, e.Value); err == nil {
+			return conversion{}, nil
+		}
+		sealed, err := v.seal(e.Key, e.Value)
+		return conversion{puts: []kv.Entry{{Key: e.Key, Value: sealed}}}, err
 	case err != nil || len(path) < 3:
 		return conversion{}, nil
 	case path[0] == "!" && path[1] == "expiry" && len(path) == 5:

@@ -13,8 +13,7 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the instance id, the ids of keys, how far a migration and the sweep have come, and the empty
-// ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
+// is sealed, but for the format, the ids of keys, how far a migration has come, and the empty ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
 // key. Ids of activities are in the order of their times.
 //
 //	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired

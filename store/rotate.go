@@ -216,7 +216,7 @@ func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (f
 
 // plain reports whether an entry is of those that are not sealed.
 func plain(e kv.Entry) bool {
-	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey, sweptKey}, func(key []byte) bool {
+	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, keysKey, migrationKey}, func(key []byte) bool {
 		return string(key) == string(e.Key)
 	})
 }

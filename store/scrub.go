@@ -132,9 +132,9 @@ func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
 // checkReserved checks what belongs to no tenant.
 func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 	switch {
-	case slices.ContainsFunc([][]byte{formatKey, instanceKey, keysKey, migrationKey, sweptKey}, func(key []byte) bool { return bytes.Equal(key, e.Key) }):
-		return nil // read at the start, or by the sweep
-	case bytes.Equal(e.Key, indexKey), bytes.Equal(e.Key, probeKey), path[1] == "note" && len(path) == 4:
+	case slices.ContainsFunc([][]byte{formatKey, keysKey, migrationKey}, func(key []byte) bool { return bytes.Equal(key, e.Key) }):
+		return nil // read at the start
+	case bytes.Equal(e.Key, indexKey), bytes.Equal(e.Key, instanceKey), bytes.Equal(e.Key, probeKey), bytes.Equal(e.Key, sweptKey), path[1] == "note" && len(path) == 4:
 		_, err := s.vault.open(e.Key, e.Value)
 		return err
 	case path[1] == "due":

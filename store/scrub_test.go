@@ -150,7 +150,7 @@ func TestEachEntryIsMissed(t *testing.T) {
 	}
 	tried := 0
 	for _, entry := range entries {
-		if bytes.Equal(entry.Key, formatKey) || bytes.Equal(entry.Key, instanceKey) || bytes.Equal(entry.Key, keysKey) || bytes.Equal(entry.Key, sweptKey) {
+		if bytes.Equal(entry.Key, formatKey) || bytes.Equal(entry.Key, keysKey) {
 			continue
 		}
 		flipped := bytes.Clone(entry.Key)

@@ -174,6 +174,9 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 	if err == nil {
 		err = s.migrate(ctx)
 	}
+	if err == nil {
+		s.instance, err = s.loadInstance(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +197,7 @@ func (s *Store) identify(ctx context.Context, keys *keyfile.Keys) (known bool, e
 		if v.index, err = v.openIndex(r); err != nil {
 			return err
 		}
-		s.instance, s.vault, known = string(values[0]), v, true
+		s.vault, known = v, true
 		return nil
 	})
 	return known, err
@@ -206,11 +209,15 @@ func (s *Store) initialize(ctx context.Context, keys *keyfile.Keys) error {
 	if _, err := rand.Read(index); err != nil {
 		return fmt.Errorf("making an index key: %w", err)
 	}
-	sealed, err := newVault(keys).seal(indexKey, index)
+	v := newVault(keys)
+	sealed, err := v.seal(indexKey, index)
 	if err != nil {
 		return err
 	}
-	instance := newID()
+	instance, err := v.seal(instanceKey, []byte(newID()))
+	if err != nil {
+		return err
+	}
 	return s.commit(ctx, func(tx kv.Txn) error {
 		values, err := tx.Get(formatKey)
 		if err != nil || values[0] != nil {
@@ -218,9 +225,27 @@ func (s *Store) initialize(ctx context.Context, keys *keyfile.Keys) error {
 		}
 		tx.Put(formatKey, []byte(strconv.Itoa(format)))
 		tx.Put(indexKey, sealed)
-		tx.Put(instanceKey, []byte(instance))
+		tx.Put(instanceKey, instance)
 		return nil
 	})
+}
+
+// loadInstance reads the id of the store. Marks of written activities bear it: by a wrong one none is found, and they are
+// written again.
+func (s *Store) loadInstance(ctx context.Context) (id string, err error) {
+	err = s.engine.View(ctx, func(r kv.Reader) error {
+		values, err := r.Get(instanceKey)
+		if err != nil {
+			return err
+		}
+		if values[0] == nil {
+			return missingPart("the id of the store")
+		}
+		value, err := s.vault.open(instanceKey, values[0])
+		id = string(value)
+		return err
+	})
+	return id, err
 }
 
 // Close waits for what is being committed and closes the data file. The store is not used afterwards.

@@ -50,6 +50,11 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE:      codes.Unavailable,
 	zendeskv1.ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE:      codes.Unavailable,
 	zendeskv1.ErrorReason_ERROR_REASON_CONNECTION_EXPIRED:     codes.Unavailable,
+	zendeskv1.ErrorReason_ERROR_REASON_TOO_MANY_CALLS:         codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_TOO_MANY_WATCHES:       codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED:         codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE:      codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_SERVER_BUSY:            codes.ResourceExhausted,
 }
 
 // Error is an error that the caller is told about. Its text goes to the log only.

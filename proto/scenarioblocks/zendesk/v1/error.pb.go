@@ -82,6 +82,20 @@ const (
 	// UNAVAILABLE. The audit cannot be written, so that more than 10,000 lines, or some for more than 10 minutes, wait for it:
 	// changes that have to be noted there are refused until it can. Nothing was changed. Blocks go on.
 	ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE ErrorReason = 25
+	// RESOURCE_EXHAUSTED. The caller's tenant has as many calls running as it may (the metadata say how many). Nothing was
+	// done; google.rpc.RetryInfo says when to repeat the call.
+	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 26
+	// RESOURCE_EXHAUSTED. The credential, or the agent, has as many watches open as it may (the metadata say which, and how
+	// many). google.rpc.RetryInfo says when to try again.
+	ErrorReason_ERROR_REASON_TOO_MANY_WATCHES ErrorReason = 27
+	// RESOURCE_EXHAUSTED. The tenant is at a quota: the metadata name it, as GetUsage does, and its limit. Nothing was stored.
+	// google.rpc.RetryInfo says when to repeat the call.
+	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 28
+	// RESOURCE_EXHAUSTED. The message is longer than this method's may be (the metadata say how long). It was not read.
+	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 29
+	// RESOURCE_EXHAUSTED. The messages that are being read fill the memory that is meant for them. Nothing was done;
+	// google.rpc.RetryInfo says when to repeat the call.
+	ErrorReason_ERROR_REASON_SERVER_BUSY ErrorReason = 30
 )
 
 // Enum value maps for ErrorReason.
@@ -113,6 +127,11 @@ var (
 		23: "ERROR_REASON_CONNECTION_EXPIRED",
 		24: "ERROR_REASON_ACTIVITY_BUSY",
 		25: "ERROR_REASON_AUDIT_UNAVAILABLE",
+		26: "ERROR_REASON_TOO_MANY_CALLS",
+		27: "ERROR_REASON_TOO_MANY_WATCHES",
+		28: "ERROR_REASON_QUOTA_EXCEEDED",
+		29: "ERROR_REASON_MESSAGE_TOO_LARGE",
+		30: "ERROR_REASON_SERVER_BUSY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -141,6 +160,11 @@ var (
 		"ERROR_REASON_CONNECTION_EXPIRED":     23,
 		"ERROR_REASON_ACTIVITY_BUSY":          24,
 		"ERROR_REASON_AUDIT_UNAVAILABLE":      25,
+		"ERROR_REASON_TOO_MANY_CALLS":         26,
+		"ERROR_REASON_TOO_MANY_WATCHES":       27,
+		"ERROR_REASON_QUOTA_EXCEEDED":         28,
+		"ERROR_REASON_MESSAGE_TOO_LARGE":      29,
+		"ERROR_REASON_SERVER_BUSY":            30,
 	}
 )
 
@@ -175,7 +199,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xa2\a\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xc9\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -203,7 +227,12 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10\x16\x12#\n" +
 	"\x1fERROR_REASON_CONNECTION_EXPIRED\x10\x17\x12\x1e\n" +
 	"\x1aERROR_REASON_ACTIVITY_BUSY\x10\x18\x12\"\n" +
-	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10\x19B\x90\x01\n" +
+	"\x1eERROR_REASON_AUDIT_UNAVAILABLE\x10\x19\x12\x1f\n" +
+	"\x1bERROR_REASON_TOO_MANY_CALLS\x10\x1a\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_WATCHES\x10\x1b\x12\x1f\n" +
+	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x1c\x12\"\n" +
+	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1d\x12\x1c\n" +
+	"\x18ERROR_REASON_SERVER_BUSY\x10\x1eB\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (

@@ -15,12 +15,15 @@ import (
 )
 
 type sandboxCommand struct {
-	Listen    string        `help:"Loopback address to serve on." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
-	IndexLag  time.Duration `help:"How late search sees what has changed; 0: at once." default:"0s" placeholder:"DURATION"`
-	TokenLife time.Duration `help:"Life of every access token, whatever is asked for; 0: as asked." default:"0s" placeholder:"DURATION"`
-	RateLimit int           `help:"Requests per minute of the whole account; 0: without limit." default:"0" placeholder:"NUMBER"`
-	Password  bool          `help:"Allow the password grant, which Zendesk has removed."`
-	ScreenPop bool          `help:"Have the endpoints that show a page to an agent." default:"true" negatable:""`
+	Listen         string         `help:"Loopback address to serve on." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
+	IndexLag       time.Duration  `help:"How late search sees what has changed; 0: at once." default:"0s" placeholder:"DURATION"`
+	TokenLife      time.Duration  `help:"Life of every access token, whatever is asked for; 0: as asked." default:"0s" placeholder:"DURATION"`
+	RateLimit      int            `help:"Requests of the whole account in any minute; 0: without limit." default:"0" placeholder:"NUMBER"`
+	EndpointLimit  map[string]int `help:"Requests to some endpoints in any minute, such as search-index=20. Can be repeated." placeholder:"BUCKET=NUMBER"`
+	OtherConsumers int            `help:"Requests a minute that others take of the account's limit, evenly spread." default:"0" placeholder:"NUMBER"`
+	Seed           uint64         `help:"Decides which requests are hit by faults that have a probability." default:"0" placeholder:"NUMBER"`
+	Password       bool           `help:"Allow the password grant, which Zendesk has removed."`
+	ScreenPop      bool           `help:"Have the endpoints that show a page to an agent." default:"true" negatable:""`
 }
 
 // Help is what --help adds.
@@ -30,10 +33,25 @@ func (sandboxCommand) Help() string {
     GET    /_sandbox/requests       what it was asked, oldest first
     GET    /_sandbox/pops           pages shown to agents, oldest first
     POST   /_sandbox/faults         misbehave: method and path_prefix say
-                                    on which requests, times how often;
-                                    status, body, retry_after, delay_ms,
-                                    drop (before, after) say how
-    DELETE /_sandbox/faults         behave again
+                                    on which requests, times how often,
+                                    probability (0 to 1) with what
+                                    chance; status, body, retry_after,
+                                    delay_ms, header, set, remove, drop
+                                    (before, middle, after), reset, hang
+                                    (before, middle), truncate, size,
+                                    gzip, chunked, slow_bytes with
+                                    slow_ms say how
+    GET    /_sandbox/faults         faults that are set
+    DELETE /_sandbox/faults         behave again; with ?id= as answered
+                                    to the POST, of one fault alone
+    POST   /_sandbox/limits         change what is allowed: per_minute,
+                                    endpoints, other_consumers_per_minute;
+                                    and how that is told: headers (all, x,
+                                    ratelimit, rate-limit, endpoint, none,
+                                    wrong, contradictory, garbled),
+                                    retry_after (seconds, list, decimal,
+                                    date, wrong, none)
+    GET    /_sandbox/limits         limits, and what is used of them
     POST   /_sandbox/codes          get an authorization code, as a user
                                     who agrees does
     POST   /_sandbox/tokens/expire  end all access tokens, or the one in
@@ -43,7 +61,12 @@ func (sandboxCommand) Help() string {
 The next search is answered 429, with Retry-After: 7:
 
     curl -d '{"path_prefix": "/api/v2/search", "status": 429,
-      "retry_after": 7, "times": 1}' 127.0.0.1:50080/_sandbox/faults`
+      "retry_after": 7, "times": 1}' 127.0.0.1:50080/_sandbox/faults
+
+Others take half of 200 requests a minute:
+
+    curl -d '{"per_minute": 200, "other_consumers_per_minute": 100}' \
+      127.0.0.1:50080/_sandbox/limits`
 }
 
 func (c *sandboxCommand) problems() (problems []error) {
@@ -53,19 +76,29 @@ func (c *sandboxCommand) problems() (problems []error) {
 	for _, number := range []struct {
 		flag     string
 		negative bool
-	}{{"index-lag", c.IndexLag < 0}, {"token-life", c.TokenLife < 0}, {"rate-limit", c.RateLimit < 0}} {
+	}{{"index-lag", c.IndexLag < 0}, {"token-life", c.TokenLife < 0}, {"rate-limit", c.RateLimit < 0}, {"other-consumers", c.OtherConsumers < 0}} {
 		if number.negative {
 			problems = append(problems, fmt.Errorf("--%s must not be negative", number.flag))
 		}
 	}
+	if err := c.limits().Check(); err != nil && len(problems) == 0 {
+		problems = append(problems, fmt.Errorf("--rate-limit, --endpoint-limit and --other-consumers: %w", err))
+	}
 	return problems
+}
+
+func (c *sandboxCommand) limits() zendesktest.Limits {
+	return zendesktest.Limits{PerMinute: c.RateLimit, Endpoints: c.EndpointLimit, OtherConsumersPerMinute: c.OtherConsumers}
 }
 
 // Run serves the fake Zendesk until ctx is done.
 func (c *sandboxCommand) Run(ctx context.Context, p *process) error {
 	sandbox := zendesktest.New(zendesktest.Config{
-		IndexLag: c.IndexLag, TokenLife: c.TokenLife, RateLimit: c.RateLimit, PasswordGrant: c.Password, NoScreenPop: !c.ScreenPop,
+		IndexLag: c.IndexLag, TokenLife: c.TokenLife, PasswordGrant: c.Password, NoScreenPop: !c.ScreenPop, Seed: c.Seed,
 	})
+	if err := sandbox.SetLimits(c.limits()); err != nil {
+		return err
+	}
 	if err := sandbox.Start(c.Listen); err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
 func TestNeedsSandboxAccount(t *testing.T) {
@@ -101,5 +103,27 @@ func TestSandboxRefusesAccountsOfOthers(t *testing.T) {
 				t.Errorf("accounts %v", resp.GetAccounts())
 			}
 		})
+	}
+}
+
+// The flags of sandbox are the limits to begin with.
+func TestSandboxLimits(t *testing.T) {
+	z := startSandbox(t, "--rate-limit", "200", "--endpoint-limit", "search-index=20", "--endpoint-limit", "tickets-show=30", "--other-consumers", "1", "--seed", "7")
+	var got struct {
+		zendesktest.Limits
+		Usage zendesktest.Usage `json:"usage"`
+	}
+	z.do(t, http.MethodGet, "/_sandbox/limits", nil, &got)
+	want := zendesktest.Limits{
+		PerMinute: 200, Endpoints: map[string]int{zendesktest.SearchBucket: 20, zendesktest.TicketShowBucket: 30}, OtherConsumersPerMinute: 1,
+		Headers: zendesktest.HeadersAll, RetryAfter: zendesktest.RetryAfterSeconds,
+	}
+	if diff := cmp.Diff(want, got.Limits); diff != "" || got.Usage.Account.UsedByOthers != 1 {
+		t.Errorf("%+v (-want +got):\n%s", got.Usage, diff)
+	}
+	for _, flag := range []string{"--endpoint-limit=nowhere=1", "--endpoint-limit=search-index=-1", "--endpoint-limit=search-index", "--other-consumers=-1", "--other-consumers=100001", "--seed=-1"} {
+		if _, stderr, err := runCommand(t, nil, "sandbox", flag); err == nil || !strings.Contains(stderr, flag[:strings.Index(flag, "=")]) {
+			t.Errorf("%s: %v, %s", flag, err, stderr)
+		}
 	}
 }

@@ -19,10 +19,11 @@ import (
 type Drop string
 
 // DropBefore cuts the connection and nothing has happened; DropAfter lets the
-// request act and loses the answer.
+// request act and loses the answer; DropMiddle sends half of the answer's body.
 const (
 	DropBefore Drop = "before"
 	DropAfter  Drop = "after"
+	DropMiddle Drop = "middle"
 )
 
 // Act says when a request acts that a fault cuts or answers itself.
@@ -40,7 +41,8 @@ const (
 
 // Fault is a misbehaviour of the network or of Zendesk, for the requests that
 // match it. The zero fields match every request and change nothing. Faults are
-// looked at in the order they were added; the first that matches is used.
+// looked at in the order they were added; the first that matches, and that
+// chance does not spare, is used.
 type Fault struct {
 	// Method matches the HTTP method; empty matches all.
 	Method string
@@ -56,15 +58,26 @@ type Fault struct {
 	Delay time.Duration
 	// Body is sent as it is; nil means the body Zendesk has for Status.
 	Body *string
-	// Drop cuts the connection; what is about the answer is then not used.
+	// Drop cuts the connection; what is about the answer is then not used,
+	// except by DropMiddle.
 	Drop Drop
 	// Act lets the request act although the fault cuts or answers it. It needs
-	// one of Status, Body and Drop. DropAfter is DropBefore with ActBefore.
+	// one of Status, Body, DropBefore and HangBefore. DropAfter is DropBefore
+	// with ActBefore.
 	Act Act
+	// Hang stops in the course of the answer; it excludes Drop.
+	Hang Hang
+	// Reset cuts with a TCP reset instead of an orderly end; it needs a Drop.
+	Reset bool
+	// Transfer changes how the answer is sent, whoever gave it.
+	Transfer Transfer
 	// Edit changes the answer, whoever gave it; nil leaves it as it is.
 	Edit *Edit
 	// Times is the number of requests hit; 0 means all until the fault is cleared.
 	Times int
+	// Probability is the chance, 0 to 1, that a request that matches is hit; nil
+	// means 1. With the same Config.Seed, faults and requests, the same are hit.
+	Probability *float64
 }
 
 // Edit is a change of an answer.
@@ -80,41 +93,13 @@ type Edit struct {
 	Set map[string]json.RawMessage
 }
 
-// AddFault sets a fault. Requests under "/_sandbox/" have none.
-func (z *Zendesk) AddFault(f Fault) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	z.faults = append(z.faults, f)
-}
-
-// ClearFaults takes all faults away. Requests already waiting are not woken.
-func (z *Zendesk) ClearFaults() {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	z.faults = nil
-}
-
 // takeFault uses up the fault for r, if there is one, and gives r its id.
 func (z *Zendesk) takeFault(r *http.Request) (*Fault, string) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	id := z.random()
 	id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:32]
-	for i := range z.faults {
-		f := z.faults[i]
-		if f.Method != "" && !strings.EqualFold(f.Method, r.Method) || !strings.HasPrefix(r.URL.Path, f.PathPrefix) {
-			continue
-		}
-		switch f.Times {
-		case 0:
-		case 1:
-			z.faults = slices.Delete(z.faults, i, i+1)
-		default:
-			z.faults[i].Times--
-		}
-		return &f, id
-	}
-	return nil, id
+	return z.hit(r), id
 }
 
 // answers tells whether the fault replaces the answer.
@@ -122,7 +107,13 @@ func (f *Fault) answers() bool { return f.Status != 0 || f.Body != nil }
 
 // acts tells whether the request acts before the fault cuts or answers it.
 func (f *Fault) acts() bool {
-	return f.Drop == DropAfter || f.Act == ActBefore && (f.answers() || f.Drop != "")
+	return f.Drop == DropAfter || f.Act == ActBefore && f.replaces()
+}
+
+// replaces tells whether the request's own answer is never sent, so that it
+// need not act.
+func (f *Fault) replaces() bool {
+	return f.answers() || f.Drop == DropBefore || f.Drop == DropAfter || f.Hang == HangBefore
 }
 
 // apply changes an answer.
@@ -313,28 +304,36 @@ func (z *Zendesk) Land() int {
 	return len(waiting)
 }
 
+// faultWire is the form that POST /_sandbox/faults takes.
+type faultWire struct {
+	Method     string          `json:"method,omitempty"`
+	PathPrefix string          `json:"path_prefix,omitempty"`
+	Status     int             `json:"status,omitempty"`
+	RetryAfter any             `json:"retry_after,omitempty"`
+	DelayMS    int64           `json:"delay_ms,omitempty"`
+	Body       json.RawMessage `json:"body,omitempty"`
+	Drop       Drop            `json:"drop,omitempty"`
+	Act        Act             `json:"act,omitempty"`
+	Hang       Hang            `json:"hang,omitempty"`
+	Reset      bool            `json:"reset,omitempty"`
+	transferWire
+
+	Header map[string]string          `json:"header,omitempty"`
+	Set    map[string]json.RawMessage `json:"set,omitempty"`
+	Remove []string                   `json:"remove,omitempty"`
+
+	Times       int      `json:"times,omitempty"`
+	Probability *float64 `json:"probability,omitempty"`
+}
+
 // UnmarshalJSON reads the form that POST /_sandbox/faults takes:
-// {method, path_prefix, status, retry_after, delay_ms, body, drop, act, header,
-// set, remove, times}. retry_after is a number of seconds or a string, body a
-// string or any JSON, header an object of strings, set one of paths and values,
-// remove a list of paths.
+// {method, path_prefix, status, retry_after, delay_ms, body, drop, act, hang,
+// reset, size, truncate, gzip, chunked, slow_bytes, slow_ms, header, set,
+// remove, times, probability}. retry_after is a number of seconds or a string,
+// body a string or any JSON, header an object of strings, set one of paths and
+// values, remove a list of paths.
 func (f *Fault) UnmarshalJSON(data []byte) error {
-	var wire struct {
-		Method     string          `json:"method"`
-		PathPrefix string          `json:"path_prefix"`
-		Status     int             `json:"status"`
-		RetryAfter any             `json:"retry_after"`
-		DelayMS    int64           `json:"delay_ms"`
-		Body       json.RawMessage `json:"body"`
-		Drop       Drop            `json:"drop"`
-		Act        Act             `json:"act"`
-
-		Header map[string]string          `json:"header"`
-		Set    map[string]json.RawMessage `json:"set"`
-		Remove []string                   `json:"remove"`
-
-		Times int `json:"times"`
-	}
+	var wire faultWire
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&wire); err != nil {
@@ -343,7 +342,8 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	read := Fault{
 		Method: wire.Method, PathPrefix: wire.PathPrefix, Status: wire.Status,
 		Delay: time.Duration(wire.DelayMS) * time.Millisecond, Drop: wire.Drop, Act: wire.Act,
-		Times: wire.Times,
+		Hang: wire.Hang, Reset: wire.Reset, Transfer: wire.transfer(),
+		Times: wire.Times, Probability: wire.Probability,
 	}
 	if len(wire.Header)+len(wire.Set)+len(wire.Remove) > 0 {
 		read.Edit = &Edit{Header: wire.Header, Set: map[string]json.RawMessage{}}
@@ -375,18 +375,21 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		read.Body = &body
 	}
 	switch {
-	case read.Drop != "" && read.Drop != DropBefore && read.Drop != DropAfter:
-		return fmt.Errorf(`drop %q is neither "before" nor "after"`, read.Drop)
+	case read.Drop != "" && read.Drop != DropBefore && read.Drop != DropAfter && read.Drop != DropMiddle:
+		return fmt.Errorf(`drop %q is not "before", "middle" or "after"`, read.Drop)
 	case read.Act != ActNever && read.Act != ActBefore && read.Act != ActAfter:
 		return fmt.Errorf(`act %q is neither "before" nor "after"`, read.Act)
-	case read.Act != ActNever && read.Drop == "" && !read.answers():
-		return errors.New("act needs a status, a body or a drop")
+	case read.Act != ActNever && !read.replaces():
+		return errors.New("act needs a status, a body, or a drop or hang before the answer")
 	case read.Act == ActAfter && read.Drop == DropAfter:
 		return errors.New(`act "after" and drop "after" contradict each other`)
 	case read.Status != 0 && (read.Status < 200 || read.Status > 599):
 		return fmt.Errorf("status %d is not between 200 and 599", read.Status)
 	case read.Times < 0 || read.Delay < 0:
 		return fmt.Errorf("times %d and delay_ms %d must not be negative", read.Times, wire.DelayMS)
+	}
+	if err := read.misfit(); err != nil {
+		return err
 	}
 	*f = read
 	return nil

@@ -234,7 +234,7 @@ func (z *Zendesk) serveTokenRequest(w http.ResponseWriter, r *http.Request) {
 	request, err := readTokenRequest(r)
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if refused := z.limit(w.Header(), "", z.now()); refused != nil {
+	if refused := z.limit(w.Header(), TokensBucket); refused != nil {
 		refused.write(w)
 		return
 	}

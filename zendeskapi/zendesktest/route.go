@@ -68,7 +68,7 @@ func (z *Zendesk) routes() {
 
 	route("GET users", reading("users"), z.listUsers)
 	route("GET users/me", me, z.showMe)
-	route("GET users/search", reading("users"), z.searchUsers)
+	route("GET users/search", reading("users").in(UserSearchBucket), z.searchUsers)
 	route("GET users/{id}", reading("users"), z.showUser)
 	route("GET users/{id}/identities", reading("users"), z.listIdentities)
 	route("POST users/{id}/identities", writing("users"), z.createIdentity)
@@ -90,29 +90,32 @@ func (z *Zendesk) routes() {
 	route("GET ticket_fields/{id}", reading("ticket_fields"), z.showTicketField)
 
 	route("GET tickets", reading("tickets"), z.listTickets)
-	route("GET tickets/{id}", reading("tickets"), z.showTicket)
+	route("GET tickets/{id}", reading("tickets").in(TicketShowBucket), z.showTicket)
 	route("GET tickets/{id}/comments", reading("tickets"), z.listComments)
-	route("GET tickets/{id}/audits", plain, z.listAudits)
-	route("GET tickets/{id}/audits/{audit_id}", plain, z.showAudit)
+	route("GET tickets/{id}/audits", plain.in(AuditsBucket), z.listAudits)
+	route("GET tickets/{id}/audits/{audit_id}", plain.in(AuditsBucket), z.showAudit)
 	route("GET users/{id}/tickets/requested", reading("tickets"), z.listRequestedTickets)
 	route("POST tickets/{id}/merge", writing("tickets"), z.mergeTickets)
-	route("POST tickets", writing("tickets"), z.createTicket)
+	route("POST tickets", writing("tickets").in(TicketCreateBucket), z.createTicket)
 	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket), z.updateTicket)
 
 	voice := access{scope: []string{"write"}, role: roleAgent}
-	route("POST channels/voice/agents/{agent_id}/users/{id}/display", voice, z.displayUser)
-	route("POST channels/voice/agents/{agent_id}/tickets/{id}/display", voice, z.displayTicket)
-	route("POST channels/voice/tickets", voice, z.createVoiceTicket)
+	route("POST channels/voice/agents/{agent_id}/users/{id}/display", voice.in(ScreenPopBucket), z.displayUser)
+	route("POST channels/voice/agents/{agent_id}/tickets/{id}/display", voice.in(ScreenPopBucket), z.displayTicket)
+	route("POST channels/voice/tickets", voice.in(TicketCreateBucket), z.createVoiceTicket)
 
 	route("GET oauth/tokens/current", access{role: roleEndUser}, z.showCurrentToken)
 	z.api.HandleFunc("POST /oauth/tokens", z.serveTokenRequest)
-	z.api.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { invalidEndpoint().write(w) })
+	z.api.HandleFunc("/", z.serveNowhere)
 
 	z.sandbox = http.NewServeMux()
 	z.sandbox.HandleFunc("GET /_sandbox/requests", z.serveRequests)
 	z.sandbox.HandleFunc("GET /_sandbox/pops", z.servePops)
+	z.sandbox.HandleFunc("GET /_sandbox/faults", z.serveFaults)
 	z.sandbox.HandleFunc("POST /_sandbox/faults", z.serveAddFault)
-	z.sandbox.HandleFunc("DELETE /_sandbox/faults", z.serveClearFaults)
+	z.sandbox.HandleFunc("DELETE /_sandbox/faults", z.serveRemoveFaults)
+	z.sandbox.HandleFunc("GET /_sandbox/limits", z.serveLimits)
+	z.sandbox.HandleFunc("POST /_sandbox/limits", z.serveSetLimits)
 	z.sandbox.HandleFunc("POST /_sandbox/land", z.serveLand)
 	z.sandbox.HandleFunc("POST /_sandbox/clock", z.serveClock)
 	z.sandbox.HandleFunc("POST /_sandbox/clients", z.serveClients)
@@ -159,11 +162,11 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	cut := func() {
 		z.record(r, 0, at)
-		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to close a connection without a word
+		abort(w, fault.Reset)
 	}
 	if fault != nil {
 		switch {
-		case fault.Act == ActAfter:
+		case fault.Act == ActAfter && fault.replaces():
 			z.actLate(fault.Delay, func() { act(new(recorder)) })
 		case fault.acts():
 			act(new(recorder))
@@ -171,18 +174,20 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if fault.Act != ActAfter && !pause(r.Context(), fault.Delay) {
 			cut()
 		}
-		if fault.Drop != "" {
+		if fault.Hang == HangBefore {
+			<-r.Context().Done()
+			cut()
+		}
+		if fault.Drop == DropBefore || fault.Drop == DropAfter {
 			cut()
 		}
 		if fault.answers() {
 			fault.reply().write(&sent)
+			z.limitHeaders(sent.Header(), sent.status, fault.acts())
 		}
 	}
 	if sent.status == 0 {
 		act(&sent)
-	}
-	if sent.Header().Get("X-Rate-Limit") == "" { // a fault, or an unknown place
-		z.limitHeaders(sent.Header(), sent.status)
 	}
 	sent.Header().Set("X-Request-Id", requestID)
 	sent.Header().Set("Date", z.now().Format(http.TimeFormat))
@@ -190,7 +195,22 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.Edit.apply(&sent)
 	}
 	z.record(r, sent.status, at)
+	if fault != nil && fault.transfers() {
+		fault.send(r.Context(), w, &sent)
+		return
+	}
 	sent.send(w)
+}
+
+// serveNowhere answers for places that are none. They count as well.
+func (z *Zendesk) serveNowhere(w http.ResponseWriter, _ *http.Request) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if refused := z.limit(w.Header(), ""); refused != nil {
+		refused.write(w)
+		return
+	}
+	invalidEndpoint().write(w)
 }
 
 // serve authenticates and answers one request to the API.
@@ -202,7 +222,7 @@ func (z *Zendesk) serve(w http.ResponseWriter, r *http.Request, a access, serve 
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	c := &call{Request: r, query: r.URL.Query(), body: body, origin: z.originOf(r), now: z.now()}
-	refused := z.limit(w.Header(), a.bucket, c.now)
+	refused := z.limit(w.Header(), a.bucket)
 	if refused == nil {
 		refused = z.authenticate(c, a)
 	}

@@ -32,8 +32,9 @@ type Pop struct {
 	At      time.Time `json:"at"`
 }
 
-// Requests lists the requests received, oldest first, at most the last 100,000;
-// Status is 0 where the connection was cut. Those to "/_sandbox/" are left out.
+// Requests lists the requests that were answered or cut, oldest first, at most
+// the last 100,000; Status is 0 where the connection was cut before the header.
+// Those to "/_sandbox/" are left out, and those that hang are not there yet.
 func (z *Zendesk) Requests() []Request {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -86,21 +87,6 @@ func (z *Zendesk) serveRequests(w http.ResponseWriter, _ *http.Request) {
 
 func (z *Zendesk) servePops(w http.ResponseWriter, _ *http.Request) {
 	answer(http.StatusOK, append([]Pop{}, z.Pops()...)).write(w)
-}
-
-func (z *Zendesk) serveAddFault(w http.ResponseWriter, r *http.Request) {
-	var f Fault
-	if err := json.NewDecoder(r.Body).Decode(&f); err != nil {
-		failure(http.StatusBadRequest, "InvalidFault", err.Error()).write(w)
-		return
-	}
-	z.AddFault(f)
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (z *Zendesk) serveClearFaults(w http.ResponseWriter, _ *http.Request) {
-	z.ClearFaults()
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // serveLand lets what comes late come now, see [Zendesk.Land].

@@ -54,15 +54,15 @@ type Config struct {
 	// NoScreenPop takes the display endpoints away, as on an account without
 	// the Talk Partner Edition: 404 InvalidEndpoint.
 	NoScreenPop bool
-	// RateLimit is the number of requests per minute of the whole account.
-	// Default 10,000,000: the headers are there, the limit is not met.
-	RateLimit int
-	// EndpointLimits are requests per minute by bucket ([SearchBucket],
-	// [TicketFieldsBucket], [TicketUpdateBucket]). Default RateLimit each.
+	// RateLimit and EndpointLimits are PerMinute and Endpoints of the [Limits]
+	// to begin with.
+	RateLimit      int
 	EndpointLimits map[string]int
 	// TicketUpdateLimit is the number of updates of one ticket by one user in
 	// 10 minutes. Default 30, Zendesk's own.
 	TicketUpdateLimit int
+	// Seed decides which requests a [Fault] with a Probability hits.
+	Seed uint64
 }
 
 // maxBody is the largest request body that is read, in bytes.
@@ -71,6 +71,7 @@ const maxBody = 8 << 20
 // Zendesk is one fake Zendesk account. Make it with [New].
 type Zendesk struct {
 	config  Config
+	made    time.Time
 	api     *http.ServeMux
 	sandbox *http.ServeMux
 	server  *http.Server
@@ -100,13 +101,14 @@ type state struct {
 	tokens    []*oauthToken
 	codes     map[string]oauthCode
 
-	windows     map[string]*window
+	meters      meters
 	updates     map[updateKey][]time.Time
 	idempotency map[string]idempotent
 
-	faults   []Fault
-	requests []Request
-	pops     []Pop
+	faults    []*standingFault
+	lastFault int // id
+	requests  []Request
+	pops      []Pop
 }
 
 // New returns an account with the seeded people, organizations, tickets and
@@ -115,13 +117,10 @@ func New(config Config) *Zendesk {
 	if config.Clock == nil {
 		config.Clock = time.Now
 	}
-	if config.RateLimit == 0 {
-		config.RateLimit = 10_000_000
-	}
 	if config.TicketUpdateLimit == 0 {
 		config.TicketUpdateLimit = 30
 	}
-	z := &Zendesk{config: config, origin: strings.TrimSuffix(config.Origin, "/")}
+	z := &Zendesk{config: config, made: config.Clock(), origin: strings.TrimSuffix(config.Origin, "/")}
 	z.state = state{
 		users:         newTable[user](),
 		organizations: newTable[organization](),
@@ -131,10 +130,11 @@ func New(config Config) *Zendesk {
 		apiTokens:     map[string]*apiToken{},
 		clients:       map[string]oauthClient{},
 		codes:         map[string]oauthCode{},
-		windows:       map[string]*window{},
+		meters:        meters{endpoints: map[string]*meter{}},
 		updates:       map[updateKey][]time.Time{},
 		idempotency:   map[string]idempotent{},
 	}
+	z.meters.set(Limits{PerMinute: config.RateLimit, Endpoints: config.EndpointLimits}.clone(), 0)
 	z.routes()
 	z.seed()
 	return z
@@ -180,8 +180,10 @@ func (z *Zendesk) Origin() string { return z.origin }
 
 // now is Zendesk's idea of the time, in stamps and in the header Date: whole
 // seconds, UTC.
-func (z *Zendesk) now() time.Time {
-	return z.config.Clock().Add(time.Duration(z.skew.Load())).UTC().Truncate(time.Second)
+func (z *Zendesk) now() time.Time { return z.exactNow().Truncate(time.Second) }
+
+func (z *Zendesk) exactNow() time.Time {
+	return z.config.Clock().Add(time.Duration(z.skew.Load())).UTC()
 }
 
 // SetSkew sets how far the account's clock is ahead of Config.Clock; negative:

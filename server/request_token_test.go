@@ -214,7 +214,7 @@ func TestSecretsStayInside(t *testing.T) {
 	const canary = "canary-7f3a"
 	secret := func(name string) string { return canary + "-" + name }
 	var issue atomic.Bool
-	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) { c.AllowHosts = []string{"127.0.0.1"} })
+	s := newTestServer(t, func(c *Config, _ *zendesktest.Config) { c.AllowHosts = []string{"127.0.0.1:*"} })
 	zendesk := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
 		w.Header().Set("Content-Type", "application/json")

@@ -60,7 +60,7 @@ type Config struct {
 	Log          *slog.Logger          // required
 	Auth         *auth.Authenticator   // says who callers are; default: everyone is let in, as the default tenant
 	Audit        audit.Sink            // where changes of accounts and decisions on activities are noted; default: nowhere
-	AllowHosts   []string              // HOST or HOST:PORT that account URLs may name beside *.zendesk.com
+	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts
 	DrainDelay   time.Duration // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
 	DrainTimeout time.Duration // how long Serve waits after that for calls that run; default 10 s

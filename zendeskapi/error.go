@@ -142,7 +142,8 @@ func (e unreadable) Error() string { return string(e) }
 const (
 	errEmpty        unreadable = "the answer is empty"
 	errNotObject    unreadable = "the answer is no JSON object"
-	errTooLarge     unreadable = "the answer is larger than 16 MiB"
+	errTooLarge     unreadable = "the answer is larger than 16 MiB, or a part of it than 4 MiB"
+	errBadGzip      unreadable = "the answer cannot be unpacked"
 	errCutShort     unreadable = "the connection broke within the answer"
 	errBadLink      unreadable = "the answer's link to the next page leads nowhere"
 	errEndless      unreadable = "the list in the answer does not end"

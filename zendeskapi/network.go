@@ -26,6 +26,7 @@ const (
 	phaseSending
 	phaseWaiting
 	phaseReading
+	phaseRoom
 )
 
 var phaseTexts = map[phase]string{
@@ -36,6 +37,7 @@ var phaseTexts = map[phase]string{
 	phaseSending:    "while sending the request",
 	phaseWaiting:    "while waiting for the answer",
 	phaseReading:    "within the answer",
+	phaseRoom:       "while other answers were read",
 }
 
 // progress follows a request. Its phase never goes back: a connection that is made in the background comes to an end

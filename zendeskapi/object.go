@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -25,28 +24,41 @@ type reader interface {
 	read(o object) error
 }
 
-// readObject takes a text of one JSON object apart.
+// lister is a reader that takes a list element by element, so that the answer is never in memory as a whole.
+type lister interface {
+	reader
+
+	// begin forgets what was read before, and names the list. It stands as an empty one in what read is told.
+	begin() (list string)
+	// element takes an element, which is valid during the call. What is wrong with it is an error of the type unreadable.
+	element(in *intake, raw json.RawMessage) error
+}
+
+// maxMembers is how many members an object may have, that its parts cost no more than it: Zendesk's have less than a hundred.
+const maxMembers = 10_000
+
+// readObject takes a text of one JSON object apart. Its values are parts of the text.
 func readObject(data []byte) (object, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+	at := skipSpace(data, 0)
+	if end, err := skipValue(data, at, true); err != nil || data[at] != '{' || skipSpace(data, end) != len(data) {
 		return nil, errNotObject
 	}
 	o := object{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		name, isName := token.(string)
-		var m member
-		if err != nil || !isName || decoder.Decode(&m.value) != nil {
+	for at = skipSpace(data, at+1); data[at] != '}'; {
+		if data[at] == ',' {
+			at = skipSpace(data, at+1)
+		}
+		if len(o) == maxMembers {
 			return nil, errNotObject
 		}
-		m.name = name
-		o = append(o, m)
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, errNotObject
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, errNotObject
+		// None can fail: it is all JSON.
+		nameEnd, _ := skipString(data, at, true)
+		name := unquote(data[at:nameEnd])
+		at, _ = skipName(data, at, true)
+		at = skipSpace(data, at)
+		end, _ := skipValue(data, at, true)
+		o = append(o, member{name, data[at:end:end]})
+		at = skipSpace(data, end)
 	}
 	return o, nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,7 +36,7 @@ var originTexts = map[OriginRule]string{
 	OriginScheme:    "the URL's scheme must be https",
 	OriginUserInfo:  "the URL must not hold a user name or password",
 	OriginHost:      "the URL's host must be <subdomain>.zendesk.com, or one that the service is started with --allow-host for",
-	OriginPort:      "the URL's port must be the default one, or one that the service is started with --allow-host HOST:PORT for",
+	OriginPort:      "the URL's port must be the default one, or one that the service is started with --allow-host HOST:PORT or HOST:* for",
 	OriginPlainHTTP: "plain http is only for loopback hosts that the service is started with --allow-host for: use https",
 }
 
@@ -50,53 +51,100 @@ func (e *OriginError) Error() string { return originTexts[e.Rule] }
 // A Zendesk subdomain: a label of letters, digits and hyphens (RFC 1123) that is no internationalized one (RFC 5890).
 var subdomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// ParseOrigin turns what a person typed as an account's URL into its canonical origin, such as https://acme.zendesk.com:
-// lower case, no default port, no trailing dot. The scheme may be left out and means https; path, query and fragment
-// are dropped.
+// ParseOrigin turns what a person of a tenant typed as an account's URL into its canonical origin, such as
+// https://acme.zendesk.com: lower case, no default port, no trailing dot. The scheme may be left out and means https; path,
+// query and fragment are dropped.
 //
-// The host must be <subdomain>.zendesk.com or stand in allow, a list of HOST or HOST:PORT. An entry without port allows
-// every port of that host; hosts outside the list have the default port only. Plain http is for loopback hosts of the
-// list ("localhost", 127.0.0.0/8, ::1). Hosts of the list are compared without regard to case; addresses by value.
+// The host must be <subdomain>.zendesk.com or stand in allow, a list of HOST, HOST:PORT or HOST:*; behind TENANT= an entry
+// is that tenant's alone. Without a port an entry allows the scheme's default one, which is also all that hosts outside the
+// list have; * allows every port. Plain http is for loopback hosts of the list ("localhost", 127.0.0.0/8, ::1). Hosts of
+// the list are compared without regard to case; addresses by value.
 //
 // The error is an [*OriginError], unless it is an entry of allow that cannot be read.
-func ParseOrigin(raw string, allow []string) (origin string, err error) {
+func ParseOrigin(raw, tenant string, allow []string) (origin string, err error) {
 	list, err := parseAllowList(allow)
 	if err != nil {
 		return "", err
 	}
-	return list.parseOrigin(raw)
+	return list.parseOrigin(raw, tenant)
 }
 
-// allowList holds host:port, or host: with no port for every port.
-type allowList map[string]bool
+// allowList is the hosts that may be asked beside *.zendesk.com.
+type allowList []allowed
+
+// allowed is an entry of the list.
+type allowed struct {
+	tenant string // who may ask it; empty: all
+	host   string
+	port   string // empty: the scheme's default; anyPort
+}
+
+const anyPort = "*"
+
+// No host name has an equals sign or an asterisk: an entry cannot be mistaken for another.
+var (
+	allowedTenant = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	allowedName   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+)
 
 func parseAllowList(entries []string) (allowList, error) {
 	list := allowList{}
 	for _, entry := range entries {
-		host, port, err := splitAuthority(entry)
-		if err != nil {
+		one, ok := parseAllowed(entry)
+		if !ok {
 			// Not wrapped: it is not the account's URL that is wrong.
-			return nil, fmt.Errorf("allowed host %q is not of the form HOST or HOST:PORT", entry)
+			return nil, fmt.Errorf("allowed host %q is not of the form HOST, HOST:PORT or HOST:*, with or without TENANT= before it", entry)
 		}
-		list[net.JoinHostPort(host, port)] = true
+		list = append(list, one)
 	}
 	return list, nil
 }
 
-func (l allowList) host(host string) bool {
-	for entry := range l {
-		if h, _, err := net.SplitHostPort(entry); err == nil && h == host {
-			return true
+func parseAllowed(entry string) (one allowed, ok bool) {
+	authority := entry
+	if tenant, rest, found := strings.Cut(entry, "="); found {
+		if !allowedTenant.MatchString(tenant) {
+			return allowed{}, false
 		}
+		one.tenant, authority = tenant, rest
 	}
-	return false
+	authority, every := strings.CutSuffix(authority, ":"+anyPort)
+	var err error
+	if one.host, one.port, err = splitAuthority(authority); err != nil || every && one.port != "" {
+		return allowed{}, false
+	}
+	if _, err := netip.ParseAddr(one.host); err != nil && !allowedName.MatchString(one.host) {
+		return allowed{}, false
+	}
+	if every {
+		one.port = anyPort
+	}
+	return one, true
 }
 
-func (l allowList) hostPort(host, port string) bool {
-	return l[net.JoinHostPort(host, port)] || l[net.JoinHostPort(host, "")]
+// has tells whether a tenant may ask a host.
+func (l allowList) has(tenant, host string) bool {
+	return slices.ContainsFunc(l, func(a allowed) bool { return a.host == host && (a.tenant == "" || a.tenant == tenant) })
 }
 
-func (l allowList) parseOrigin(raw string) (string, error) {
+// covers tells whether a tenant may ask a host at a port by that scheme.
+func (l allowList) covers(tenant, scheme, host, port string) bool {
+	return slices.ContainsFunc(l, func(a allowed) bool {
+		return a.host == host && (a.tenant == "" || a.tenant == tenant) &&
+			(a.port == port || a.port == anyPort || a.port == "" && port == defaultPorts[scheme])
+	})
+}
+
+// dials tells whether a host may be dialled at a port on behalf of anyone: who asks, and how, was judged with the origin.
+func (l allowList) dials(host, port string) bool {
+	return slices.ContainsFunc(l, func(a allowed) bool {
+		return a.host == host && (a.port == port || a.port == anyPort || a.port == "" && (port == "443" || port == "80"))
+	})
+}
+
+var defaultPorts = map[string]string{"https": "443", "http": "80"}
+
+func (l allowList) parseOrigin(raw, tenant string) (string, error) {
 	rest := strings.TrimSpace(raw)
 	if rest == "" {
 		return "", &OriginError{Rule: OriginEmpty}
@@ -118,15 +166,15 @@ func (l allowList) parseOrigin(raw string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defaultPort := map[string]string{"https": "443", "http": "80"}[scheme]
+	defaultPort := defaultPorts[scheme]
 	if port == "" {
 		port = defaultPort
 	}
 	label, zendesk := strings.CutSuffix(host, zendeskDomain)
 	zendesk = zendesk && subdomain.MatchString(label) && !strings.HasPrefix(label, "xn--")
-	allowed := l.hostPort(host, port)
+	allowed := l.covers(tenant, scheme, host, port)
 	switch {
-	case !zendesk && !allowed && l.host(host):
+	case !zendesk && !allowed && l.has(tenant, host):
 		return "", &OriginError{Rule: OriginPort}
 	case !zendesk && !allowed:
 		return "", &OriginError{Rule: OriginHost}

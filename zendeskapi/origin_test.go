@@ -8,7 +8,7 @@ import (
 )
 
 func TestParseOrigin(t *testing.T) {
-	allow := []string{"localhost", "127.0.0.1:8080", "[::1]:9000", "Zendesk.Example.COM.:8443", "proxy.example", "10.0.0.5:443"}
+	allow := []string{"localhost:*", "127.0.0.1:8080", "[::1]:9000", "Zendesk.Example.COM.:8443", "proxy.example", "10.0.0.5:443", "any.example:*", "globex=theirs.example"}
 	for raw, want := range map[string]string{
 		"https://acme.zendesk.com":                            "https://acme.zendesk.com",
 		"acme.zendesk.com":                                    "https://acme.zendesk.com",
@@ -27,12 +27,13 @@ func TestParseOrigin(t *testing.T) {
 		"http://[::ffff:127.0.0.1]:8080":                      "http://127.0.0.1:8080",
 		"http://[0:0:0:0:0:0:0:1]:9000":                       "http://[::1]:9000",
 		"https://zendesk.example.com:8443":                    "https://zendesk.example.com:8443",
-		"https://proxy.example:1/":                            "https://proxy.example:1",
+		"https://proxy.example:443/":                          "https://proxy.example",
+		"https://any.example:1/":                              "https://any.example:1",
 		"10.0.0.5":                                            "https://10.0.0.5",
 		"acme.zendesk.com/@evil.example":                      "https://acme.zendesk.com",
 		"https://" + strings.Repeat("a", 63) + ".zendesk.com": "https://" + strings.Repeat("a", 63) + ".zendesk.com",
 	} {
-		got, err := ParseOrigin(raw, allow)
+		got, err := ParseOrigin(raw, "acme", allow)
 		if err != nil || got != want {
 			t.Errorf("ParseOrigin(%q) = %q, %v; want %q", raw, got, err, want)
 		}
@@ -79,20 +80,24 @@ func TestParseOrigin(t *testing.T) {
 		"https://127.1:8080":                                  OriginHost,
 		"https://" + strings.Repeat("a", 64) + ".zendesk.com": OriginHost,
 		"https://acme.zendesk.com:8443":                       OriginPort,
+		"https://proxy.example:8443":                          OriginPort,
+		"https://proxy.example:80":                            OriginPort,
+		"https://theirs.example":                              OriginHost,
 		"https://zendesk.example.com":                         OriginPort,
 		"https://127.0.0.1:8081":                              OriginPort,
 		"http://acme.zendesk.com":                             OriginPlainHTTP,
 		"http://proxy.example":                                OriginPlainHTTP,
 		"http://10.0.0.5:443":                                 OriginPlainHTTP,
 	} {
-		got, err := ParseOrigin(raw, allow)
+		got, err := ParseOrigin(raw, "acme", allow)
 		e, ok := errors.AsType[*OriginError](err)
 		if !ok || e.Rule != want || got != "" || e.Error() == "" {
 			t.Errorf("ParseOrigin(%q) = %q, %v; want rule %q", raw, got, err, want)
 		}
 	}
-	for _, entry := range []string{"", "https://x", "a b", "x:y", "u@x", "x/y", "x:0", ":80"} {
-		_, err := ParseOrigin("acme.zendesk.com", []string{entry})
+	for _, entry := range []string{"", "https://x", "a b", "x:y", "u@x", "x/y", "x:0", ":80", ":*", "*", "x:*:*", "x:80:*", "x:*80", "*:80",
+		"=x", "acme=", "Acme=x", "acme=globex=x", "-a=x", "acme =x", "acme= x", "acme=https://x", "acme:80=x", "https://x=y"} {
+		_, err := ParseOrigin("acme.zendesk.com", "acme", []string{entry})
 		if _, typed := errors.AsType[*OriginError](err); err == nil || typed {
 			t.Errorf("allowed host %q: %v", entry, err)
 		}
@@ -106,16 +111,16 @@ func FuzzParseOrigin(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	allow := []string{"localhost", "127.0.0.1:8080", "[::1]:9000"}
+	allow := []string{"localhost:*", "127.0.0.1:8080", "[::1]:9000"}
 	f.Fuzz(func(t *testing.T, raw string) {
-		origin, err := ParseOrigin(raw, allow)
+		origin, err := ParseOrigin(raw, "acme", allow)
 		if err != nil {
 			if _, ok := errors.AsType[*OriginError](err); !ok {
 				t.Fatalf("error of type %T", err)
 			}
 			return
 		}
-		again, err := ParseOrigin(origin, allow)
+		again, err := ParseOrigin(origin, "acme", allow)
 		if err != nil || again != origin {
 			t.Fatalf("%q gives %q, and that %q, %v", raw, origin, again, err)
 		}
@@ -129,4 +134,60 @@ func FuzzParseOrigin(f *testing.F) {
 			t.Fatalf("%q gives %q", raw, origin)
 		}
 	})
+}
+
+// An entry allows what it says, and whom.
+func TestAllowHosts(t *testing.T) {
+	for _, tt := range []struct {
+		entry, tenant, raw string
+		ok                 bool
+	}{
+		{"proxy.example", "acme", "https://proxy.example", true},
+		{"proxy.example", "acme", "https://proxy.example:443", true},
+		{"proxy.example", "acme", "https://proxy.example:8443", false},
+		{"proxy.example", "acme", "https://sub.proxy.example", false},
+		{"proxy.example:443", "acme", "https://proxy.example", true},
+		{"proxy.example:8443", "acme", "https://proxy.example", false},
+		{"proxy.example:*", "acme", "https://proxy.example:8443", true},
+		{"proxy.example:*", "acme", "http://proxy.example", false},
+		{"acme=proxy.example", "acme", "https://proxy.example", true},
+		{"acme=proxy.example", "acme", "https://proxy.example:8443", false},
+		{"acme=proxy.example:8443", "acme", "https://proxy.example:8443", true},
+		{"acme=proxy.example:*", "acme", "https://proxy.example:1", true},
+		{"acme=proxy.example", "globex", "https://proxy.example", false},
+		{"acme=proxy.example", "", "https://proxy.example", false},
+		{"acme=acme.zendesk.com:8443", "globex", "https://acme.zendesk.com:8443", false},
+		{"acme=acme.zendesk.com:8443", "globex", "https://acme.zendesk.com", true},
+		{"127.0.0.1", "acme", "http://127.0.0.1", true},
+		{"127.0.0.1", "acme", "https://127.0.0.1", true},
+		{"127.0.0.1", "acme", "https://127.0.0.1:80", false},
+		{"127.0.0.1", "acme", "http://127.0.0.1:443", false},
+		{"127.0.0.1", "acme", "http://127.0.0.1:8080", false},
+		{"[::1]", "acme", "http://[::1]", true},
+		{"[::1]:*", "acme", "http://[::1]:8080", true},
+		{"acme=[::1]:8080", "acme", "http://[::1]:8080", true},
+		{"[::ffff:10.0.0.5]", "acme", "https://10.0.0.5", true},
+		{"10.0.0.5", "acme", "http://10.0.0.5", false},
+	} {
+		_, err := ParseOrigin(tt.raw, tt.tenant, []string{tt.entry})
+		if (err == nil) != tt.ok {
+			t.Errorf("%q allows %q %q: %v", tt.entry, tt.tenant, tt.raw, err)
+		}
+		transport, err := NewTransport(TransportConfig{AllowHosts: []string{tt.entry}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		origin, err := ParseOrigin(tt.raw, tt.tenant, []string{"proxy.example:*", "127.0.0.1:*", "[::1]:*", "10.0.0.5:*", "acme.zendesk.com:*"})
+		if err != nil {
+			continue // plain http, which no entry allows
+		}
+		// What was stored while more was allowed is judged again, and waits for an operator.
+		_, err = New(Config{Tenant: tt.tenant, Origin: origin, Transport: transport})
+		if (err == nil) != tt.ok {
+			t.Errorf("%q makes a client of %q for %q: %v", tt.entry, tt.tenant, origin, err)
+		}
+		if err != nil {
+			fails(t, err, Unavailable)
+		}
+	}
 }

@@ -2,11 +2,11 @@ package zendeskapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,10 +15,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
 
-const (
-	maxRequestBytes = 1 << 20
-	maxAnswerBytes  = 16 << 20
-)
+const maxRequestBytes = 1 << 20
 
 // request is one call of the API.
 type request struct {
@@ -29,13 +26,16 @@ type request struct {
 	header http.Header
 	body   any  // sent as JSON; nil: none
 	quiet  bool // the answer may hold a token: its text is kept nowhere
+
+	guest *guest // who the answer's memory is taken for; nil: nobody but the answer itself
 }
 
 // answer is what came back.
 type answer struct {
 	status   int
 	header   http.Header
-	body     []byte
+	body     []byte    // its beginning, as text
+	cut      bool      // there is more of it
 	date     time.Time // Zendesk's clock; ours, when it did not tell
 	attempts int
 }
@@ -107,6 +107,7 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip") // asked for here, it is unpacked here: see intake
 	req.Header.Set("User-Agent", c.userAgent)
 	c.credential.authenticate(req)
 
@@ -116,69 +117,121 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (
 		e.unknown = progress.left()
 		return nil, e
 	}
-	got, e := readAnswer(ctx, res)
-	if e == nil {
-		e = c.check(got, out)
-	}
+	got, e := c.readAnswer(ctx, res, r.guest, out)
 	if e != nil {
 		return nil, c.complete(e, got, r.quiet)
 	}
 	return got, nil
 }
 
-// readAnswer reads the whole answer; with an error, as much of it as there is.
-func readAnswer(ctx context.Context, res *http.Response) (*answer, *Error) {
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
+// readAnswer decides whether an answer is one of success, and reads it into out. With an error, there is as much of the
+// answer as was read.
+func (c *Client) readAnswer(ctx context.Context, res *http.Response, g *guest, out reader) (*answer, *Error) {
+	defer func() { _ = res.Body.Close() }() // what was read counts
 	got := newAnswer(res.StatusCode, res.Header)
-	got.body = body
-	if closeErr := res.Body.Close(); err == nil {
-		err = closeErr
+	if g == nil {
+		g = c.transport.room.enter(owner{c.tenant, c.origin})
+		defer g.leave()
+	}
+	in, err := g.open(ctx, res)
+	if err == nil {
+		defer in.close()
+		if success := got.status >= 200 && got.status <= 299; success && out != nil {
+			return got, c.readSuccess(in, got, out)
+		}
+		got.body, got.cut, err = in.all(maxFaultBytes)
+		// Parts of the window, which others are read into.
+		got.body = bytes.Clone(got.body)
 	}
 	if err != nil {
-		e := connectionError(ctx, err, phaseReading)
-		e.unknown = true
-		if e.Kind == Unavailable {
-			// It was reached: there is a status.
-			e.Kind, e.Err = BadResponse, errCutShort
-		}
-		return got, e
+		return got, readError(ctx, err)
 	}
-	if len(body) > maxAnswerBytes {
-		return got, &Error{Kind: BadResponse, Err: errTooLarge, unknown: true}
-	}
-	return got, nil
+	return got, c.checkStatus(got)
 }
 
-// check decides whether an answer is one of success, and reads it into out.
-func (c *Client) check(got *answer, out reader) *Error {
+// checkStatus decides about an answer of which the status alone counts.
+func (c *Client) checkStatus(got *answer) *Error {
 	success := got.status >= 200 && got.status <= 299
 	if !success || bytes.Contains(got.body, []byte(`"error`)) {
 		if said, found := parseFault(got.body); found || !success {
 			return refusal(got, c.origin, said)
 		}
 	}
-	if err := decode(got.body, out); err != nil {
-		// Something answered a write with success: it may well have acted.
-		return &Error{Kind: BadResponse, Err: err, unknown: true}
+	if isPage(got.body) {
+		return &Error{Kind: BadResponse, Err: errNotObject, unknown: true}
 	}
 	return nil
 }
 
-// decode reads an answer of success. Its errors repeat nothing of the body.
-func decode(body []byte, out reader) error {
-	switch body = bytes.TrimSpace(body); {
-	case out == nil && isPage(body):
-		return errNotObject
-	case out == nil:
-		return nil
-	case len(body) == 0:
-		return errEmpty
+// readSuccess reads an answer whose status is one of success.
+func (c *Client) readSuccess(in *intake, got *answer, out reader) *Error {
+	list, each := "", func(json.RawMessage) error { return nil }
+	var odd error // what is wrong with an element: the answer may say better why
+	if lister, ok := out.(lister); ok {
+		list = lister.begin()
+		each = func(raw json.RawMessage) error {
+			err := lister.element(in, raw)
+			if _, unreadable := errors.AsType[unreadable](err); unreadable && err != errTooLarge {
+				odd, err = cmp.Or(odd, err), nil
+			}
+			return err
+		}
 	}
-	o, err := readObject(body)
+	o, err := in.object(list, each)
+	got.body, got.cut = in.head, len(in.head) == headBytes
+	if err == nil {
+		if said, found := o.fault(); found {
+			return refusal(got, c.origin, said)
+		}
+		if err = odd; err == nil {
+			err = out.read(o)
+		}
+	}
 	if err != nil {
-		return err
+		return readError(in.ctx, err)
 	}
-	return out.read(o)
+	return nil
+}
+
+// fault reads what an object says went wrong, if it does: with a status of success only that makes it an error.
+func (o object) fault() (said fault, found bool) {
+	text := []byte{'{'}
+	for _, m := range o {
+		name, err := json.Marshal(m.name)
+		if err != nil {
+			continue // cannot happen
+		}
+		if len(text) > 1 {
+			text = append(text, ',')
+		}
+		text = append(append(append(text, name...), ':'), m.value...)
+		found = found || m.name == "error" || m.name == "errors"
+	}
+	if !found {
+		return fault{}, false
+	}
+	return parseFault(append(text, '}'))
+}
+
+// readError is the error of an answer that could not be read.
+func readError(ctx context.Context, err error) *Error {
+	switch failed := err.(type) { //nolint:errorlint // none of them is wrapped
+	case *Error:
+		return failed
+	case unreadable:
+		return &Error{Kind: BadResponse, Err: failed, unknown: true}
+	case *roomError:
+		e := connectionError(ctx, failed.err, phaseRoom)
+		e.unknown = true
+		return e
+	}
+	e := connectionError(ctx, err, phaseReading)
+	e.unknown = true
+	if e.Kind == Unavailable {
+		// It was reached: there is a status.
+		e.Kind, e.Err = BadResponse, errCutShort
+	}
+	return e
 }
 
 // isPage tells HTML, which a gateway or a form for signing in answers with.
@@ -196,9 +249,19 @@ func (c *Client) complete(e *Error, got *answer, quiet bool) *Error {
 		f.Field, f.Code, f.Description = c.credential.redact(f.Field), c.credential.redact(f.Code), c.credential.redact(f.Description)
 	}
 	if !quiet {
-		e.body = secret.New(bodyText([]byte(c.credential.redact(string(got.body)))))
+		e.body = secret.New(c.shown(got))
 	}
 	return e
+}
+
+// shown is the beginning of an answer's text without the credential. Of a text that was cut, the credential may stand at the
+// end in part: that end is left out.
+func (c *Client) shown(got *answer) string {
+	text := c.credential.redact(string(got.body))
+	if got.cut {
+		text = text[:max(0, len(text)-headMargin)]
+	}
+	return bodyText([]byte(text))
 }
 
 // invalid is for requests that are refused here. detail is for people.

@@ -1,13 +1,17 @@
 package zendeskapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -15,8 +19,11 @@ import (
 const (
 	// MaxSearchResults is how many results of one search Zendesk gives out.
 	MaxSearchResults = 1000
+	// MaxSearchBytes is how large what is kept of the records of one search may be in all.
+	MaxSearchBytes = 16 << 20
 
 	concurrentPages = 3
+	keptStep        = 256 << 10 // of the memory for it, which is taken in steps
 )
 
 // SearchQuery is what to search for.
@@ -25,14 +32,37 @@ type SearchQuery struct {
 	SortBy    string // updated_at, created_at, priority, status or ticket_type; empty: by relevance
 	SortOrder string // asc or desc; empty: Zendesk's choice, desc
 	Max       int    // how many records are wanted: 1 to MaxSearchResults
+
+	// Keep returns what is to be kept of a record, a valid JSON object. It must not hold the record itself, is called while
+	// the answers are read, and from several goroutines at once. An error of it makes the answer a BadResponse. Nil: all.
+	Keep func(record json.RawMessage) (json.RawMessage, error)
 }
 
 // SearchResult is what a search found.
 type SearchResult struct {
-	Records    []json.RawMessage // JSON objects exactly as Zendesk sent them, in its order; never nil without an error
+	Records    []json.RawMessage // JSON objects exactly as Zendesk sent them, or what Keep made of them, in its order; never nil without an error
 	TotalCount int64             // how many there are in Zendesk; may be more than Records
 	StatusCode int               // HTTP status of the first page
 	Body       string            // the first page as text, like [Error.Body]
+
+	memory *memory
+}
+
+// Release gives back the memory that the records take of [TransportConfig.AnswerMemory]. It is for who has done with them:
+// others wait for it. Without it, that happens when the result is garbage.
+func (r SearchResult) Release() {
+	if r.memory != nil {
+		r.memory.guest.leave()
+	}
+}
+
+// memory is what a result holds of the answers' memory.
+type memory struct{ guest *guest }
+
+func heldBy(g *guest) *memory {
+	m := &memory{g}
+	runtime.AddCleanup(m, (*guest).leave, g)
+	return m
 }
 
 // Search finds records of every type. Pages after the first are fetched three at a time; a record that comes twice,
@@ -40,15 +70,38 @@ type SearchResult struct {
 // counts some, is asked for once more; more is then taken for what there is.
 //
 // It returns all that is asked for, or an error: of the kinds of a read; InvalidRequest when Zendesk does not understand
-// the query; BadResponse when an answer holds no list of objects, counts what cannot be, or still holds nothing where
-// it counts something. With the error of a later page, or of one that counts what it does not hold, the result has what there is up to it: it must
+// the query, and when what is to be kept is larger than MaxSearchBytes; BadResponse when an answer holds no list of objects,
+// counts what cannot be, or still holds nothing where it counts something. With the error of a later page, or of one that counts what it does not hold, the result has what there is up to it: it must
 // not pass for the whole.
 // https://developer.zendesk.com/api-reference/ticketing/ticket-management/search/#list-search-results
 func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error) {
 	if q.Max < 1 || q.Max > MaxSearchResults {
 		return SearchResult{}, invalid("search", fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
 	}
-	firstPage, got, err := c.searchPage(ctx, q, 1, 0)
+	search := &search{query: q, guest: c.transport.room.enter(owner{c.tenant, c.origin})}
+	handed := false
+	defer func() {
+		if !handed {
+			search.guest.leave()
+		}
+	}()
+	found, err := c.searchPages(ctx, search)
+	if err == nil {
+		found.memory, handed = heldBy(search.guest), true
+	}
+	return found, err
+}
+
+// search is what the pages of one search share.
+type search struct {
+	query SearchQuery
+	guest *guest
+	kept  atomic.Int64 // bytes of all pages
+}
+
+func (c *Client) searchPages(ctx context.Context, s *search) (SearchResult, error) {
+	q := s.query
+	firstPage, got, err := c.searchPage(ctx, s, 1, 0)
 	if got == nil {
 		return SearchResult{}, err
 	}
@@ -68,7 +121,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 						err = &pagePanic{p, debug.Stack()}
 					}
 				}()
-				pages[i], _, errs[i] = c.searchPage(groupCtx, q, i+1, total)
+				pages[i], _, errs[i] = c.searchPage(groupCtx, s, i+1, total)
 				return errs[i]
 			})
 		}
@@ -88,7 +141,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 		Records:    distinct(pages, q.Max),
 		TotalCount: total,
 		StatusCode: got.status,
-		Body:       bodyText(got.body),
+		Body:       c.shown(got),
 	}, err
 }
 
@@ -102,8 +155,8 @@ func (p *pagePanic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value
 
 // searchPage asks for a page, once more if what it holds is not what it counts; total is what is counted where it does not count
 // itself. Without an answer that can be read, the answer is nil.
-func (c *Client) searchPage(ctx context.Context, q SearchQuery, number int, total int64) (searchAnswer, *answer, error) {
-	size := min(q.Max, pageSize)
+func (c *Client) searchPage(ctx context.Context, s *search, number int, total int64) (searchAnswer, *answer, error) {
+	q, size := s.query, min(s.query.Max, pageSize)
 	query := url.Values{
 		"query":    {q.Query},
 		"page":     {strconv.Itoa(number)},
@@ -117,8 +170,9 @@ func (c *Client) searchPage(ctx context.Context, q SearchQuery, number int, tota
 	}
 	attempts := 0
 	for {
-		var page searchAnswer
-		got, err := c.get(ctx, "search", apiPath("search"), query, &page)
+		page := searchAnswer{search: s}
+		r := request{op: "search", method: http.MethodGet, path: apiPath("search"), query: encodeQuery(query), guest: s.guest}
+		got, err := c.do(ctx, true, r, &page)
 		if failed, ok := errors.AsType[*Error](err); ok {
 			failed.Attempts += attempts
 			return page, nil, failed
@@ -132,6 +186,7 @@ func (c *Client) searchPage(ctx context.Context, q SearchQuery, number int, tota
 		got.attempts = attempts
 		e := c.badResponse("search", got, errIncomplete)
 		if wait := backoff(e, 1); again && waitFits(ctx, wait) {
+			page.begin() // forgets
 			sleep(ctx, wait)
 			continue
 		}
@@ -143,23 +198,82 @@ func (c *Client) searchPage(ctx context.Context, q SearchQuery, number int, tota
 }
 
 type searchAnswer struct {
-	results []json.RawMessage
+	search  *search
+	results []found
+	here    int   // how many there are; of more than are wanted, the rest is not in results
+	kept    int64 // bytes of results
+	step    int64 // bytes that are taken for more of them
 	count   int64 // -1: not told
 	more    bool  // there is a link to a next page
 }
 
-func (a *searchAnswer) read(o object) error {
-	var err error
-	if a.results, err = o.list("results"); err != nil {
-		return err
-	}
-	if a.results == nil {
+// found is a record that was found. Those of types unknown to us may have no id of this form: they are not known.
+type found struct {
+	kind, id string
+	known    bool
+	kept     json.RawMessage
+}
+
+// begin implements lister.
+func (a *searchAnswer) begin() string {
+	a.search.kept.Add(-a.kept)
+	a.search.guest.giveBack(a.kept + a.step)
+	*a = searchAnswer{search: a.search}
+	return "results"
+}
+
+var errTooMuch = &Error{
+	Kind:   InvalidRequest,
+	Detail: fmt.Sprintf("the records found are larger than %d MiB in all: ask for fewer columns, or for fewer records", MaxSearchBytes>>20),
+}
+
+// element keeps what is wanted of a record.
+func (a *searchAnswer) element(in *intake, raw json.RawMessage) error {
+	o, err := readObject(raw)
+	if err != nil {
 		return errNotRecords
 	}
-	for _, raw := range a.results {
-		if !isObject(raw) {
+	if a.here++; a.here > a.search.query.Max {
+		return nil
+	}
+	id, idErr := o.id("id")
+	kind, kindErr := o.get("result_type")
+	f := found{kind: scalar(kind), id: id, known: idErr == nil && kindErr == nil && id != "", kept: raw}
+	if keep := a.search.query.Keep; keep != nil {
+		if f.kept, err = keep(raw); err != nil {
 			return errNotRecords
 		}
+	}
+	size := int64(len(f.kept)) + recordBytes
+	if a.search.kept.Add(size) > MaxSearchBytes {
+		a.search.kept.Add(-size)
+		e := *errTooMuch
+		return &e
+	}
+	a.kept += size
+	if a.step -= size; a.step < 0 {
+		more := max(keptStep, -a.step)
+		if err := in.keep(more); err != nil {
+			a.step += size
+			a.kept -= size
+			a.search.kept.Add(-size)
+			return err
+		}
+		a.step += more
+	}
+	f.kept = bytes.Clone(f.kept) // it was a part of the window, or longer than it seems
+	a.results = append(a.results, f)
+	return nil
+}
+
+func (a *searchAnswer) read(o object) error {
+	a.search.guest.giveBack(a.step) // no more comes
+	a.step = 0
+	switch list, err := o.list("results"); {
+	case err != nil:
+		return err
+	case list == nil:
+		return errNotRecords
 	}
 	next, err := o.get("next_page")
 	if err != nil {
@@ -186,7 +300,7 @@ func (a *searchAnswer) read(o object) error {
 
 // total is Zendesk's count, which a single page can do without. An index that is changed meanwhile may hold more than it
 // counts.
-func (a *searchAnswer) total() int64 { return max(a.count, int64(len(a.results))) }
+func (a *searchAnswer) total() int64 { return max(a.count, int64(a.here)) }
 
 // verdict judges a page by its own count: between two pages that may change.
 type verdict int
@@ -204,7 +318,7 @@ func (a *searchAnswer) judge(number, size, wanted int, total int64) verdict {
 		total = a.count
 	}
 	expected := min(max(total-int64(number-1)*int64(size), 0), int64(size))
-	here := int64(len(a.results))
+	here := int64(a.here)
 	switch {
 	case here == 0 && expected > 0:
 		return missing
@@ -222,18 +336,13 @@ func distinct(pages []searchAnswer, n int) []json.RawMessage {
 	seen := map[key]bool{}
 	records := []json.RawMessage{}
 	for _, page := range pages {
-		for _, raw := range page.results {
-			// A record of a type unknown to us may have no id of this form: it is kept as it is.
-			record, err := readObject(raw)
-			id, idErr := record.id("id")
-			kind, kindErr := record.get("result_type")
-			known := err == nil && idErr == nil && kindErr == nil && id != ""
-			k := key{scalar(kind), id}
-			if known && seen[k] {
+		for _, f := range page.results {
+			k := key{f.kind, f.id}
+			if f.known && seen[k] {
 				continue
 			}
 			seen[k] = true
-			if records = append(records, raw); len(records) == n {
+			if records = append(records, f.kept); len(records) == n {
 				return records
 			}
 		}

@@ -1,6 +1,7 @@
 package zendeskapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,24 +24,32 @@ const (
 	requestTimeout        = time.Minute // with its answer
 )
 
-// TransportConfig says which hosts beside *.zendesk.com may be asked.
+// TransportConfig says which hosts beside *.zendesk.com may be asked, and what their answers may cost.
 type TransportConfig struct {
-	// AllowHosts lists HOST or HOST:PORT, as for ParseOrigin. Only these may have addresses of the own network.
+	// AllowHosts is the list of ParseOrigin. Only these hosts may have addresses of the own network.
 	AllowHosts []string
+
+	// AnswerMemory is how many bytes of memory answers take at most, of all accounts together, from when they are read until
+	// what was asked for is handed over (of a search: until [SearchResult.Release]); default DefaultAnswerMemory, at least
+	// MinAnswerMemory. A tenant has half of it, an account a quarter; who finds no room waits. The process takes up to twice
+	// as much for it, until garbage is collected.
+	AnswerMemory int64
 }
 
 // Transport is the pool of connections that the clients of all accounts share. It keeps no cookies.
 //
-// Connections are TLS 1.2 or later, HTTP/2 where the other side speaks it. Addresses of the own network are refused when
-// a connection is made, after the name was resolved: loopback, private, link-local (with it the metadata address
-// 169.254.169.254), shared (100.64.0.0/10), unique local, multicast and other special addresses, also as IPv6 forms of
-// IPv4 addresses. Hosts of AllowHosts are exempt.
+// Connections are TLS 1.2 or later, HTTP/2 where the other side speaks it. The address is judged when a connection is made,
+// after the name was resolved: what IANA's registries of special-purpose addresses hold is refused (loopback, private,
+// link-local and with it the metadata address 169.254.169.254, shared, unique local, multicast, …), and IPv6 addresses are
+// judged by the IPv4 address within, or refused where that is never needed. A host of AllowHosts that is named by its
+// address may have that address, localhost a loopback one, and other names a private one (RFC 1918, RFC 6598, RFC 4193).
 //
 // The environment's HTTPS_PROXY, HTTP_PROXY and NO_PROXY (or lower case) are read when the Transport is made. Through a
 // proxy it is the proxy that resolves names: it has to keep its own network closed. The proxy itself may have any
 // address. Loopback hosts are asked directly.
 type Transport struct {
 	allow  allowList
+	room   *room
 	base   *http.Transport
 	client *http.Client
 }
@@ -56,13 +65,10 @@ func NewTransport(c TransportConfig) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	for entry := range allow {
-		direct[entry] = true
-	}
 	proxyFor := proxies.ProxyFunc()
 	base := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxyFor(r.URL) },
-		DialContext:            dialer(direct),
+		DialContext:            dialer(direct, allow),
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
@@ -72,14 +78,19 @@ func NewTransport(c TransportConfig) (*Transport, error) {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		// A dead connection must not swallow the requests of a whole account until TCP gives up.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 3 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 10 * time.Second, PingTimeout: 3 * time.Second,
+			// What an answer may send before it is read: by default 4 MiB, each.
+			MaxReceiveBufferPerStream: 256 << 10, MaxReceiveBufferPerConnection: 4 << 20,
+		},
 	}
-	return newTransport(base, allow), nil
+	return newTransport(base, allow, c.AnswerMemory), nil
 }
 
-func newTransport(base *http.Transport, allow allowList) *Transport {
+func newTransport(base *http.Transport, allow allowList, memory int64) *Transport {
 	return &Transport{
 		allow:  allow,
+		room:   newRoom(max(cmp.Or(memory, DefaultAnswerMemory), MinAnswerMemory)),
 		base:   base,
 		client: &http.Client{Transport: readableRedirects{base}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
 	}
@@ -110,7 +121,7 @@ const maxRedirects = 3
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	from := via[0]
 	if from.Method != http.MethodGet || len(via) > maxRedirects || !sameOrigin(from.URL, next.URL) ||
-		!strings.HasPrefix(next.URL.EscapedPath(), "/api/v2/") {
+		!cleanAPI(next.URL) {
 		return http.ErrUseLastResponse
 	}
 	return nil
@@ -121,7 +132,7 @@ func sameOrigin(a, b *url.URL) bool {
 		if p := u.Port(); p != "" {
 			return p
 		}
-		return map[string]string{"https": "443", "http": "80"}[u.Scheme]
+		return defaultPorts[u.Scheme]
 	}
 	return a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && port(a) == port(b)
 }
@@ -129,9 +140,9 @@ func sameOrigin(a, b *url.URL) bool {
 // Not told further: the address may hold a password.
 var errBadProxy = errors.New("the proxy address in HTTP_PROXY or HTTPS_PROXY is not readable")
 
-// proxyAddresses lists the proxies of the environment: these connections are meant, wherever they go.
-func proxyAddresses(c *httpproxy.Config) (allowList, error) {
-	list := allowList{}
+// proxyAddresses lists the proxies of the environment, as HOST:PORT: these connections are meant, wherever they go.
+func proxyAddresses(c *httpproxy.Config) (map[string]bool, error) {
+	list := map[string]bool{}
 	for _, raw := range []string{c.HTTPProxy, c.HTTPSProxy} {
 		if raw == "" {
 			continue
@@ -155,62 +166,25 @@ func proxyAddresses(c *httpproxy.Config) (allowList, error) {
 	return list, nil
 }
 
-func dialer(direct allowList) func(ctx context.Context, network, address string) (net.Conn, error) {
-	open := &net.Dialer{Timeout: dialTimeout}
-	guarded := &net.Dialer{Timeout: dialTimeout, Control: refuseOwnNetwork}
+// dialer connects to proxies wherever they are, and to other hosts where permitted says that they may be.
+func dialer(proxies map[string]bool, allow allowList) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		open := &net.Dialer{Timeout: dialTimeout}
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, err
 		}
-		if direct.hostPort(host, port) {
-			return open.DialContext(ctx, network, address)
+		if !proxies[address] {
+			permitted := permitted(host, allow.dials(host, port))
+			// Between resolving and connecting, so that no clever name gets around it.
+			open.Control = func(_, address string, _ syscall.RawConn) error {
+				peer, err := netip.ParseAddrPort(address)
+				if err != nil || !permitted(peer.Addr()) {
+					return errOwnNetwork
+				}
+				return nil
+			}
 		}
-		return guarded.DialContext(ctx, network, address)
+		return open.DialContext(ctx, network, address)
 	}
-}
-
-var errOwnNetwork = errors.New("the host has an address of the own network")
-
-// refuseOwnNetwork runs between resolving and connecting, so that no clever name gets around it.
-func refuseOwnNetwork(_, address string, _ syscall.RawConn) error {
-	peer, err := netip.ParseAddrPort(address)
-	if err != nil || ownNetwork(peer.Addr()) {
-		return errOwnNetwork
-	}
-	return nil
-}
-
-// Special-purpose addresses that netip has no method for (RFC 6890 and its registries), as far as they can lead inside.
-var (
-	specialPrefixes = []netip.Prefix{
-		netip.MustParsePrefix("0.0.0.0/8"),
-		netip.MustParsePrefix("100.64.0.0/10"),
-		netip.MustParsePrefix("192.0.0.0/24"),
-		netip.MustParsePrefix("198.18.0.0/15"),
-		netip.MustParsePrefix("240.0.0.0/4"),
-		netip.MustParsePrefix("::/96"),          // IPv4-compatible
-		netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64
-		netip.MustParsePrefix("2001::/32"),      // Teredo
-		netip.MustParsePrefix("2002::/16"),      // 6to4
-		netip.MustParsePrefix("fec0::/10"),      // site-local
-	}
-	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: the last four bytes are an IPv4 address
-)
-
-func ownNetwork(addr netip.Addr) bool {
-	addr = addr.Unmap().WithZone("")
-	if nat64.Contains(addr) {
-		b := addr.As16()
-		addr = netip.AddrFrom4([4]byte(b[12:]))
-	}
-	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
-		return true
-	}
-	for _, prefix := range specialPrefixes {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }

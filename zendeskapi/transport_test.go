@@ -6,35 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
-
-func TestOwnNetwork(t *testing.T) {
-	for address, want := range map[string]bool{
-		"127.0.0.1": true, "127.255.0.9": true, "10.1.2.3": true, "172.16.0.1": true, "172.31.255.255": true,
-		"192.168.0.1": true, "169.254.169.254": true, "100.64.0.1": true, "100.127.255.255": true, "0.0.0.0": true,
-		"0.1.2.3": true, "224.0.0.1": true, "255.255.255.255": true, "198.18.0.1": true, "192.0.0.1": true, "240.0.0.1": true,
-		"::1": true, "::": true, "fe80::1": true, "fe80::1%eth0": true, "fc00::1": true, "fd00:ec2::254": true, "ff02::1": true,
-		"::ffff:127.0.0.1": true, "::ffff:169.254.169.254": true, "::ffff:10.0.0.1": true, "::127.0.0.1": true,
-		"64:ff9b::10.0.0.1": true, "64:ff9b::169.254.169.254": true, "64:ff9b:1::1": true, "2002:7f00:1::": true, "2001::1": true, "fec0::1": true,
-		"104.16.51.111": false, "100.63.0.1": false, "100.128.0.1": false, "172.32.0.1": false, "2606:4700::6810:336f": false,
-		"::ffff:104.16.51.111": false, "64:ff9b::104.16.51.111": false, "8.8.8.8": false,
-	} {
-		if got := ownNetwork(netip.MustParseAddr(address)); got != want {
-			t.Errorf("ownNetwork(%s) = %t", address, got)
-		}
-	}
-	for _, address := range []string{"", "localhost:80", "10.0.0.1"} {
-		if err := refuseOwnNetwork("tcp", address, nil); err == nil {
-			t.Errorf("%q is let through", address)
-		}
-	}
-}
 
 func TestDialerGuards(t *testing.T) {
 	server := httptest.NewServer(reply{body: user1})
@@ -44,19 +21,22 @@ func TestDialerGuards(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		direct  allowList
+		allow   allowList
 		address string
 		refused bool
 	}{
-		"address":             {allowList{}, "127.0.0.1:" + port, true},
-		"name that points in": {allowList{}, "localhost:" + port, true},
-		"other host allowed":  {allowList{"zendesk.example:": true}, "127.0.0.1:" + port, true},
-		"other port allowed":  {allowList{"127.0.0.1:1": true}, "127.0.0.1:" + port, true},
-		"host allowed":        {allowList{"127.0.0.1:": true}, "127.0.0.1:" + port, false},
-		"host, port allowed":  {allowList{"127.0.0.1:" + port: true}, "127.0.0.1:" + port, false},
+		"address":              {nil, "127.0.0.1:" + port, true},
+		"name that points in":  {nil, "localhost:" + port, true},
+		"other host allowed":   {allowList{{host: "zendesk.example", port: anyPort}}, "127.0.0.1:" + port, true},
+		"other port allowed":   {allowList{{host: "127.0.0.1", port: "1"}}, "127.0.0.1:" + port, true},
+		"default port allowed": {allowList{{host: "127.0.0.1"}}, "127.0.0.1:" + port, true},
+		"any port allowed":     {allowList{{host: "127.0.0.1", port: anyPort}}, "127.0.0.1:" + port, false},
+		"host, port allowed":   {allowList{{host: "127.0.0.1", port: port}}, "127.0.0.1:" + port, false},
+		"a tenant's":           {allowList{{tenant: "acme", host: "127.0.0.1", port: port}}, "127.0.0.1:" + port, false},
+		"localhost allowed":    {allowList{{host: "localhost", port: port}}, "localhost:" + port, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := dialer(tt.direct)(t.Context(), "tcp", tt.address)
+			conn, err := dialer(nil, tt.allow)(t.Context(), "tcp", tt.address)
 			if errors.Is(err, errOwnNetwork) != tt.refused || (err != nil) != tt.refused {
 				t.Errorf("error is %v, want refusal %t", err, tt.refused)
 			}
@@ -65,6 +45,11 @@ func TestDialerGuards(t *testing.T) {
 			}
 		})
 	}
+	conn, err := dialer(map[string]bool{"localhost:" + port: true}, nil)(t.Context(), "tcp", "localhost:"+port)
+	if err != nil {
+		t.Fatalf("the proxy is refused: %v", err)
+	}
+	_ = conn.Close()
 }
 
 // A host that the URL rules let through and that resolves inside is refused, at once and for good.
@@ -72,7 +57,7 @@ func TestClientRefusesOwnNetwork(t *testing.T) {
 	server := httptest.NewServer(reply{body: user1})
 	defer server.Close()
 	client := clientOf(t, server.URL)
-	client.transport.base.DialContext = dialer(allowList{})
+	client.transport.base.DialContext = dialer(nil, nil)
 	_, err := client.Me(t.Context())
 	if e := failed(t, err, Unavailable); e.Attempts != 1 || !errors.Is(err, errOwnNetwork) {
 		t.Errorf("error is %+v", *e)
@@ -93,6 +78,9 @@ func TestRedirects(t *testing.T) {
 		requests int
 	}{
 		"read within the origin": {replies: []http.Handler{to(302, "/api/v2/users/1.json"), reply{body: user1}}, requests: 2},
+		"read out of the API":    {replies: []http.Handler{to(302, "/api/v2/../../oauth/tokens")}, kind: BadResponse, requests: 1},
+		"read, escaped dots":     {replies: []http.Handler{to(302, "/api/v2/%2e%2e/%2e%2e/oauth")}, kind: BadResponse, requests: 1},
+		"read, encoded twice":    {replies: []http.Handler{to(302, "/api/v2/users/..%252f..%252fx")}, kind: BadResponse, requests: 1},
 		"read to another port":   {replies: []http.Handler{to(302, other.URL)}, kind: BadResponse, requests: 1},
 		"read to another host":   {replies: []http.Handler{to(301, "https://evil.example/api/v2/users/me.json")}, kind: BadResponse, requests: 1},
 		"read to another scheme": {replies: []http.Handler{to(307, "ftp://127.0.0.1/")}, kind: BadResponse, requests: 1},

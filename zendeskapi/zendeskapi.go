@@ -30,6 +30,7 @@ import (
 
 // Config says which account a Client asks, and as whom.
 type Config struct {
+	Tenant     string     // whose account it is: whose hosts it may name, and whose share of the Transport it takes
 	Origin     string     // required: what ParseOrigin returned for the account's URL
 	Credential Credential // without one only RequestToken can be called
 	Transport  *Transport // required; shared by all clients
@@ -39,6 +40,7 @@ type Config struct {
 // Client asks one account. It cannot change and is safe for concurrent use. It holds no connection of its own: making
 // one is cheap and needs no Close.
 type Client struct {
+	tenant     string
 	origin     string
 	credential Credential
 	transport  *Transport
@@ -46,23 +48,29 @@ type Client struct {
 	userAgent  string
 }
 
-// New makes a client. It sends nothing. An origin that is not canonical, or that the transport's AllowHosts no longer
-// allow, is an [*Error] of Kind InvalidRequest that wraps the [*OriginError].
+// New makes a client. It sends nothing. An origin that is not canonical is an [*Error] of Kind InvalidRequest that wraps the
+// [*OriginError]; one that the transport's AllowHosts do not allow the tenant, any more perhaps, is Unavailable: it can be
+// reached again as soon as an operator allows it.
 func New(c Config) (*Client, error) {
 	if c.Transport == nil {
 		return nil, &Error{Op: "new_client", Kind: InvalidRequest, Err: errors.New("a transport is required")}
 	}
-	origin, err := c.Transport.allow.parseOrigin(c.Origin)
+	origin, err := c.Transport.allow.parseOrigin(c.Origin, c.Tenant)
 	if err == nil && origin != c.Origin {
 		err = &OriginError{Rule: OriginMalformed}
 	}
 	if err != nil {
-		return nil, &Error{Op: "new_client", Kind: InvalidRequest, Detail: err.Error(), Err: err}
+		e := &Error{Op: "new_client", Kind: InvalidRequest, Detail: err.Error(), Err: err}
+		if refused, ok := errors.AsType[*OriginError](err); ok && (refused.Rule == OriginHost || refused.Rule == OriginPort || refused.Rule == OriginPlainHTTP) {
+			e.Kind = Unavailable
+		}
+		return nil, e
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "zendeskblocks"
 	}
 	return &Client{
+		tenant:     c.Tenant,
 		origin:     origin,
 		credential: c.Credential,
 		transport:  c.Transport,

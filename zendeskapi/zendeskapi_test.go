@@ -120,7 +120,7 @@ func bubbleClient(t *testing.T, handler http.Handler) *Client {
 	server := &http.Server{Handler: handler}
 	served := make(chan error)
 	go func() { served <- server.Serve(listener) }()
-	transport := newTransport(&http.Transport{DialContext: listener.dial}, allowList{"127.0.0.1:": true})
+	transport := newTransport(&http.Transport{DialContext: listener.dial}, allowList{{host: "127.0.0.1"}}, 0)
 	t.Cleanup(func() {
 		transport.Close()
 		if err := server.Shutdown(context.Background()); err != nil {
@@ -193,22 +193,22 @@ func TestNewRefusesOrigins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for origin, ok := range map[string]bool{
-		"https://acme.zendesk.com":  true,
-		"http://127.0.0.1":          true,
-		"https://acme.zendesk.com/": false,
-		"acme.zendesk.com":          false,
-		"http://acme.zendesk.com":   false,
-		"https://evil.example":      false,
-		"http://127.0.0.1:81":       false,
-		"":                          false,
+	for origin, kind := range map[string]Kind{
+		"https://acme.zendesk.com":  "",
+		"http://127.0.0.1":          "",
+		"https://acme.zendesk.com/": InvalidRequest,
+		"acme.zendesk.com":          InvalidRequest,
+		"":                          InvalidRequest,
+		"http://acme.zendesk.com":   Unavailable,
+		"https://evil.example":      Unavailable,
+		"http://127.0.0.1:81":       Unavailable,
 	} {
 		_, err := New(Config{Origin: origin, Transport: transport})
-		if (err == nil) != ok {
-			t.Errorf("New(%q): %v, want ok %t", origin, err, ok)
+		if (err == nil) != (kind == "") {
+			t.Errorf("New(%q): %v, want %q", origin, err, kind)
 		}
 		if err != nil {
-			e := failed(t, err, InvalidRequest)
+			e := failed(t, err, kind)
 			if _, typed := errors.AsType[*OriginError](e); !typed {
 				t.Errorf("New(%q) does not wrap an OriginError: %v", origin, err)
 			}
@@ -297,7 +297,7 @@ func TestNothingShowsSecrets(t *testing.T) {
 		"body":          refused.Body(),
 		"basic body":    refusedBasic.Body(),
 		"message":       refused.Message() + refusedToken.Message() + refusedToken.Body(),
-		"origin error":  func() error { _, err := ParseOrigin("https://u:"+canary+"@acme.zendesk.com", nil); return err }(),
+		"origin error":  func() error { _, err := ParseOrigin("https://u:"+canary+"@acme.zendesk.com", "", nil); return err }(),
 	}
 	for name, value := range values {
 		var out strings.Builder

@@ -98,7 +98,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 
-	s := startService(t, "--token-file", file, "--audit-log", auditFile, "--allow-host", "127.0.0.1", "--log-level", "debug")
+	s := startService(t, "--token-file", file, "--audit-log", auditFile, "--allow-host", "127.0.0.1:*", "--log-level", "debug")
 	create := func(ctx context.Context) error {
 		_, err := s.accounts.CreateAccount(ctx, &zendeskv1.CreateAccountRequest{
 			AccountId: "main", Account: &zendeskv1.Account{Name: "Main", Url: "http://127.0.0.1"},

@@ -338,7 +338,7 @@ func TestStartRefusals(t *testing.T) {
 		"running":           {func(*testing.T, *service) {}, data},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startService(t, "--allow-host", "127.0.0.1")
+			s := startService(t, "--allow-host", "127.0.0.1:*")
 			s.createAccount(t, "default", "http://127.0.0.1")
 			test.prepare(t, s)
 			before := filesIn(t, s.dir)

@@ -26,7 +26,8 @@ type serveCommand struct {
 	Listen       string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
 	Data         string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
 	KeyFile      string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
-	AllowHost    []string      `help:"Host, or host and port, that account URLs may name beside *.zendesk.com; repeatable. Plain http only to loopback." placeholder:"HOST[:PORT]"`
+	AllowHost    []string      `help:"Host that account URLs may name beside *.zendesk.com; repeatable. Without a port the default one of https or http, with :* any. TENANT= before it allows it to that tenant alone. Plain http only to loopback." placeholder:"[TENANT=]HOST[:PORT]"`
+	AnswerMemory int64         `help:"Memory in MiB that answers of Zendesk take at most, 64 or more. A tenant has half of it, an account a quarter; who finds no room waits. The process takes about twice as much for it." default:"128" placeholder:"MIB"`
 	TestEvery    time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
 	AuditLog     string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
 	sandboxFlags `embed:"" group:"Sandbox:"`
@@ -91,12 +92,15 @@ func (c *serveCommand) problems() []error {
 		problems = append(problems, errors.New("--data must name a file"))
 	}
 	for _, host := range c.AllowHost {
-		if _, err := zendeskapi.ParseOrigin("https://example.zendesk.com", []string{host}); err != nil {
+		if _, err := zendeskapi.ParseOrigin("https://example.zendesk.com", "", []string{host}); err != nil {
 			problems = append(problems, fmt.Errorf("--allow-host: %w", err))
 		}
 	}
 	if c.Sandbox && !loopback(c.SandboxListen) {
 		problems = append(problems, errors.New("--sandbox-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
+	}
+	if c.AnswerMemory < zendeskapi.MinAnswerMemory>>20 {
+		problems = append(problems, fmt.Errorf("--answer-memory must be at least %d", zendeskapi.MinAnswerMemory>>20))
 	}
 	if c.TestEvery != 0 && c.TestEvery < time.Minute {
 		problems = append(problems, errors.New("--test-every must be at least 1m, or 0"))
@@ -166,7 +170,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20})
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ type Config struct {
 	Store       *store.Store
 	Credentials *credentials.Keeper
 	Audit       *audit.Log
-	AllowHosts  []string // HOST or HOST:PORT that account URLs may name beside *.zendesk.com
+	AllowHosts  []string // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Now         func() time.Time
 }
 
@@ -62,7 +62,7 @@ func New(c Config) *Service {
 
 // CreateAccount implements AccountService.
 func (s *Service) CreateAccount(ctx context.Context, req *zendeskv1.CreateAccountRequest) (*zendeskv1.CreateAccountResponse, error) {
-	account, err := newAccount(req, s.allowHosts)
+	account, err := newAccount(req, rpc.Tenant(ctx), s.allowHosts)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (s *Service) ListAccounts(ctx context.Context, req *zendeskv1.ListAccountsR
 
 // UpdateAccount implements AccountService.
 func (s *Service) UpdateAccount(ctx context.Context, req *zendeskv1.UpdateAccountRequest) (*zendeskv1.UpdateAccountResponse, error) {
-	change, err := newAccountChange(req, s.allowHosts)
+	change, err := newAccountChange(req, rpc.Tenant(ctx), s.allowHosts)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func logAccount(ctx context.Context, id string) {
 }
 
 // newAccount reads the account that a request creates. Output-only fields are ignored.
-func newAccount(req *zendeskv1.CreateAccountRequest, allowHosts []string) (store.Account, error) {
+func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts []string) (store.Account, error) {
 	var v violations
 	asked, id := req.GetAccount(), req.GetAccountId()
 	if asked == nil {
@@ -194,7 +194,7 @@ func newAccount(req *zendeskv1.CreateAccountRequest, allowHosts []string) (store
 	account := store.Account{
 		ID:            id,
 		Name:          asked.GetName(),
-		URL:           v.url("account.url", asked.GetUrl(), allowHosts),
+		URL:           v.url("account.url", asked.GetUrl(), tenant, allowHosts),
 		DefaultRegion: asked.GetDefaultRegion(),
 		Default:       asked.GetDefaultAccount(),
 	}
@@ -248,7 +248,7 @@ func (c *accountChange) fields() []string {
 }
 
 // newAccountChange reads an update. What it cannot tell without the stored account, apply does.
-func newAccountChange(req *zendeskv1.UpdateAccountRequest, allowHosts []string) (*accountChange, error) {
+func newAccountChange(req *zendeskv1.UpdateAccountRequest, tenant string, allowHosts []string) (*accountChange, error) {
 	var v violations
 	asked := req.GetAccount()
 	if asked == nil {
@@ -259,7 +259,7 @@ func newAccountChange(req *zendeskv1.UpdateAccountRequest, allowHosts []string) 
 	v.Token("account.etag", asked.GetEtag(), false)
 	change := &accountChange{}
 	if asked.GetUrl() != "" {
-		origin := v.url("account.url", asked.GetUrl(), allowHosts)
+		origin := v.url("account.url", asked.GetUrl(), tenant, allowHosts)
 		change.url = &origin
 	}
 	mask := req.GetUpdateMask()
@@ -442,8 +442,8 @@ func (v *violations) secret(field, value string, maxLength int) {
 }
 
 // url checks the URL of an account and returns its canonical origin. It does not repeat the URL, which may hold a password.
-func (v *violations) url(field, raw string, allowHosts []string) string {
-	origin, err := zendeskapi.ParseOrigin(raw, allowHosts)
+func (v *violations) url(field, raw, tenant string, allowHosts []string) string {
+	origin, err := zendeskapi.ParseOrigin(raw, tenant, allowHosts)
 	if err != nil {
 		rule := ""
 		if refused, ok := errors.AsType[*zendeskapi.OriginError](err); ok {

@@ -122,7 +122,7 @@ func TestCreateAccountViolations(t *testing.T) {
 		{"region of no country", account(func(a *zendeskv1.Account) { a.DefaultRegion = "001" }), []string{"account.default_region"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := newAccount(test.req, nil)
+			_, err := newAccount(test.req, "acme", nil)
 			mustViolate(t, told(t.Context(), err), test.want...)
 		})
 	}
@@ -255,7 +255,7 @@ func TestUpdateAccountChanges(t *testing.T) {
 			if test.paths != nil {
 				req.UpdateMask = &fieldmaskpb.FieldMask{Paths: test.paths}
 			}
-			change, err := newAccountChange(req, nil)
+			change, err := newAccountChange(req, "acme", nil)
 			must(t, err)
 			must(t, change.apply(&a))
 			if diff := cmp.Diff(want, storedOf(a)); diff != "" {
@@ -299,7 +299,7 @@ func TestUpdateAccountViolations(t *testing.T) {
 			if test.paths != nil {
 				req.UpdateMask = &fieldmaskpb.FieldMask{Paths: test.paths}
 			}
-			change, err := newAccountChange(req, nil)
+			change, err := newAccountChange(req, "acme", nil)
 			if err == nil {
 				err = change.apply(&test.account)
 			}

@@ -169,7 +169,7 @@ func TestRequestTokenOutlivesItsCaller(t *testing.T) {
 			st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "data.db")})
 			must(t, err)
 			t.Cleanup(func() { must(t, st.Close()) })
-			allowHosts := []string{"127.0.0.1"}
+			allowHosts := []string{"127.0.0.1:*"}
 			transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowHosts})
 			must(t, err)
 			t.Cleanup(transport.Close)

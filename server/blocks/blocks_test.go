@@ -44,7 +44,7 @@ func newService(t testing.TB) (*Service, *zendesktest.Zendesk) {
 	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "data.db")})
 	must(t, err)
 	t.Cleanup(func() { must(t, st.Close()) })
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1"}})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1:*", "localhost:*"}})
 	must(t, err)
 	t.Cleanup(transport.Close)
 	_, err = st.CreateAccount(t.Context(), tenant, store.Account{

@@ -56,6 +56,7 @@ func (s *Service) Search(ctx context.Context, req *zendeskv1.SearchRequest) (*ze
 			return answer, err
 		}
 		found := s.search(ctx, plan, req)
+		defer found.release()
 		return s.finishSearch(ctx, b, req, plan, found)
 	})
 }
@@ -96,7 +97,12 @@ type searchResult struct {
 	code    string // integrationResultCode
 	body    string // integrationResultBody, if it is wanted
 	failure *zendeskv1.Failure
+
+	answer zendeskapi.SearchResult // whose memory the records are in
 }
+
+// release is for when the records are stored: others wait for their memory.
+func (r searchResult) release() { r.answer.Release() }
 
 // planSearch decides in one transaction whom to ask for what. It returns an answer instead of a plan when the request was
 // answered before, or fails without Zendesk.
@@ -155,10 +161,15 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 	if wanted == 0 {
 		wanted = defaultResults
 	}
+	columns := req.GetColumns()
+	var keep func(json.RawMessage) (json.RawMessage, error)
+	if len(columns) > 0 {
+		keep = func(record json.RawMessage) (json.RawMessage, error) { return recordset.Prune(record, columns) }
+	}
 	var answer zendeskapi.SearchResult
 	err := s.credentials.Do(ctx, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
 		answer, err = client.Search(ctx, zendeskapi.SearchQuery{
-			Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted,
+			Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep,
 		})
 		return err
 	})
@@ -166,18 +177,14 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 		logging.AddFields(ctx, logging.Fields{"message", err.Error()}) // with the cause, and nothing that was asked or answered
 		return failedSearch(err, answer)
 	}
-	result := searchResult{total: answer.TotalCount, code: strconv.Itoa(answer.StatusCode), body: answer.Body}
-	for i, raw := range answer.Records {
-		if i == 0 {
-			if result.first, err = recordset.Flatten(raw, req.GetColumns()); err != nil {
-				return unreadableSearch(result, err)
-			}
-		}
-		pruned, err := recordset.Prune(raw, req.GetColumns())
-		if err != nil {
+	result := searchResult{
+		records: answer.Records, total: answer.TotalCount, code: strconv.Itoa(answer.StatusCode), body: answer.Body, answer: answer,
+	}
+	if len(result.records) > 0 {
+		if result.first, err = recordset.Flatten(result.records[0], columns); err != nil {
+			answer.Release()
 			return unreadableSearch(result, err)
 		}
-		result.records = append(result.records, pruned)
 	}
 	return result
 }

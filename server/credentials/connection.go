@@ -191,6 +191,7 @@ func (t *connectionTest) checkScopes(ctx context.Context) Check {
 
 func (t *connectionTest) checkSearch(ctx context.Context) Check {
 	found, err := t.client.Search(ctx, zendeskapi.SearchQuery{Query: "type:ticket", Max: 1})
+	defer found.Release()
 	if err == nil && len(found.Records) > 0 {
 		_, t.ticketID = recordset.Identify(found.Records[0])
 	}

@@ -95,8 +95,9 @@ func (k *Keeper) Changed(key Key) {
 func (k *Keeper) Changes() *Changes { return k.changes }
 
 // client returns a client that acts as the account: with its OAuth access token if there is one, else with its API token.
-func (k *Keeper) client(account store.Account) (*zendeskapi.Client, error) {
+func (k *Keeper) client(tenant string, account store.Account) (*zendeskapi.Client, error) {
 	return zendeskapi.New(zendeskapi.Config{
+		Tenant:     tenant,
 		Origin:     account.URL,
 		Credential: credentialOf(account),
 		Transport:  k.transport,
@@ -126,7 +127,7 @@ func (k *Keeper) Do(ctx context.Context, tenant string, account *store.Account, 
 
 // ask is Do for those who keep the outcome themselves.
 func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account, request func(*zendeskapi.Client) error) error {
-	err := k.askOnce(*account, request)
+	err := k.askOnce(tenant, *account, request)
 	refusal, refused := credentialRefused(err)
 	if !refused {
 		return err
@@ -142,7 +143,7 @@ func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account,
 		return undecided(refusal, renewalErr)
 	}
 	*account = renewed
-	return k.askOnce(*account, request)
+	return k.askOnce(tenant, *account, request)
 }
 
 // tooEarly is the error of a request whose token Zendesk refused soon after it had granted it.
@@ -168,8 +169,8 @@ func undecided(refusal *zendeskapi.Error, renewalErr error) error {
 	return &e
 }
 
-func (k *Keeper) askOnce(account store.Account, request func(*zendeskapi.Client) error) error {
-	client, err := k.client(account)
+func (k *Keeper) askOnce(tenant string, account store.Account, request func(*zendeskapi.Client) error) error {
+	client, err := k.client(tenant, account)
 	if err != nil {
 		return err
 	}

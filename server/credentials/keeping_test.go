@@ -65,7 +65,7 @@ func newKeeping(t testing.TB, testEvery time.Duration) *keeping {
 // process is what a process of its own would have on the same data.
 func (k *keeping) process(t testing.TB, testEvery time.Duration) *Keeper {
 	t.Helper()
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1"}})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1:*"}})
 	must(t, err)
 	t.Cleanup(transport.Close)
 	log := slog.New(slog.NewJSONHandler(k.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -139,7 +139,7 @@ func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) 
 		return store.Account{}, failed.err
 	}
 	log := r.keeper.log.With("tenant", key.Tenant, "account_id", account.ID, "grant", account.OAuthToken.Renewal.Grant)
-	token, err := r.request(ctx, account)
+	token, err := r.request(ctx, key.Tenant, account)
 	if err == nil {
 		renewed, err := r.keep(ctx, key, account, token)
 		if err == nil {
@@ -223,10 +223,10 @@ func (e *tooFreshError) Error() string {
 
 // request asks Zendesk for a successor. A connection that was cut is tried again at once: of a pair that was rotated in
 // vain, that tells the end.
-func (r *renewals) request(ctx context.Context, account store.Account) (*store.OAuthToken, error) {
+func (r *renewals) request(ctx context.Context, tenant string, account store.Account) (*store.OAuthToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	client, err := r.keeper.client(account)
+	client, err := r.keeper.client(tenant, account)
 	if err != nil {
 		return nil, err
 	}

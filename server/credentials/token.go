@@ -82,7 +82,7 @@ func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account s
 func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store.Account, grant string, request zendeskapi.TokenRequest) (store.Account, error) {
 	zendeskCtx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	client, err := k.client(account)
+	client, err := k.client(caller.Tenant, account)
 	if err != nil {
 		return store.Account{}, err
 	}
@@ -94,7 +94,7 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	token := grantedToken(granted, grant, request, issued)
 	candidate := account
 	candidate.OAuthToken = token
-	if client, err = k.client(candidate); err != nil {
+	if client, err = k.client(caller.Tenant, candidate); err != nil {
 		return store.Account{}, err
 	}
 	user, err := client.Me(zendeskCtx)

@@ -191,7 +191,7 @@ func unknownError(t testing.TB) *zendeskapi.Error {
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(cut.Close)
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1"}})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1:*"}})
 	if err != nil {
 		t.Fatal(err)
 	}

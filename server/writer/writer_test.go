@@ -91,7 +91,7 @@ func newStore(t *testing.T) (*flaky, *store.Store) {
 
 func newWriter(t *testing.T, s *store.Store) *Writer {
 	t.Helper()
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1"}})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: []string{"127.0.0.1:*"}})
 	must(t, err)
 	t.Cleanup(transport.Close)
 	log := slog.New(slog.DiscardHandler)

@@ -407,7 +407,8 @@ type SearchRequest struct {
 	// Which way to sort; unspecified: DESC.
 	SortOrder SortOrder `protobuf:"varint,8,opt,name=sort_order,json=sortOrder,proto3,enum=scenarioblocks.zendesk.v1.SortOrder" json:"sort_order,omitempty"`
 	// The columns to keep and return, such as `id`, `via.channel`, `custom_fields.360001`; a column that holds an object or
-	// a list stands for all below it. At most 200 of 256 bytes; empty: all.
+	// a list stands for all below it. At most 200 of 256 bytes; empty: all. Records that are larger than 16 MiB together, by
+	// what is kept of them, are FAILED `INVALID_REQUEST`: fewer columns or records are smaller.
 	Columns []string `protobuf:"bytes,9,rep,name=columns,proto3" json:"columns,omitempty"`
 	// Whether integrationResultBody is set also when the exit is not FAILED.
 	IncludeResultBody bool `protobuf:"varint,10,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`

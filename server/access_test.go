@@ -170,6 +170,7 @@ var allowed = map[auth.Role][]string{
 		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity",
 		"InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
+		"OperationsService/GetUsage",
 	},
 }
 

@@ -346,8 +346,13 @@ func TestExpiredInteractions(t *testing.T) {
 	mustEqual(t, "attached data", s.interaction(t, "held").GetAttachedData(), map[string]string{"Score": "1"})
 
 	sweep(tombstone)
-	if s.interaction(t, "left") != nil || s.interaction(t, "finished") != nil {
+	if s.interaction(t, "left") != nil {
 		t.Error("an interaction outlives its tombstone")
+	}
+	mustEqual(t, "activity", s.complete(t, "finished", openTickets[0]).GetActivityId(), finished.GetActivityId())
+	sweep(90*24*time.Hour - idle - tombstone)
+	if s.interaction(t, "finished") != nil {
+		t.Error("an interaction outlives its activity and its tombstone")
 	}
 	_, err = s.interactions.GetActivity(t.Context(), &zendeskv1.GetActivityRequest{ActivityId: finished.GetActivityId()})
 	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACTIVITY_NOT_FOUND)

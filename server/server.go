@@ -1,7 +1,7 @@
 // Package server puts the services behind one gRPC server, and runs them. It hides the order of the interceptors, who may call
 // what, and the life cycle: what works in the background, and how all of it ends on drain.
 //
-// The services are in packages of their own: accounts, blocks and interactions. Below them are credentials, which asks
+// The services are in packages of their own: accounts, blocks, interactions and operations. Below them are credentials, which asks
 // Zendesk as an account, and writer, which writes the history of finished interactions.
 //
 //	srv, err := server.New(server.Config{Store: st, Transport: transport, Log: log})
@@ -35,6 +35,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/blocks"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/interactions"
+	"github.com/scenarioblocks/zendeskblocks/server/operations"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -153,6 +154,7 @@ func New(c Config) (*Server, error) {
 	zendeskv1.RegisterInteractionServiceServer(s.grpc, interactions.New(interactions.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
 	}))
+	zendeskv1.RegisterOperationsServiceServer(s.grpc, operations.New(c.Store))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
@@ -182,6 +184,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	})
 	background.Go(func() { s.repeat(ctx, "expiry of interactions", s.sweep) })
 	background.Go(func() { s.repeat(ctx, "looking at all data", s.scrub) })
+	background.Go(func() { s.repeat(ctx, "counting what tenants have", s.count) })
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
@@ -340,6 +343,25 @@ func (s *Server) scrub(ctx context.Context) {
 		}
 		if _, err := s.store.Scrub(ctx); err != nil && ctx.Err() == nil && s.store.Err() == nil {
 			s.log.Error("not all data could be looked at; it is tried again later", "error", err)
+		}
+	}
+}
+
+// countEvery is how often what tenants have is stored: so much of the count a crash loses.
+const countEvery = 5 * time.Second
+
+// count stores what tenants have, which is counted as it changes. The store does so a last time when it is closed.
+func (s *Server) count(ctx context.Context) {
+	ticker := time.NewTicker(countEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.store.FlushUsage(ctx); err != nil && ctx.Err() == nil && s.store.Err() == nil && !errors.Is(err, store.ErrUnavailable) {
+			s.log.Error("what tenants have could not be stored; it is tried again", "error", err)
 		}
 	}
 }

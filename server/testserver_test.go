@@ -34,6 +34,7 @@ type testServer struct {
 	accounts     zendeskv1.AccountServiceClient
 	blocks       zendeskv1.BlockServiceClient
 	interactions zendeskv1.InteractionServiceClient
+	operations   zendeskv1.OperationsServiceClient
 
 	zendesk *zendesktest.Zendesk
 	store   *store.Store
@@ -43,6 +44,7 @@ type testServer struct {
 	dir     string      // holds the data file and its key, and nothing else
 
 	config Config
+	keep   store.Config // lives and quotas
 	stop   func()
 }
 
@@ -77,7 +79,9 @@ func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *
 func (s *testServer) start(t testing.TB) {
 	t.Helper()
 	var err error
-	s.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(s.dir, "data.db"), Log: s.config.Log, Now: s.clock.now})
+	config := s.keep
+	config.Path, config.Log, config.Now = filepath.Join(s.dir, "data.db"), s.config.Log, s.clock.now
+	s.store, err = store.Open(t.Context(), config)
 	must(t, err)
 	s.config.Store = s.store
 	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: s.config.AllowHosts})
@@ -97,6 +101,7 @@ func (s *testServer) start(t testing.TB) {
 	s.accounts = zendeskv1.NewAccountServiceClient(conn)
 	s.blocks = zendeskv1.NewBlockServiceClient(conn)
 	s.interactions = zendeskv1.NewInteractionServiceClient(conn)
+	s.operations = zendeskv1.NewOperationsServiceClient(conn)
 	s.stop = sync.OnceFunc(func() {
 		must(t, conn.Close())
 		cancel()

@@ -137,7 +137,7 @@ func (e *NameTakenError) Error() string {
 func (e *NameTakenError) Is(target error) bool { return target == ErrNameTaken }
 
 // CreateAccount creates an account. It sets Incarnation, ETag and the times itself. With Default set, or as the tenant's
-// first, the account gets the mark. Errors: [ErrAccountExists], [*NameTakenError].
+// first, the account gets the mark. Errors: [ErrAccountExists], [*NameTakenError], [*QuotaError].
 func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, notes ...Note) (Account, error) {
 	if a.ID == "" || len(a.ID) > maxAccountIDBytes {
 		return Account{}, fmt.Errorf("account id %q does not have 1 to %d bytes", a.ID, maxAccountIDBytes)
@@ -149,8 +149,11 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 	if err != nil {
 		return Account{}, err
 	}
+	if err := s.loadUsage(ctx, tenant); err != nil {
+		return Account{}, err
+	}
 	var created accountRecord
-	noted := s.noted(notes)
+	n, noted := 0, s.noted(notes)
 	err = s.update(ctx, tenant, func(w *writing) error {
 		key, nameKey := accountKey(tenant, a.ID), s.vault.accountNameKey(tenant, a.Name)
 		values, err := w.get(key, nameKey, s.vault.accountNameKey(tenant, a.ID), accountKey(tenant, asID(foldName(a.Name))),
@@ -175,6 +178,9 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 				return err
 			}
 		}
+		if n, err = parseCount(count); err != nil {
+			return err
+		}
 		if err := w.changeCount(count, 1); err != nil {
 			return err
 		}
@@ -187,11 +193,17 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 		if err := w.put(key, value); err != nil {
 			return err
 		}
+		more := w.txn.total()
+		more.Accounts = 1
+		if err := s.counter.admit(tenant, int64(n), demand{more: more}); err != nil {
+			return err
+		}
 		return noted(w)
 	})
 	if err != nil {
 		return Account{}, err
 	}
+	s.warnOfQuota(ctx, tenant, int64(n)+1)
 	return created.Account, nil
 }
 
@@ -359,8 +371,8 @@ func (w *writing) rename(id, from, to string) error {
 	if folded == foldName(from) {
 		return nil
 	}
-	toKey := w.vault.accountNameKey(w.tenant, to)
-	values, err := w.get(toKey, accountKey(w.tenant, asID(folded)))
+	fromKey, toKey := w.vault.accountNameKey(w.tenant, from), w.vault.accountNameKey(w.tenant, to)
+	values, err := w.get(toKey, accountKey(w.tenant, asID(folded)), fromKey)
 	if err != nil {
 		return err
 	}
@@ -370,7 +382,7 @@ func (w *writing) rename(id, from, to string) error {
 	if values[1] != nil && folded != id {
 		return &NameTakenError{id, folded}
 	}
-	w.txn.Delete(w.vault.accountNameKey(w.tenant, from))
+	w.txn.Delete(fromKey)
 	return w.put(toKey, []byte(id))
 }
 
@@ -387,7 +399,7 @@ func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, note
 		if etag != "" && etag != a.ETag {
 			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
 		}
-		values, err := w.get(accountCountKey(tenant))
+		values, err := w.get(accountCountKey(tenant), s.vault.accountNameKey(tenant, a.Name))
 		if err != nil {
 			return err
 		}

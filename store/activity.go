@@ -140,7 +140,28 @@ type storedActivity struct {
 	Notes []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
 	Data  attachedData `json:"data,omitempty"`
 
+	// EndTime is when it became WRITTEN, SKIPPED or DISCARDED; zero while it is none of these, and in older data.
+	EndTime time.Time `json:"end_time,omitzero"`
+
 	WasBegun bool `json:"begun,omitempty"` // how Begun was stored once: a write to TicketID
+}
+
+// over reports whether nothing is to be done about an activity in the state any more: it ages out.
+func (s ActivityState) over() bool {
+	return s == ActivityWritten || s == ActivitySkipped || s == ActivityDiscarded
+}
+
+// ended is when an activity that is over came to be that; zero: not known.
+func (a *storedActivity) ended() time.Time {
+	switch {
+	case !a.EndTime.IsZero():
+		return a.EndTime
+	case a.State == ActivityWritten:
+		return a.WriteTime
+	case a.State == ActivitySkipped:
+		return a.CreateTime
+	}
+	return time.Time{}
 }
 
 // NewActivityID returns a random id that sorts behind those made of earlier times: 27 lower-case letters and digits.
@@ -178,7 +199,7 @@ func (r *reading) activity(id string) (storedActivity, error) {
 	return r.vault.openActivity(key, values[0])
 }
 
-// rows are the activity's keys in the indexes.
+// rows are the activity's keys in the indexes; the first is that of all activities in its state.
 func (a *Activity) rows(tenant string) [][]byte {
 	reason := FailureReason("")
 	if a.Failure != nil {
@@ -194,8 +215,8 @@ func (a *Activity) rows(tenant string) [][]byte {
 	return rows
 }
 
-// saveActivity stores an activity, and its rows in place of those that it had.
-func (w *writing) saveActivity(a *storedActivity, had [][]byte) error {
+// saveActivity stores an activity, and its rows in place of those that it had in the state it was in; zero: it is new.
+func (w *writing) saveActivity(a *storedActivity, was ActivityState, had [][]byte, now time.Time) error {
 	if a.State < ActivityPending || a.State > ActivityDiscarded {
 		return fmt.Errorf("activity %q: there is no state %d", a.ID, a.State)
 	}
@@ -206,8 +227,25 @@ func (w *writing) saveActivity(a *storedActivity, had [][]byte) error {
 			w.txn.Put(row, nil)
 		}
 	}
+	if a.State != was {
+		w.countActivity(was, had, -1)
+		w.countActivity(a.State, rows, 1)
+		if a.EndTime = (time.Time{}); a.State.over() {
+			a.EndTime = now
+		}
+	}
 	a.Data, a.Notes = attachedBytes(a.AttachedData), []byte(a.Details.Notes)
 	return w.save(activityKey(w.tenant, a.ID), a)
+}
+
+// countActivity counts one that has come to a state, or has left it, with these rows.
+func (w *writing) countActivity(state ActivityState, rows [][]byte, by int64) {
+	switch state {
+	case ActivityPending:
+		w.txn.count(rows[0], Usage{PendingActivities: by})
+	case ActivityDead:
+		w.txn.count(rows[0], Usage{DeadActivities: by})
+	}
 }
 
 func (w *writing) deleteRows(rows, but [][]byte) {
@@ -261,7 +299,7 @@ type lastPlace struct {
 var errCompleted = errors.New("the interaction is completed")
 
 // Complete ends an interaction that is not completed with its activity, and returns that as it is stored, with its
-// InteractionID and Place. In the same transaction the recordsets go.
+// InteractionID and Place. In the same transaction the recordsets go. It is among the last that a quota refuses.
 func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 	if t.head.State == InteractionCompleted {
 		t.fail(errCompleted)
@@ -274,26 +312,29 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 		t.fail(err)
 		return Activity{}, err
 	}
-	if err := t.writing.saveActivity(&storedActivity{Activity: a}, nil); err != nil {
+	if err := t.writing.saveActivity(&storedActivity{Activity: a}, 0, nil, t.over); err != nil {
 		t.fail(err)
 		return Activity{}, err
 	}
 	t.dropAll("record", "recordset")
+	t.free(&t.head.Sizes.Recordsets, t.head.Sizes.Recordsets)
+	t.last = true
 	t.sets, t.head.Recordsets, t.head.LastSearched = nil, nil, ""
 	t.head.State, t.head.ActivityID = InteractionCompleted, a.ID
 	return a, nil
 }
 
-// Activity returns the activity of a completed interaction. Errors: [ErrNotFound] when it is not completed.
+// Activity returns the activity of a completed interaction. Errors: [ErrNotFound] when it is not completed, or its activity
+// has aged out.
 func (t *InteractionTxn) Activity() (Activity, error) {
 	stored, err := t.activityOfHead()
 	return stored.Activity, err
 }
 
-// activityOfHead returns the activity that the head names, which is there as long as the head is.
+// activityOfHead returns the activity that the head names, which is there unless the head says that it has gone.
 func (t *InteractionTxn) activityOfHead() (storedActivity, error) {
 	stored, err := t.activity(t.head.ActivityID)
-	if errors.Is(err, ErrNotFound) && t.head.ActivityID != "" {
+	if errors.Is(err, ErrNotFound) && t.head.ActivityID != "" && !t.head.ActivityGone {
 		err = missingPart(fmt.Sprintf("activity %q of the interaction", t.head.ActivityID))
 	}
 	return stored, err
@@ -314,6 +355,7 @@ func (s *Store) Activity(ctx context.Context, tenant, id string) (a Activity, er
 // InteractionID, CreateTime, Place and Previous does not count. Errors: [ErrNotFound].
 func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change func(*Activity) error, notes ...Note) (Activity, error) {
 	now, noted := s.time(), s.noted(notes)
+	over := s.changeTime(now, time.Time{})
 	var updated storedActivity
 	err := s.update(ctx, tenant, func(w *writing) error {
 		var err error
@@ -330,7 +372,7 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 				return err
 			}
 		}
-		if err := w.saveActivity(&updated, had); err != nil {
+		if err := w.saveActivity(&updated, was.State, had, over); err != nil {
 			return err
 		}
 		return noted(w)

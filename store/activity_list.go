@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -81,6 +82,9 @@ func (r *reading) activityOf(f *ActivityFilter, at string) ([]Activity, error) {
 		return nil, err
 	}
 	a, err := t.Activity()
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil || at != "" && !f.behind(a.ID, at) || !f.matches(&a) {
 		return nil, err
 	}

@@ -60,11 +60,12 @@ func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
 	return d, err
 }
 
-// SetDeliveries replaces what was shown: some 300 KiB, as stored.
+// SetDeliveries replaces what was shown: some 300 KiB, as stored. The transaction is among the last that a quota refuses.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	if t.change() {
 		t.head.Parts.Deliveries = present(len(d.Items))
-		t.save(deliveriesKey(t.tenant, t.hashed), d)
+		t.last = true
+		t.saveOf(&t.head.Sizes.Others, deliveriesKey(t.tenant, t.hashed), d)
 	}
 }
 

@@ -14,7 +14,8 @@ type Swept struct {
 	Looked  int // what was due to be looked at: interactions, and what is kept of agents and tickets
 	Expired int // of the interactions, active ones that were left alone
 	Lost    int // of those, the ones that had attached data, which nobody will write now
-	Removed int // interactions whose id is forgotten now, and their activity with it
+	Aged    int // activities that have aged out
+	Removed int // interactions whose id is forgotten now
 	Damaged int // what could not be read, and was set aside
 }
 
@@ -22,6 +23,7 @@ func (s *Swept) add(other Swept) {
 	s.Looked += other.Looked
 	s.Expired += other.Expired
 	s.Lost += other.Lost
+	s.Aged += other.Aged
 	s.Removed += other.Removed
 	s.Damaged += other.Damaged
 }
@@ -33,7 +35,8 @@ const setAside = 24 * time.Hour
 // own. When Looked equals limit there may be more.
 //
 // An interaction that nothing changed for IdleLife is stripped to its state and times and to which requests ran, a tombstone;
-// after TombstoneLife it is forgotten, and its activity too. One whose activity is pending or dead is kept whole. An agent's
+// after TombstoneLife it is forgotten. One whose activity is pending or dead is kept whole. An activity that is over is kept
+// for ActivityLife from then on, and until the interaction is a tombstone, which stays at least as long. An agent's
 // latest deliveries are forgotten when nobody can read them any more, and a ticket's last place when its activity is not
 // pending.
 //
@@ -118,8 +121,55 @@ func (s *Store) setAside(ctx context.Context, due due, now time.Time) error {
 	})
 }
 
+// lives are how long things are kept.
+type lives struct{ idle, tombstone, activity time.Duration }
+
+// fate is what a sweep does to an interaction, and when to look at it next; zero: never.
+type fate struct {
+	strip  bool // to a tombstone
+	age    bool // the activity has aged out: it goes
+	forget bool // all of it goes
+	next   time.Time
+}
+
+// fateOf decides what becomes of an interaction and its activity, which is nil where there is none or it has gone. An activity
+// that is over ages out as soon as its life is over and the interaction is a tombstone, and a tombstone stays as long as its
+// activity: so that what repeats the completion gets an answer.
+func (l lives) fateOf(h *interactionHead, a *storedActivity, now time.Time) (f fate) {
+	if idle := h.UpdateTime.Add(l.idle); !h.Stripped && idle.After(now) {
+		return fate{next: idle}
+	}
+	if a != nil && !a.State.over() {
+		return fate{next: now.Add(l.idle)}
+	}
+	stripped := h.StripTime
+	if !h.Stripped {
+		f.strip, stripped = true, now
+	}
+	if a != nil {
+		since := a.ended()
+		if since.IsZero() {
+			since = now // it is known from now on
+		}
+		if end := since.Add(l.activity); end.After(now) {
+			f.next = end
+			if look := now.Add(l.tombstone); look.Before(end) { // it may have become more than a tombstone by then
+				f.next = look
+			}
+			return f
+		}
+		f.age = true
+	}
+	if end := stripped.Add(l.tombstone); !stripped.IsZero() && end.After(now) {
+		f.next = end
+		return f
+	}
+	f.forget = true
+	return f
+}
+
 // sweepInteraction takes one interaction a step on, and returns when to look at it next; zero: never.
-func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (Swept, time.Time, error) {
+func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (swept Swept, next time.Time, err error) {
 	t := InteractionTxn{reading: w.reading, hashed: hashed, writing: w}
 	if err := t.loadHead(); err != nil {
 		return Swept{}, time.Time{}, err
@@ -127,34 +177,53 @@ func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (Swep
 	if !t.exists {
 		return Swept{}, time.Time{}, missingPart("the head")
 	}
-	if end := t.head.UpdateTime.Add(s.idleLife); !t.head.Stripped && end.After(now) {
-		return Swept{}, end, nil
+	var activity *storedActivity
+	if t.head.State == InteractionCompleted && !t.head.ActivityGone {
+		stored, err := t.activityOfHead()
+		if err != nil {
+			return Swept{}, time.Time{}, err
+		}
+		activity = &stored
 	}
-	var activity storedActivity
-	if t.head.State == InteractionCompleted {
-		var err error
-		if activity, err = t.activityOfHead(); err != nil {
+	fate := s.lives.fateOf(&t.head, activity, now)
+	switch {
+	case fate.age:
+		w.txn.Delete(activityKey(w.tenant, activity.ID))
+		w.deleteRows(activity.rows(w.tenant), nil)
+		swept.Aged, t.head.ActivityGone = 1, true
+	case activity != nil && activity.State.over() && activity.ended().IsZero():
+		activity.EndTime = now
+		if err := w.saveActivity(activity, activity.State, activity.rows(w.tenant), now); err != nil {
 			return Swept{}, time.Time{}, err
 		}
 	}
-	if activity.State == ActivityPending || activity.State == ActivityDead {
-		return Swept{}, now.Add(s.idleLife), nil
-	}
-	if t.head.Stripped {
+	if fate.forget {
 		all := interactionKey(w.tenant, hashed)
 		w.txn.DeleteRange(all, kv.PrefixEnd(all))
-		if activity.ID != "" {
-			w.txn.Delete(activityKey(w.tenant, activity.ID))
-			w.deleteRows(activity.rows(w.tenant), nil)
-		}
-		return Swept{Removed: 1}, time.Time{}, nil
+		w.txn.freed(headKey(w.tenant, hashed), t.headSize+t.head.Sizes.all())
+		swept.Removed = 1
+		return swept, time.Time{}, nil
 	}
-	var swept Swept
+	if fate.strip {
+		lost, err := t.strip(now)
+		if err != nil {
+			return Swept{}, time.Time{}, err
+		}
+		swept.add(lost)
+	}
+	if fate.strip || fate.age {
+		err = w.save(headKey(w.tenant, hashed), &t.head)
+	}
+	return swept, fate.next, err
+}
+
+// strip leaves a tombstone of an interaction.
+func (t *InteractionTxn) strip(now time.Time) (swept Swept, err error) {
 	state := t.head.State
 	if state == InteractionActive {
 		data, err := t.AttachedData()
 		if err != nil {
-			return Swept{}, time.Time{}, err
+			return Swept{}, err
 		}
 		swept.Expired, state = 1, InteractionExpired
 		if len(data) > 0 {
@@ -162,18 +231,22 @@ func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (Swep
 		}
 	}
 	t.dropAll("answer", "data", "deliveries", "past", "pops", "record", "recordset")
-	tombstone := interactionHead{
-		ID:         t.head.ID,
-		CreateTime: t.head.CreateTime, UpdateTime: t.head.UpdateTime,
-		State: state, ActivityID: t.head.ActivityID, Stripped: true,
+	t.free(&t.head.Sizes.Others, t.head.Sizes.Others)
+	t.free(&t.head.Sizes.Recordsets, t.head.Sizes.Recordsets)
+	was := t.head
+	t.head = interactionHead{
+		ID:         was.ID,
+		CreateTime: was.CreateTime, UpdateTime: was.UpdateTime,
+		State: state, ActivityID: was.ActivityID, ActivityGone: was.ActivityGone, Stripped: true, StripTime: now,
 		// No answer that was kept is told again, and no data.
-		Answers: t.head.Answers + KeptAnswers, DataVersion: t.head.DataVersion + 1,
-		Parts: &parts{Replies: uncounted},
+		Answers: was.Answers + KeptAnswers, DataVersion: was.DataVersion + 1,
+		Parts: &parts{Replies: uncounted}, Sizes: was.Sizes,
 	}
-	if t.head.Parts != nil {
-		tombstone.Parts.Replies = t.head.Parts.Replies
+	if was.Parts != nil {
+		t.head.Parts.Replies = was.Parts.Replies
 	}
-	return swept, now.Add(s.tombstoneLife), w.save(headKey(w.tenant, hashed), &tombstone)
+	t.countLive()
+	return swept, nil
 }
 
 // listLife is how long an agent's list is kept at most when nothing is added to it: longer than it can be read, so that a

@@ -87,11 +87,15 @@ type interactionHead struct {
 	State      InteractionState `json:"state,omitempty"`
 	ActivityID string           `json:"activity_id,omitempty"` // of a completed one
 	Stripped   bool             `json:"stripped,omitempty"`    // only this head is left, and what is known of requests
+	StripTime  time.Time        `json:"strip_time,omitzero"`   // since when; zero of older ones
+	// ActivityGone says that the activity has aged out, before the interaction was forgotten.
+	ActivityGone bool `json:"activity_gone,omitempty"`
 
 	Parts       *parts `json:"parts,omitempty"`        // nil: written before parts were counted
 	Answers     int64  `json:"answers,omitempty"`      // bytes of all answers that were kept, as they are stored
 	DataVersion uint64 `json:"data_version,omitempty"` // grows with each change of the attached data
 	DataShown   bool   `json:"data_shown,omitempty"`   // attached data belong to an answer that was kept
+	Sizes       sizes  `json:"sizes,omitzero"`
 }
 
 // attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
@@ -122,24 +126,33 @@ type InteractionTxn struct {
 	id      string
 	hashed  string    // what stands for the id in keys
 	now     time.Time // of an update
+	over    time.Time // when what ends now has ended, by the clock of the sweep
 	writing *writing  // nil in a view
 	err     error     // the first one that no method returned
 
-	head    interactionHead
-	exists  bool
-	changed bool
-	pops    []ScreenPop
-	popsGot bool
-	sets    map[string]*storedRecordset // those read or written, by name
+	head     interactionHead
+	exists   bool
+	headSize int64 // as it was stored, with its key
+	live     bool  // it was there before, and active
+	changed  bool
+	last     bool // it is refused last at a quota
+	pops     []ScreenPop
+	popsGot  bool
+	sets     map[string]*storedRecordset // those read or written, by name
 }
 
 // UpdateInteraction runs fn in a transaction on an interaction, whose error comes back as it is and undoes everything. fn
 // may run several times, and what it did last counts: it assigns to captured variables and never appends, waits for
 // nothing, and calls no method of the Store. An interaction that does not exist is created when fn changes something.
+// Errors: [*QuotaError].
 func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn func(*InteractionTxn) error) error {
+	if err := s.loadUsage(ctx, tenant); err != nil {
+		return err
+	}
 	now, hashed := s.time(), s.vault.hashInteraction(tenant, id)
+	over := s.changeTime(now, time.Time{})
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, writing: w}
+		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, over: over, writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
 		}
@@ -149,10 +162,14 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 		}
 		if !t.exists {
 			t.head.ID, t.head.CreateTime = id, now
-			w.due(now.Add(s.idleLife), dueInteraction, hashed)
+			w.due(now.Add(s.lives.idle), dueInteraction, hashed)
 		}
-		t.head.UpdateTime, t.head.Stripped = s.changeTime(now, t.head.UpdateTime), false
-		return w.save(headKey(tenant, hashed), &t.head)
+		t.head.UpdateTime, t.head.Stripped, t.head.StripTime = s.changeTime(now, t.head.UpdateTime), false, time.Time{}
+		t.countLive()
+		if err := w.save(headKey(tenant, hashed), &t.head); err != nil {
+			return err
+		}
+		return s.counter.admit(tenant, 0, demand{w.txn.total(), t.last})
 	})
 }
 
@@ -170,6 +187,10 @@ func (s *Store) ViewInteraction(ctx context.Context, tenant, id string, fn func(
 
 func (t *InteractionTxn) loadHead() (err error) {
 	t.exists, err = t.load(headKey(t.tenant, t.hashed), &t.head)
+	if t.writing != nil {
+		t.headSize = int64(t.writing.txn.sizes[string(headKey(t.tenant, t.hashed))])
+	}
+	t.live = t.exists && t.head.State == InteractionActive
 	return err
 }
 
@@ -259,7 +280,7 @@ func (t *InteractionTxn) AddScreenPop(pop ScreenPop) {
 	}
 	t.pops = append(pops, pop)
 	t.head.Parts.Pops = present(len(t.pops))
-	t.save(popsKey(t.tenant, t.hashed), t.pops)
+	t.saveOf(&t.head.Sizes.Others, popsKey(t.tenant, t.hashed), t.pops)
 }
 
 // dropAll drops parts, each with all that stands below it.
@@ -275,4 +296,11 @@ func (t *InteractionTxn) save(key []byte, from any) {
 	if err := t.writing.save(key, from); err != nil {
 		t.fail(err)
 	}
+}
+
+// saveOf is save for a part of the interaction, whose size it keeps.
+func (t *InteractionTxn) saveOf(size *int64, key []byte, from any) {
+	before := t.writing.txn.grown
+	t.save(key, from)
+	*size += t.writing.txn.grown - before
 }

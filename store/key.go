@@ -46,6 +46,7 @@ import (
 //	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
 //	tenant "h" hashed interaction "reply" rpc hashed request    that a request ran, and its answer
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
+//	tenant "u"                                                  what the tenant has, without the last seconds; absent: nothing, as far as is known
 //
 // Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves.
 var (
@@ -66,6 +67,7 @@ var tenantPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 func accountKey(tenant, id string) []byte  { return kv.Key(tenant, "a", "record", id) }
 func accountsKey(tenant string) []byte     { return kv.Key(tenant, "a", "record") }
+func usageKey(tenant string) []byte        { return kv.Key(tenant, "u") }
 func accountCountKey(tenant string) []byte { return kv.Key(tenant, "a", "count") }
 func defaultKey(tenant string) []byte      { return kv.Key(tenant, "a", "default") }
 

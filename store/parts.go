@@ -14,6 +14,37 @@ type parts struct {
 
 const uncounted = -1
 
+// sizes are the bytes of an interaction's parts but the head, keys and sealed values, so that who drops a range knows how many
+// there were. They are about right: parts of older data are not in them, and of answers that made room for others it is not
+// known exactly how large they were.
+type sizes struct {
+	Recordsets int64 `json:"recordsets,omitempty"`
+	Replies    int64 `json:"replies,omitempty"`
+	Others     int64 `json:"others,omitempty"`
+}
+
+func (s *sizes) all() int64 { return s.Recordsets + s.Replies + s.Others }
+
+// free counts what was dropped of a part.
+func (t *InteractionTxn) free(size *int64, n int64) {
+	n = max(0, min(n, *size))
+	*size -= n
+	t.writing.txn.freed(headKey(t.tenant, t.hashed), n)
+}
+
+// countLive counts the interaction if it has begun or ceased to be a live one.
+func (t *InteractionTxn) countLive() {
+	live := t.head.State == InteractionActive
+	if live == t.live {
+		return
+	}
+	by := Usage{LiveInteractions: 1}
+	if !live {
+		by.LiveInteractions = -1
+	}
+	t.writing.txn.count(headKey(t.tenant, t.hashed), by)
+}
+
 // present is what stands in parts for a part of n entries.
 func present(n int) int { return n + 1 }
 

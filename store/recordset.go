@@ -33,6 +33,7 @@ func (r *Recordset) clone() Recordset {
 type storedRecordset struct {
 	Recordset  Recordset `json:"recordset"`
 	Generation string    `json:"generation,omitempty"` // which the records' keys have; empty: no records
+	Bytes      int64     `json:"bytes,omitempty"`      // of the records' entries
 }
 
 // What a publishing transaction has room for, beside a reply and the like.
@@ -45,18 +46,19 @@ const (
 type StagedRecords struct {
 	generation string
 	count      int
+	bytes      int64      // of all their entries
 	held       []kv.Entry // sealed; what is not in the engine yet
 }
 
 // StageRecords prepares records, in their order, for one PublishRecordset of the interaction. A few it only holds; when
 // the publishing transaction has no room for them, it writes them where nobody looks until then. Those that are never
-// published go with the interaction. Errors: [ErrTooLarge] when a record has about 1 MiB or more.
+// published go with the interaction. Errors: [ErrTooLarge] when a record has about 1 MiB or more, [*QuotaError].
 func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, records []json.RawMessage) (*StagedRecords, error) {
 	if err := checkTenant(tenant); err != nil {
 		return nil, err
 	}
 	staged := &StagedRecords{generation: newID(), count: len(records)}
-	size, hashed := 0, s.vault.hashInteraction(tenant, interactionID)
+	hashed := s.vault.hashInteraction(tenant, interactionID)
 	for i, record := range records {
 		key := recordKey(tenant, hashed, staged.generation, i+1)
 		value, err := s.vault.seal(key, record)
@@ -68,15 +70,21 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", i+1, len(records), len(record), ErrTooLarge)
 		}
 		staged.held = append(staged.held, entry)
-		size += entrySize(entry)
+		staged.bytes += int64(entrySize(entry))
 	}
-	if len(staged.held) <= heldRecords && size <= heldBytes {
+	if len(staged.held) <= heldRecords && staged.bytes <= heldBytes {
 		return staged, nil
+	}
+	if err := s.loadUsage(ctx, tenant); err != nil {
+		return nil, err
+	}
+	if err := s.counter.admit(tenant, 0, demand{more: Usage{StoredBytes: staged.bytes}}); err != nil {
+		return nil, err
 	}
 	for len(staged.held) > 0 {
 		chunk := staged.held[:chunkLength(staged.held)]
-		err := s.commit(ctx, func(tx kv.Txn) error {
-			return s.vault.putSealed(tx, chunk)
+		err := s.update(ctx, tenant, func(w *writing) error {
+			return s.vault.putSealed(w.txn, chunk)
 		})
 		if err != nil {
 			return nil, err
@@ -233,7 +241,10 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 		t.fail(err)
 		return
 	}
-	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation}
+	if old == nil || old.Generation != staged.generation {
+		t.head.Sizes.Recordsets += staged.bytes
+	}
+	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation, Bytes: staged.bytes}
 	set.Recordset.Count, set.Recordset.Removed = staged.count, false
 	t.head.LastSearched = rs.Name
 	t.saveRecordset(set)
@@ -278,12 +289,13 @@ func (t *InteractionTxn) dropRecords(set *storedRecordset, next string) {
 	if set.Generation != "" && set.Generation != next {
 		records := recordsKey(t.tenant, t.hashed, set.Generation)
 		t.writing.txn.DeleteRange(records, kv.PrefixEnd(records))
+		t.free(&t.head.Sizes.Recordsets, set.Bytes)
 	}
 }
 
 func (t *InteractionTxn) saveRecordset(set *storedRecordset) {
 	t.keep(set)
-	t.save(t.vault.recordsetKey(t.tenant, t.id, set.Recordset.Name), set)
+	t.saveOf(&t.head.Sizes.Recordsets, t.vault.recordsetKey(t.tenant, t.id, set.Recordset.Name), set)
 }
 
 // keep spares the transaction another read.

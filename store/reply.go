@@ -114,20 +114,25 @@ func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 		stored.Body = packed
 	case len(packed) <= KeptAnswers:
 		stored.Offset = t.head.Answers + 1
+		grown := t.writing.txn.grown
 		if err := t.writing.put(answerKey(t.tenant, t.hashed, stored.Offset), packed); err != nil {
 			t.fail(err)
 			return
 		}
 		t.head.Answers += int64(len(packed))
+		added := t.writing.txn.grown - grown
+		t.head.Sizes.Others += added
 		if before := t.head.Answers - KeptAnswers; before > 0 {
 			t.writing.txn.DeleteRange(answerKey(t.tenant, t.hashed, 0), answerKey(t.tenant, t.hashed, before+1))
+			// As many bytes of answers go as have come; how large each was is not known.
+			t.free(&t.head.Sizes.Others, added*min(before, int64(len(packed)))/int64(len(packed)))
 		}
 	}
 	if reply.ShowsData {
 		stored.DataVersion = new(t.head.DataVersion)
 		t.head.DataShown = true
 	}
-	t.save(key, &stored)
+	t.saveOf(&t.head.Sizes.Replies, key, &stored)
 }
 
 // pastData is the stored form of how attached data were before: each change undoes one, the last one that which led to
@@ -169,7 +174,7 @@ func (t *InteractionTxn) SetAttachedData(data map[string]string) {
 		}
 	}
 	t.head.Parts.Data = present(len(data))
-	t.save(dataKey(t.tenant, t.hashed), attachedBytes(data))
+	t.saveOf(&t.head.Sizes.Others, dataKey(t.tenant, t.hashed), attachedBytes(data))
 	if len(undo) == 0 {
 		return
 	}
@@ -200,7 +205,7 @@ func (t *InteractionTxn) keepChange(undo attachedData) {
 	}
 	past.Changes = past.Changes[first:]
 	t.head.Parts.Past = present(len(past.Changes))
-	t.save(pastKey(t.tenant, t.hashed), &past)
+	t.saveOf(&t.head.Sizes.Others, pastKey(t.tenant, t.hashed), &past)
 }
 
 func (t *InteractionTxn) past() (past pastData, err error) {

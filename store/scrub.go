@@ -32,6 +32,7 @@ const (
 // summary at the end: what is damaged comes back from a backup only. An error is the engine's or the context's.
 func (s *Store) Scrub(ctx context.Context) (Scrubbed, error) {
 	run := scrub{store: s, began: time.Now()}
+	defer s.counter.abandon()
 	for at := []byte(nil); ; {
 		start := time.Now()
 		next, err := run.step(ctx, at)
@@ -45,6 +46,9 @@ func (s *Store) Scrub(ctx context.Context) (Scrubbed, error) {
 			return run.Scrubbed, err
 		}
 	}
+	if err := run.enter(ctx, ""); err != nil {
+		return run.Scrubbed, err
+	}
 	if run.Damaged > 0 {
 		s.log.ErrorContext(ctx, "the data is damaged in part; restore a backup", "findings", run.Damaged, "values", run.Values)
 	} else {
@@ -57,7 +61,42 @@ func (s *Store) Scrub(ctx context.Context) (Scrubbed, error) {
 type scrub struct {
 	store *Store
 	began time.Time
+	// counted is the tenant whose data it is at, and counts; empty: none.
+	counted string
 	Scrubbed
+}
+
+// enter goes on to another tenant; empty: to none. What the one before has is known then.
+func (c *scrub) enter(ctx context.Context, tenant string) error {
+	if was := c.counted; was != "" {
+		if err := c.store.setUsage(ctx, was); err != nil {
+			if !errors.Is(err, ErrUnavailable) {
+				return err
+			}
+			c.store.log.WarnContext(ctx, "what a tenant has is counted, and cannot be stored", "tenant", was, "error", err)
+		}
+	}
+	if c.counted = tenant; tenant != "" {
+		c.store.counter.begin(tenant)
+	}
+	return nil
+}
+
+// countEntry is what an entry that is not of an interaction adds to what its tenant has.
+func countEntry(e kv.Entry, path []string) Usage {
+	if path[1] == "u" {
+		return Usage{}
+	}
+	u := Usage{StoredBytes: int64(entrySize(e))}
+	if path[1] == "b" && len(path) > 3 && path[2] == "state" {
+		switch path[3] {
+		case strconv.Itoa(int(ActivityPending)):
+			u.PendingActivities = 1
+		case strconv.Itoa(int(ActivityDead)):
+			u.DeadActivities = 1
+		}
+	}
+	return u
 }
 
 // found tells a finding.
@@ -70,15 +109,25 @@ func (c *scrub) found(ctx context.Context, key []byte, err error) {
 // step looks at some entries from a key on, or at one interaction, and returns where to go on; nil: nothing is left.
 func (c *scrub) step(ctx context.Context, at []byte) (next []byte, err error) {
 	var tenant, hashed string
+	var seen Usage
 	err = c.store.engine.View(ctx, func(r kv.Reader) error {
 		entries, more, err := r.Scan(kv.Range{Start: at, Limit: scrubEntries})
 		if err != nil {
 			return err
 		}
 		for _, entry := range entries {
-			if path, err := kv.Split(entry.Key); err == nil && len(path) > 3 && path[1] == "h" && path[0] != "!" {
-				tenant, hashed = path[0], path[2]
+			path, err := kv.Split(entry.Key)
+			ofTenant := err == nil && len(path) > 1 && checkTenant(path[0]) == nil
+			if ofTenant && path[0] != c.counted {
+				tenant, next = path[0], kv.Key(path[0]) // others may come to stand before the entry
 				return nil
+			}
+			if ofTenant && len(path) > 3 && path[1] == "h" {
+				hashed, next = path[2], entry.Key
+				return nil
+			}
+			if ofTenant {
+				seen = seen.plus(countEntry(entry, path))
 			}
 			c.Values++
 			if err := c.store.checkEntry(r, entry); errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
@@ -93,10 +142,23 @@ func (c *scrub) step(ctx context.Context, at []byte) (next []byte, err error) {
 		}
 		return nil
 	})
-	if err != nil || hashed == "" {
-		return next, err
+	if err != nil {
+		return nil, err
 	}
-	return c.interaction(ctx, tenant, hashed)
+	if c.counted != "" {
+		cursor := next
+		if cursor == nil {
+			cursor = kv.PrefixEnd(kv.Key(c.counted))
+		}
+		c.store.counter.walked(c.counted, seen, cursor)
+	}
+	switch {
+	case tenant != "":
+		return next, c.enter(ctx, tenant)
+	case hashed != "":
+		return c.interaction(ctx, c.counted, hashed)
+	}
+	return next, nil
 }
 
 var errUnknownKey = fmt.Errorf("nothing is kept under such a key: %w", ErrDamaged)
@@ -125,6 +187,8 @@ func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
 		return in.decodes(e, new([]Delivered))
 	case path[1] == "t" && len(path) == 3:
 		return in.decodes(e, new(lastPlace))
+	case bytes.Equal(e.Key, usageKey(in.tenant)):
+		return in.decodes(e, new(storedUsage))
 	}
 	return errUnknownKey
 }
@@ -198,7 +262,7 @@ func (r *reading) checkActivity(e kv.Entry, id string) error {
 	if err := t.loadHead(); err != nil {
 		return nil //nolint:nilerr // it is found where it stands
 	}
-	if !t.exists || t.head.ActivityID != id || a.ID != id {
+	if !t.exists || t.head.ActivityID != id || t.head.ActivityGone || a.ID != id {
 		return missingPart("the interaction of the activity")
 	}
 	return nil
@@ -318,6 +382,7 @@ func (c *scrub) interaction(ctx context.Context, tenant, hashed string) (next []
 		}
 		if same := bytes.Equal(before, after); same || try == scrubTries-1 {
 			c.Values += seen.values
+			c.store.counter.walked(tenant, seen.usage(), end)
 			if same {
 				err := seen.compare(func(id string) error { return c.activityThere(ctx, tenant, id) })
 				if errors.Is(err, ErrFailed) || ctx.Err() != nil {
@@ -375,6 +440,7 @@ type seenParts struct {
 	vault          *vault
 	tenant, hashed string
 	values         int
+	bytes          int64
 	found          []finding
 
 	head    *interactionHead
@@ -394,9 +460,19 @@ type finding struct {
 
 func (p *seenParts) damage(key []byte, err error) { p.found = append(p.found, finding{key, err}) }
 
+// usage is what the interaction adds to what its tenant has.
+func (p *seenParts) usage() Usage {
+	u := Usage{StoredBytes: p.bytes}
+	if p.head != nil && p.head.State == InteractionActive {
+		u.LiveInteractions = 1
+	}
+	return u
+}
+
 // add looks at one entry.
 func (p *seenParts) add(e kv.Entry) {
 	p.values++
+	p.bytes += int64(entrySize(e))
 	if err := p.look(e); err != nil {
 		p.damage(e.Key, err)
 	}
@@ -497,7 +573,7 @@ func (p *seenParts) compare(activityThere func(id string) error) error {
 			return missingPart("the answer to a request")
 		}
 	}
-	if p.head.ActivityID != "" {
+	if p.head.ActivityID != "" && !p.head.ActivityGone {
 		return activityThere(p.head.ActivityID)
 	}
 	return nil

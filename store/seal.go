@@ -111,7 +111,7 @@ func (r *reading) load(key []byte, into any) (found bool, err error) {
 // writing is a reading that can also write.
 type writing struct {
 	reading
-	txn kv.Txn
+	txn *meter
 }
 
 func (w *writing) put(key, value []byte) error {

@@ -6,8 +6,8 @@
 // migrated when it is opened.
 //
 // Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities, ClearOutbox,
-// Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine. Nothing that
-// is passed in or returned is shared with the store. A method of one transaction that reports an error has changed nothing,
+// FlushUsage, Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine.
+// Nothing that is passed in or returned is shared with the store. A method of one transaction that reports an error has changed nothing,
 // but for [ErrUnknownOutcome]. What is missing although something else that is stored says it exists, or cannot be read, is
 // an [ErrDamaged], never "nothing". Errors wrap the sentinels below; any other error is the engine's, or the context's.
 //
@@ -74,6 +74,9 @@ type Config struct {
 
 	IdleLife      time.Duration // how long an interaction that nothing changes is kept; default: 7 days
 	TombstoneLife time.Duration // how long it is known, after that, that there was one; default: 30 days
+	ActivityLife  time.Duration // how long an activity that is WRITTEN, SKIPPED or DISCARDED is kept; default: 90 days
+
+	Quota Usage // what each tenant may have; zero fields: as much as there is
 }
 
 // Store is safe for concurrent use.
@@ -89,10 +92,11 @@ type Store struct {
 	// that another primary key has sealed.
 	sealing sync.RWMutex
 
-	idleLife, tombstoneLife time.Duration
+	lives lives
 
 	started     time.Time // with the monotonic reading
 	clock       sweepClock
+	counter     counter
 	unavailable chan error // holds one
 }
 
@@ -143,7 +147,7 @@ func missing(path string) bool {
 }
 
 // New returns a store over any engine, which its Close closes, and migrates the data as Open does. Of the configuration it
-// uses Keyset, which must be given, Log, Now and the lives.
+// uses Keyset, which must be given, Log, Now, the lives and Quota.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
 	keys, err := keyfile.Parse(c.Keyset)
 	if err != nil {
@@ -158,9 +162,11 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 	}
 	s := &Store{
 		engine: e, now: c.Now, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), unavailable: make(chan error, 1),
-		idleLife:      cmp.Or(c.IdleLife, 7*24*time.Hour),
-		tombstoneLife: cmp.Or(c.TombstoneLife, 30*24*time.Hour),
-		started:       c.Now(),
+		lives: lives{
+			idle: cmp.Or(c.IdleLife, 7*24*time.Hour), tombstone: cmp.Or(c.TombstoneLife, 30*24*time.Hour), activity: cmp.Or(c.ActivityLife, 90*24*time.Hour),
+		},
+		started: c.Now(),
+		counter: counter{quota: c.Quota},
 	}
 	known, err := s.identify(ctx, keys)
 	if err == nil && !known {
@@ -248,8 +254,16 @@ func (s *Store) loadInstance(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// Close waits for what is being committed and closes the data file. The store is not used afterwards.
-func (s *Store) Close() error { return s.engine.Close() }
+// Close stores what was counted last, waits for what is being committed and closes the data file. The store is not used
+// afterwards.
+func (s *Store) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
+	defer cancel()
+	if err := s.FlushUsage(ctx); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrFailed) {
+		s.log.Warn("what tenants have is not stored; it is counted again after the next start", "error", err)
+	}
+	return s.engine.Close()
+}
 
 // InstanceID returns what tells this data file from all others: random, made once.
 func (s *Store) InstanceID() string { return s.instance }
@@ -278,9 +292,15 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 	if err := checkTenant(tenant); err != nil {
 		return err
 	}
-	return s.commit(ctx, func(tx kv.Txn) error {
-		return fn(&writing{reading: reading{vault: s.vault, tenant: tenant, kv: tx}, txn: tx})
+	var run *meter
+	err := s.commit(ctx, func(tx kv.Txn) error {
+		run = &meter{Txn: tx, tenant: kv.Key(tenant)}
+		return fn(&writing{reading: reading{vault: s.vault, tenant: tenant, kv: run}, txn: run})
 	})
+	if err == nil {
+		s.counter.add(tenant, run.changes)
+	}
+	return err
 }
 
 // commit is one update of the engine. The keys in use do not change meanwhile.

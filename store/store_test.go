@@ -173,6 +173,9 @@ func populate(t testing.TB, s *Store) Account {
 			t.Error(err)
 		}
 	})
+	if err := s.FlushUsage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return account
 }
 

@@ -32,6 +32,7 @@ type serveCommand struct {
 	AuditLog     string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
 	sandboxFlags `embed:"" group:"Sandbox:"`
 	timeFlags    `embed:"" group:"Time limits:"`
+	keepFlags    `embed:"" group:"What is kept:"`
 	accessFlags  `embed:"" group:"Who may call:"`
 	logFlags     `embed:"" group:"Log:"`
 }
@@ -84,7 +85,7 @@ func (f *timeFlags) problems() (problems []error) {
 }
 
 func (c *serveCommand) problems() []error {
-	problems := c.timeFlags.problems()
+	problems := append(c.timeFlags.problems(), c.keepFlags.problems()...)
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
@@ -176,7 +177,11 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	}
 	defer transport.Close()
 	keyset := p.env[keysetVariable]
-	st, err := store.Open(ctx, store.Config{Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log})
+	st, err := store.Open(ctx, store.Config{
+		Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log,
+		IdleLife: time.Duration(c.InteractionLife), TombstoneLife: time.Duration(c.TombstoneLife), ActivityLife: time.Duration(c.ActivityLife),
+		Quota: c.quota(),
+	})
 	if err != nil {
 		key := "--key-file"
 		if keyset != "" {

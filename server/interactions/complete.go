@@ -77,6 +77,13 @@ func completedBefore(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractio
 		}
 	}
 	activity, err := tx.Activity()
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Activity{}, &rpc.Error{
+			Reason:   zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED,
+			Message:  fmt.Sprintf("interaction %q was completed long ago, and its activity %q is not kept any more", id, tx.ActivityID()),
+			Metadata: map[string]string{"interaction_id": id, "activity_id": tx.ActivityID()},
+		}
+	}
 	if err != nil {
 		return store.Activity{}, err
 	}

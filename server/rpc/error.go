@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,6 +131,9 @@ func AccountError(err error, accountID string) error {
 // auditRetry is when it may be worth to try again what could not be noted: a person has to look into it.
 const auditRetry = 10 * time.Second
 
+// quotaRetry is when there may be room again for a tenant that is at a quota: others end their calls, or somebody clears up.
+const quotaRetry = 30 * time.Second
+
 // statusError has two faces: its text, with the cause, is for the log, and its status for the wire. Nothing may wrap it:
 // gRPC sends the text of a wrapper to the client.
 type statusError struct {
@@ -147,7 +151,12 @@ func toStatus(ctx context.Context, err error) error {
 		return &statusError{cause: err, status: public.status()}
 	}
 	public := &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, Message: "internal error"}
+	quota, overQuota := errors.AsType[*store.QuotaError](err)
 	switch {
+	case overQuota:
+		public.Reason, public.RetryAfter = zendeskv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, quotaRetry
+		public.Message = fmt.Sprintf("the tenant is at its quota of %d %s", quota.Limit, quota.Quota)
+		public.Metadata = map[string]string{"quota": quota.Quota, "limit": strconv.FormatInt(quota.Limit, 10)}
 	case errors.Is(err, store.ErrUnavailable):
 		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"
 		public.RetryAfter = time.Second

@@ -99,11 +99,16 @@ func testSweep(t *testing.T, s *fixture) {
 	check(12*day+time.Second, store.Swept{Looked: 1}) // touched since: its entry moves
 	check(13*day, store.Swept{})
 	check(13*day+time.Second, store.Swept{Looked: 1, Expired: 1, Lost: 1})
-	check(37*day+2*time.Second, store.Swept{Looked: 3, Removed: 3})
+	check(37*day+2*time.Second, store.Swept{Looked: 3, Removed: 2})
+	check(43*day+2*time.Second, store.Swept{Looked: 1, Removed: 1})
+	check(67*day+3*time.Second, store.Swept{Looked: 1}) // the tombstone stays as long as the activity
+	if state, exists := stateOf(t, s, "done"); state != store.InteractionCompleted || !exists {
+		t.Errorf("interaction of an activity: state is %v, exists %v", state, exists)
+	}
+	check(90*day+time.Second, store.Swept{Looked: 1, Aged: 1, Removed: 1})
 	if _, err := s.Activity(t.Context(), tenant, "a1"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("activity of a forgotten interaction: got %v, want ErrNotFound", err)
 	}
-	check(43*day+2*time.Second, store.Swept{Looked: 1, Removed: 1})
 	if n := keysOf(t, s); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
@@ -144,7 +149,10 @@ func testSweepKeepsUnwritten(t *testing.T, s *fixture) {
 	for _, step := range []struct {
 		after time.Duration
 		want  store.Swept
-	}{{7*day + time.Second, store.Swept{Looked: 3}}, {30*day + time.Second, store.Swept{Looked: 2, Removed: 2}}} {
+	}{
+		{7*day + time.Second, store.Swept{Looked: 3}}, {30*day + time.Second, store.Swept{Looked: 2}}, {30*day + time.Second, store.Swept{Looked: 2}},
+		{23 * day, store.Swept{Looked: 2, Aged: 2, Removed: 2}},
+	} {
 		clock = clock.Add(step.after)
 		if diff := cmp.Diff(step.want, sweep(t, s, 10)); diff != "" {
 			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
@@ -164,7 +172,7 @@ func testSweepKeepsPlaces(t *testing.T, s *fixture) {
 	}
 	first, second := add("1"), add("2")
 	changeActivity(t, s, "1", func(a *store.Activity) { a.State = store.ActivityWritten })
-	for _, after := range []time.Duration{7*day + time.Second, 30*day + time.Second} {
+	for _, after := range []time.Duration{7*day + time.Second, 90*day + time.Second} {
 		clock = clock.Add(after)
 		sweep(t, s, 10)
 	}
@@ -192,7 +200,8 @@ func testTombstoneLives(t *testing.T, s *fixture) {
 	}{
 		{day + time.Second, store.Swept{Looked: 1}},
 		{6*day + time.Second, store.Swept{Looked: 1}},
-		{30*day + time.Second, store.Swept{Looked: 1, Removed: 1}},
+		{30*day + time.Second, store.Swept{Looked: 1}},
+		{17 * day, store.Swept{Looked: 1, Aged: 1, Removed: 1}},
 	} {
 		if state, _ := stateOf(t, s, "i"); state != store.InteractionCompleted {
 			t.Errorf("state is %v", state)
@@ -355,5 +364,61 @@ func testClockBack(t *testing.T, s *fixture) {
 		if state, exists := stateOf(t, s, id); state != store.InteractionActive || !exists {
 			t.Errorf("interaction %q: state %v, exists %v", id, state, exists)
 		}
+	}
+}
+
+// testActivityAgesOutFirst has an activity go before the tombstone of its interaction: it is known that it was there.
+func testActivityAgesOutFirst(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	s.reopen(t, store.Config{IdleLife: 2 * day, TombstoneLife: 10 * day, ActivityLife: 3 * day})
+	complete(t, s, tenant, "i", store.Activity{ID: "a1", Account: atZendesk("x"), State: store.ActivityDead})
+	complete(t, s, tenant, "j", store.Activity{ID: "a2", Account: atZendesk("x"), State: store.ActivityDead})
+	clock = clock.Add(20 * day)
+	if swept := sweep(t, s, 10); swept != (store.Swept{Looked: 2}) {
+		t.Errorf("dead: swept %+v", swept)
+	}
+	changeActivity(t, s, "a1", func(a *store.Activity) { a.State = store.ActivityDiscarded })
+	for _, step := range []struct {
+		after time.Duration
+		want  store.Swept
+	}{{2*day + time.Second, store.Swept{Looked: 2}}, {day, store.Swept{Looked: 1, Aged: 1}}} {
+		clock = clock.Add(step.after)
+		if diff := cmp.Diff(step.want, sweep(t, s, 10)); diff != "" {
+			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
+		}
+	}
+	if _, err := s.Activity(t.Context(), tenant, "a1"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("activity: got %v, want ErrNotFound", err)
+	}
+	for _, filter := range []store.ActivityFilter{{}, {InteractionID: "i"}, {State: store.ActivityDiscarded}, {AccountID: "x"}} {
+		list, _, err := s.ListActivities(t.Context(), tenant, filter, "", 10)
+		if err != nil || len(list) > 1 || len(list) == 1 && list[0].ID != "a2" {
+			t.Errorf("%+v: %d activities, %v", filter, len(list), err)
+		}
+	}
+	view(t, s, "i", func(tx *store.InteractionTxn) error {
+		if _, err := tx.Activity(); !errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+			t.Errorf("activity of the interaction: got %v, want ErrNotFound", err)
+		}
+		if tx.State() != store.InteractionCompleted || tx.ActivityID() != "a1" {
+			t.Errorf("state %v, activity %q", tx.State(), tx.ActivityID())
+		}
+		return nil
+	})
+	update(t, s, "i", func(tx *store.InteractionTxn) { tx.KeepReply("Search", "1", store.Reply{}) }) // a survey
+	if found, err := s.Scrub(t.Context()); err != nil || found.Damaged != 0 {
+		t.Errorf("scrubbed: %+v, %v", found, err)
+	}
+	changeActivity(t, s, "a2", func(a *store.Activity) { a.State = store.ActivityDiscarded })
+	for range 4 {
+		clock = clock.Add(10*day + time.Second)
+		sweep(t, s, 10)
+	}
+	if found, err := s.Scrub(t.Context()); err != nil || found.Damaged != 0 {
+		t.Errorf("scrubbed: %+v, %v", found, err)
+	}
+	if n := keysOf(t, s); n != 0 {
+		t.Errorf("%d keys are left", n)
 	}
 }

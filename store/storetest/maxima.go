@@ -138,12 +138,19 @@ func testMaximaTogether(t *testing.T, s *fixture) {
 	}
 	clock = clock.Add(8 * day)
 	sweep(t, s, 10)
-	clock = clock.Add(31 * day)
+	clock = clock.Add(91 * day)
 	sweep(t, s, 10)
 	for _, account := range append(accounts[1:], accounts[0]) {
 		if err := s.DeleteAccount(t.Context(), tenant, account.ID, ""); err != nil {
 			t.Fatal(err)
 		}
+	}
+	used, _, err := s.Usage(t.Context(), tenant)
+	if err != nil || used != (store.Usage{}) {
+		t.Errorf("when all is gone, %+v is counted, %v", used, err)
+	}
+	if found, err := s.Scrub(t.Context()); err != nil || found.Damaged != 0 {
+		t.Errorf("scrubbed: %+v, %v", found, err)
 	}
 	if n := keysOf(t, s); n != 0 {
 		t.Errorf("%d keys are left", n)

@@ -95,6 +95,7 @@ var tests = []test{
 	{"SweepKeepsPlaces", testSweepKeepsPlaces, onAny},
 	{"TombstoneLives", testTombstoneLives, onAny},
 	{"SweepLimit", testSweepLimit, onAny},
+	{"ActivityAgesOutFirst", testActivityAgesOutFirst, onAny},
 	{"SweepMeetsChange", testSweepMeetsChange, onFaultless},
 	{"SweepForgetsLists", testSweepForgetsLists, onAny},
 	{"ClockBack", testClockBack, onAny},
@@ -117,6 +118,11 @@ var tests = []test{
 
 	{"MaximaTogether", testMaximaTogether, onAny},
 
+	{"Usage", testUsage, onAny},
+	{"UsageSurvivesCrash", testUsageSurvivesCrash, onAny},
+	{"Quotas", testQuotas, onAny},
+	{"QuotaOfBytes", testQuotaOfBytes, onAny},
+
 	{"ContextEnds", testContextEnds, onFaultless},
 	{"Close", testClose, onFaultless},
 }
@@ -126,6 +132,7 @@ type fixture struct {
 	*store.Store
 	now    func() time.Time
 	engine *disturbed
+	keyset string
 }
 
 func newFixture(t *testing.T, engine kv.Engine) *fixture {
@@ -138,17 +145,25 @@ func newFixture(t *testing.T, engine kv.Engine) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &fixture{now: time.Now, engine: &disturbed{Engine: engine}}
-	s.Store, err = store.New(t.Context(), s.engine, store.Config{Keyset: string(keyset), Now: func() time.Time { return s.now() }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &fixture{now: time.Now, engine: &disturbed{Engine: engine}, keyset: string(keyset)}
+	s.reopen(t, store.Config{})
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s
+}
+
+// reopen opens the store anew, with the lives and quotas of a configuration, as after a crash: the one before is not closed.
+func (s *fixture) reopen(t testing.TB, c store.Config) {
+	t.Helper()
+	c.Keyset, c.Now = s.keyset, func() time.Time { return s.now() }
+	opened, err := store.New(t.Context(), s.engine, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Store = opened
 }
 
 // disturbed runs a function before the next update.

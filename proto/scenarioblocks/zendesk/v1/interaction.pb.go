@@ -32,7 +32,7 @@ const (
 	InteractionState_INTERACTION_STATE_ACTIVE InteractionState = 1
 	// It has an activity. Blocks that would change what was written are FAILED; the others still run.
 	InteractionState_INTERACTION_STATE_COMPLETED InteractionState = 2
-	// It was left alone for 7 days. Nothing of it is left, and its id cannot be used for another 30.
+	// It was left alone for 7 days (or as the operator says). Nothing of it is left, and its id cannot be used for another 30.
 	InteractionState_INTERACTION_STATE_EXPIRED InteractionState = 3
 )
 

@@ -59,9 +59,11 @@ type InteractionServiceClient interface {
 	// written in the background. All details are taken as they are: what is too long is cut, visibly; what is odd, such as
 	// times out of order or an address that is none, stands in the comment as it is. Repeated with the same details it gives
 	// the same activity. Afterwards AttachedData and ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run.
-	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details.
+	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details, or so long ago that its activity
+	// is not kept any more.
 	CompleteInteraction(ctx context.Context, in *CompleteInteractionRequest, opts ...grpc.CallOption) (*CompleteInteractionResponse, error)
-	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
+	// Returns one activity. One that is WRITTEN, SKIPPED or DISCARDED is kept for 90 days from then on (or as the operator says),
+	// others until that is decided. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.
@@ -227,9 +229,11 @@ type InteractionServiceServer interface {
 	// written in the background. All details are taken as they are: what is too long is cut, visibly; what is odd, such as
 	// times out of order or an address that is none, stands in the comment as it is. Repeated with the same details it gives
 	// the same activity. Afterwards AttachedData and ScreenPop are FAILED `INTERACTION_COMPLETED`; the other blocks still run.
-	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details.
+	// Errors: ALREADY_EXISTS `INTERACTION_COMPLETED` when it was completed with other details, or so long ago that its activity
+	// is not kept any more.
 	CompleteInteraction(context.Context, *CompleteInteractionRequest) (*CompleteInteractionResponse, error)
-	// Returns one activity. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
+	// Returns one activity. One that is WRITTEN, SKIPPED or DISCARDED is kept for 90 days from then on (or as the operator says),
+	// others until that is decided. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.

@@ -84,6 +84,7 @@ type Server struct {
 	store       *store.Store
 	credentials *credentials.Keeper
 	audit       *audit.Log
+	access      *auth.Authenticator
 	writer      *writer.Writer
 	log         *slog.Logger
 
@@ -141,6 +142,7 @@ func New(c Config) (*Server, error) {
 		store:       c.Store,
 		credentials: keeper,
 		audit:       noted,
+		access:      c.Auth,
 		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
 		log:         c.Log,
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
@@ -158,7 +160,7 @@ func New(c Config) (*Server, error) {
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
-	s.health.set(healthv1.HealthCheckResponse_SERVING)
+	s.health.lacking(lacksAccess, c.Auth.Err() != nil)
 	return s, nil
 }
 
@@ -188,6 +190,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
+	background.Go(func() { s.health.watchAccess(ctx, s.access) })
 	var served sync.WaitGroup
 	var err error
 	served.Go(func() {
@@ -296,7 +299,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		s.health.set(healthv1.HealthCheckResponse_NOT_SERVING)
+		s.health.lacking(lacksStore, true)
 		s.log.Error("nothing can be stored; health is NOT_SERVING until that is possible", "error", why)
 		for since := time.Now(); ; {
 			select {
@@ -316,7 +319,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 				break
 			}
 		}
-		s.health.set(healthv1.HealthCheckResponse_SERVING)
+		s.health.lacking(lacksStore, false)
 	}
 }
 

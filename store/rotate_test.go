@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -614,9 +615,14 @@ func TestDropKeyRefuses(t *testing.T) {
 			old := primaryOf(s)
 			rotate(t, s)
 			reencrypt(t, s)
-			if err := os.WriteFile(s.keyFile+".new", nil, 0o600); err != nil {
+			file, err := os.Open(s.keyFile)
+			if err == nil {
+				err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = file.Close() })
 			return old
 		}, keyfile.ErrBusy, false},
 	}

@@ -138,7 +138,14 @@ func openKeys(c Config, keyFile string) (*keyfile.Keys, error) {
 		}
 		c.Log.Info("made a key file; back it up: the data cannot be read without it", "key_file", keyFile, "data_file", c.Path)
 	}
-	return keyfile.Read(keyFile)
+	keys, err := keyfile.Read(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := keyfile.Sweep(keyFile); err != nil {
+		c.Log.Warn("what an interrupted run left beside the key file was not removed", "key_file", keyFile, "error", err)
+	}
+	return keys, nil
 }
 
 func missing(path string) bool {

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +26,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/store/trustedfile"
 )
 
 const tenant = "acme"
@@ -373,7 +373,7 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "empty key file", spoil: func(path string) error { return write(path, "\n", 0o600) }, want: keyfile.ErrEmpty},
 		{name: "truncated key file", spoil: func(path string) error { return write(path, good[:len(good)/2], 0o600) }, want: keyfile.ErrTruncated},
 		{name: "no text", spoil: func(path string) error { return write(path, "\x00\xff", 0o600) }, want: keyfile.ErrNotKeyset},
-		{name: "folder", spoil: func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, want: syscall.EISDIR},
+		{name: "folder", spoil: func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, want: trustedfile.ErrUnreadable},
 		{name: "no AEAD", spoil: func(path string) error { return write(path, signing, 0o600) }, want: keyfile.ErrNotAEAD},
 		{name: "no primary", spoil: func(path string) error { return write(path, noPrimary, 0o600) }, want: keyfile.ErrNoPrimary},
 		{name: "no prefix", spoil: func(path string) error { return write(path, raw, 0o600) }, want: keyfile.ErrNotPrefixed},

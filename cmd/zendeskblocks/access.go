@@ -11,6 +11,7 @@ import (
 type accessFlags struct {
 	TokenFile      string `help:"Bearer tokens that are accepted, as tokens create writes them; re-read when it changes." placeholder:"FILE"`
 	JWTKeyFile     string `help:"Public keys of the issuer of JWTs: a JWK set, or PEM; re-read when it changes." placeholder:"FILE"`
+	JWTJWKSURL     string `name:"jwt-jwks-url" help:"Address of the JWK set of the issuer of JWTs, beside or instead of a file: https, or http to loopback. Fetched every 5m, and when a JWT names a key that is not in it." placeholder:"URL"`
 	JWTIssuer      string `help:"What the claim iss of a JWT must be." placeholder:"TEXT"`
 	JWTAudience    string `help:"What the claim aud of a JWT must hold." placeholder:"TEXT"`
 	JWTTenantClaim string `help:"Claim of a JWT that has the tenant; dots lead into objects. Default: tenant." placeholder:"NAME"`
@@ -27,7 +28,7 @@ func (f *accessFlags) config(log *slog.Logger) auth.Config {
 	return auth.Config{
 		TokenFile: f.TokenFile,
 		JWT: auth.JWT{
-			KeyFile: f.JWTKeyFile, Issuer: f.JWTIssuer, Audience: f.JWTAudience,
+			KeyFile: f.JWTKeyFile, KeySetURL: f.JWTJWKSURL, Issuer: f.JWTIssuer, Audience: f.JWTAudience,
 			TenantClaim: f.JWTTenantClaim, RolesClaim: f.JWTRolesClaim, AgentClaim: f.JWTAgentClaim,
 		},
 		TLS: auth.TLS{CertFile: f.TLSCert, KeyFile: f.TLSKey, ClientCAFile: f.TLSClientCA, IdentityFile: f.TLSIdentities},

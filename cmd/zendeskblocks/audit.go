@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,12 +23,40 @@ type auditFlag struct {
 // note writes an event, such as "token created", with names and values that say what it was about.
 type note func(event string, args ...any) error
 
+// auditFileFlags say how the audit of a service is kept.
+type auditFileFlags struct {
+	AuditLog     string `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
+	AuditMaxSize int64  `help:"How large the audit gets, in MiB, until it is moved aside to its name with .000001 and so on after it; 0: it is never." default:"100" placeholder:"MIB"`
+	AuditKeep    int    `help:"How many files of the audit that were moved aside are kept, the newest." default:"10" placeholder:"FILES"`
+}
+
+func (f *auditFileFlags) problems() (problems []error) {
+	if f.AuditMaxSize < 0 || f.AuditMaxSize > 1<<20 {
+		problems = append(problems, errors.New("--audit-max-size must be 1 to 1048576 MiB, or 0"))
+	}
+	if f.AuditKeep < 1 {
+		problems = append(problems, errors.New("--audit-keep must be at least 1"))
+	}
+	return problems
+}
+
+// openAudit opens the audit beside a data file.
+func (f *auditFileFlags) openAudit(data string, log *slog.Logger) (*audit.File, error) {
+	stream, err := audit.OpenFile(audit.FileConfig{
+		Path: cmp.Or(f.AuditLog, data+".audit"), MaxBytes: f.AuditMaxSize << 20, Keep: f.AuditKeep, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--audit-log: %w", err)
+	}
+	return stream, nil
+}
+
 // noted makes a change that notes what it does. When the audit cannot be opened, the change is not made.
 func (f auditFlag) noted(change func(note) error) (err error) {
 	if f.AuditLog == "" {
 		return change(func(string, ...any) error { return nil })
 	}
-	stream, err := audit.OpenFile(f.AuditLog)
+	stream, err := audit.OpenFile(audit.FileConfig{Path: f.AuditLog}) // which the server moves aside
 	if err != nil {
 		return fmt.Errorf("--audit-log: %w", err)
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -32,18 +35,17 @@ func eventsOf(t testing.TB, path string) (events []string) {
 // What was acknowledged while the audit's disk was full is in the audit of the next process, also when this one is killed
 // before it could write it; and what is moved away is continued in a new file.
 func TestAuditOutlivesDiskAndProcess(t *testing.T) {
-	if _, err := os.Stat("/dev/full"); err != nil {
-		t.Skip(err)
-	}
-	path := filepath.Join(t.TempDir(), "audit")
-	must(t, os.Symlink("/dev/full", path))
+	disk := smallDisk(t, "64k")
+	path, ballast := filepath.Join(disk, "audit"), filepath.Join(disk, "ballast")
+	const torn = "{\"event\":\"torn\"}" // as a crash leaves it; the page that it ends in has no room
+	must(t, os.WriteFile(path, []byte(strings.Repeat(" ", os.Getpagesize()-len(torn))+torn), 0o600))
+	fill(t, ballast)
 	s := startService(t, "--audit-log", path)
 	s.createAccount(t, "one", "https://acme.zendesk.com")
 	s.process().await(t, s.process().stderr, "the audit cannot be written")
 	s.createAccount(t, "two", "https://acme.zendesk.com")
 	s.kill(t)
-	must(t, os.Remove(path))
-	must(t, os.WriteFile(path, []byte("{\"event\":\"torn\"}"), 0o600)) // as a crash leaves it
+	must(t, os.Remove(ballast))
 	s.start(t)
 	update := func(ctx context.Context, region string) {
 		_, err := s.accounts.UpdateAccount(ctx, &zendeskv1.UpdateAccountRequest{
@@ -67,10 +69,32 @@ func TestAuditOutlivesDiskAndProcess(t *testing.T) {
 	}
 }
 
-// Killed at any moment amid changes, the service loses no line of what was acknowledged, and notes nothing that did not happen.
+// fill makes a file that takes the rest of a disk.
+func fill(t testing.TB, path string) {
+	t.Helper()
+	file, err := os.Create(path)
+	must(t, err)
+	_, err = io.Copy(file, zeros{})
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	must(t, file.Close())
+}
+
+// Killed at any moment amid changes, the service loses no line of what was acknowledged, and notes nothing that did not happen,
+// also while it rotates.
 func TestAuditOutlivesKills(t *testing.T) {
-	s := startService(t)
+	s := startService(t, "--audit-max-size", "1")
 	path := s.dataFile() + ".audit"
+	// crowd leaves little room in the audit, so that it is rotated soon.
+	crowd := func() {
+		file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		must(t, err)
+		filler := []byte("{}" + strings.Repeat(" ", 1<<20-5000) + "\n")
+		_, err = file.Write(filler)
+		must(t, errors.Join(err, file.Close()))
+	}
+	crowd()
 	var acknowledged []string
 	for round := range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -92,14 +116,23 @@ func TestAuditOutlivesKills(t *testing.T) {
 		}
 		<-killed
 		cancel()
+		crowd()
 		s.start(t)
 	}
 	s.createAccount(t, "last", "https://acme.zendesk.com")
 	s.stop(t)
 	times := make(map[string]int)
-	for _, line := range auditOf(t, path) {
-		account, _ := line["account_id"].(string)
-		times[account]++
+	files, err := filepath.Glob(path + "*")
+	must(t, err)
+	if len(files) < 3 {
+		t.Errorf("the audit was not rotated: %q", files)
+	}
+	for _, file := range files {
+		for _, line := range auditOf(t, file) {
+			if account, ok := line["account_id"].(string); ok {
+				times[account]++
+			}
+		}
 	}
 	for _, id := range append(acknowledged, "last") {
 		if times[id] != 1 {

@@ -101,7 +101,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 			[]string{"serve", "--listen", "nowhere", "--timeout", "0s", "--sandbox", "--sandbox-listen", "0.0.0.0:1", "--allow-host", "a b", "--allow-host", "ok", "--allow-host", "c:d",
 				"--test-every", "1s", "--token-file", "/none", "--jwt-issuer", "x", "--tls-cert", "/none.pem", "--data", "", "--nonsense"},
 			[]string{"--block-timeout", "ZENDESKBLOCKS_DELIVER_TIMEOUT", "ZENDESKBLOCKS_TOKENS", "--listen", "--timeout", "--sandbox-listen", `"a b"`, `"c:d"`,
-				"--test-every", "/none", "--jwt-key-file is missing", "--jwt-audience is missing", "--tls-key is missing", "--data", "--nonsense"},
+				"--test-every", "/none", "--jwt-key-file or --jwt-jwks-url is missing", "--jwt-audience is missing", "--tls-key is missing", "--data", "--nonsense"},
 		},
 		"for others": {nil, []string{"serve", "--listen", "0.0.0.0:0", "--timeout", "0s", "--token-file", "/none"}, []string{"--tls-cert and --tls-key", "--timeout", "/none"}},
 		"tokens":     {nil, []string{"tokens", "create", "--expires", "0s"}, []string{"--expires", "--token-file"}},

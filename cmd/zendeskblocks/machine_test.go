@@ -244,16 +244,23 @@ func TestOutOfFileDescriptors(t *testing.T) {
 	p.mustEnd(t, 0, 1)
 }
 
-// TestDiskFull fills the disk of the data file, and makes room again.
-func TestDiskFull(t *testing.T) {
+// smallDisk mounts a disk of a size.
+func smallDisk(t testing.TB, size string) string {
+	t.Helper()
 	disk := t.TempDir()
-	if err := syscall.Mount("zendeskblocks-test", disk, "tmpfs", 0, "size=24m"); err != nil {
+	if err := syscall.Mount("zendeskblocks-test", disk, "tmpfs", 0, "size="+size+",mode=0755"); err != nil {
 		if errors.Is(err, syscall.EPERM) {
-			t.Skipf("a disk of 24 MiB cannot be mounted: %v", err)
+			t.Skipf("a disk of %s cannot be mounted: %v", size, err)
 		}
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(disk, 0)) })
+	return disk
+}
+
+// TestDiskFull fills the disk of the data file, and makes room again.
+func TestDiskFull(t *testing.T) {
+	disk := smallDisk(t, "24m")
 	p := startProgram(t, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(disk, "data.db"), "--drain-delay", "0s")
 	_, conn := serving(t, p)
 	health := healthv1.NewHealthClient(conn)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server"
-	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -23,18 +21,18 @@ import (
 )
 
 type serveCommand struct {
-	Listen       string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
-	Data         string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
-	KeyFile      string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
-	AllowHost    []string      `help:"Host that account URLs may name beside *.zendesk.com; repeatable. Without a port the default one of https or http, with :* any. TENANT= before it allows it to that tenant alone. Plain http only to loopback." placeholder:"[TENANT=]HOST[:PORT]"`
-	AnswerMemory int64         `help:"Memory in MiB that answers of Zendesk take at most, 64 or more. A tenant has half of it, an account a quarter; who finds no room waits. The process takes about twice as much for it." default:"128" placeholder:"MIB"`
-	TestEvery    time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
-	AuditLog     string        `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
-	sandboxFlags `embed:"" group:"Sandbox:"`
-	timeFlags    `embed:"" group:"Time limits:"`
-	keepFlags    `embed:"" group:"What is kept:"`
-	accessFlags  `embed:"" group:"Who may call:"`
-	logFlags     `embed:"" group:"Log:"`
+	Listen         string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
+	Data           string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
+	KeyFile        string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
+	AllowHost      []string      `help:"Host that account URLs may name beside *.zendesk.com; repeatable. Without a port the default one of https or http, with :* any. TENANT= before it allows it to that tenant alone. Plain http only to loopback." placeholder:"[TENANT=]HOST[:PORT]"`
+	AnswerMemory   int64         `help:"Memory in MiB that answers of Zendesk take at most, 64 or more. A tenant has half of it, an account a quarter; who finds no room waits. The process takes about twice as much for it." default:"128" placeholder:"MIB"`
+	TestEvery      time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
+	auditFileFlags `embed:""`
+	sandboxFlags   `embed:"" group:"Sandbox:"`
+	timeFlags      `embed:"" group:"Time limits:"`
+	keepFlags      `embed:"" group:"What is kept:"`
+	accessFlags    `embed:"" group:"Who may call:"`
+	logFlags       `embed:"" group:"Log:"`
 }
 
 // Help is what --help adds.
@@ -106,7 +104,7 @@ func (c *serveCommand) problems() []error {
 	if c.TestEvery != 0 && c.TestEvery < time.Minute {
 		problems = append(problems, errors.New("--test-every must be at least 1m, or 0"))
 	}
-	return append(problems, c.accessFlags.problems(c.Listen)...)
+	return slices.Concat(problems, c.auditFileFlags.problems(), c.accessFlags.problems(c.Listen))
 }
 
 // loopback says whether an address is HOST:PORT on this machine only.
@@ -196,9 +194,9 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		}
 	}
 	defer keepKeys(ctx, st, reload, log)()
-	stream, err := audit.OpenFile(cmp.Or(c.AuditLog, c.Data+".audit"))
+	stream, err := c.openAudit(c.Data, log)
 	if err != nil {
-		return fmt.Errorf("--audit-log: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	defer reopenAudit(stream, log)()

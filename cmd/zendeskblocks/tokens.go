@@ -135,7 +135,7 @@ func (c *tokensRevokeCommand) Run(p *process) error {
 			return err
 		}
 		if err != nil {
-			err = fmt.Errorf("the token is gone from the file, but no server reads the file as it is: %w", err)
+			err = fmt.Errorf("the token is gone, but a server takes nothing new from the file as it is: %w", err)
 		}
 		for _, caller := range revoked {
 			err = errors.Join(err, noteToken(note, "token revoked", caller))

@@ -2,9 +2,12 @@
 // re-reading, hashes, JWTs and certificates. It knows nothing of gRPC.
 //
 // A caller shows a bearer token or a JWT in its authorization header, or a client certificate. A header that is there
-// decides: one that is not accepted is not made good by a certificate. Files are looked at every few seconds. A new
-// version that is unfit leaves the one before it in use and is told to the log once, so that a slip neither locks
-// everyone out nor lets anyone in.
+// decides: one that is not accepted is not made good by a certificate.
+//
+// Files are looked at each second. What is gone from one is let in no more, a few seconds later, also when the new version is
+// unfit, as by its mode or a broken line elsewhere; what is new in an unfit version is not let in. A file that is missing,
+// empty or cut short lets in for a minute whom it let in before, and then nobody, until it is fit again. The log is told, and
+// Err. A server certificate, and its key, stay in use until they are replaced by a pair that is fit.
 //
 // Open reports all that is wrong with the configuration at once, by the flags of the command line. Errors of Authenticate are one of ErrNoCredential,
 // ErrUnknown, ErrExpired and ErrMalformed, and hold nothing of the credential.
@@ -17,6 +20,8 @@
 package auth
 
 import (
+	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -47,7 +52,7 @@ type Config struct {
 	TokenFile string
 	JWT       JWT
 	TLS       TLS
-	Interval  time.Duration // between two looks at the files; default 5 s
+	Interval  time.Duration // between two looks at the files; default 1 s
 	Log       *slog.Logger  // required
 }
 
@@ -66,8 +71,8 @@ func (c Config) CheckListen(addr net.Addr, insecure bool) error {
 	if c.TLS.CertFile == "" || c.TLS.KeyFile == "" {
 		lacks = append(lacks, "TLS (--tls-cert and --tls-key)")
 	}
-	if c.TokenFile == "" && c.JWT.KeyFile == "" && (c.TLS.ClientCAFile == "" || c.TLS.IdentityFile == "") {
-		lacks = append(lacks, "authentication (--token-file, --jwt-key-file or --tls-client-ca)")
+	if c.TokenFile == "" && c.JWT.KeyFile == "" && c.JWT.KeySetURL == "" && (c.TLS.ClientCAFile == "" || c.TLS.IdentityFile == "") {
+		lacks = append(lacks, "authentication (--token-file, --jwt-key-file, --jwt-jwks-url or --tls-client-ca)")
 	}
 	if insecure || len(lacks) == 0 {
 		return nil
@@ -77,12 +82,12 @@ func (c Config) CheckListen(addr net.Addr, insecure bool) error {
 
 // Authenticator tells who callers are. It is safe for concurrent use.
 type Authenticator struct {
-	tokens     *source[tokens] // nil: there are none; so with the others
+	tokens     *rollFile[[sha256.Size]byte, Caller] // nil: there are none; so with the others
 	issuer     *issuer
-	pair       *source[*tls.Certificate]
+	pair       *keyPair
 	mutual     *mutual
-	stop       chan struct{}
-	stopOnce   sync.Once
+	sources    []source
+	stop       context.CancelFunc
 	refreshing sync.WaitGroup
 }
 
@@ -96,36 +101,41 @@ func Open(c Config) (*Authenticator, error) {
 		problems = append(problems, errors.New("auth: interval must not be negative"))
 	}
 	if c.Interval == 0 {
-		c.Interval = 5 * time.Second
+		c.Interval = time.Second
 	}
-	a := &Authenticator{stop: make(chan struct{})}
-	var refresh []func(*slog.Logger)
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &Authenticator{stop: cancel}
+	keep := func(s source) {
+		a.sources = append(a.sources, s)
+		problems = append(problems, s.load())
+	}
 	if c.TokenFile != "" {
-		a.tokens = &source[tokens]{files: []file{tokenFile(c.TokenFile)}, parse: parseTokens}
-		problems = append(problems, start(a.tokens, &refresh))
+		a.tokens = &rollFile[[sha256.Size]byte, Caller]{file: tokenFile(c.TokenFile), parse: parseTokens}
+		keep(a.tokens)
+	}
+	if c.JWT.KeyFile != "" || c.JWT.KeySetURL != "" {
+		a.issuer = newIssuer(c.JWT, c.Log)
 	}
 	if c.JWT.KeyFile != "" {
-		a.issuer = newIssuer(c.JWT)
-		problems = append(problems, start(a.issuer.keys, &refresh))
+		keep(a.issuer.keys)
 	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
-		a.pair = &source[*tls.Certificate]{
-			files: []file{
-				{what: "--tls-cert", path: c.TLS.CertFile},
-				{what: "--tls-key", path: c.TLS.KeyFile, secret: true},
-			},
-			parse: parsePair,
+		a.pair = &keyPair{
+			cert: file{what: "--tls-cert", path: c.TLS.CertFile},
+			key:  file{what: "--tls-key", path: c.TLS.KeyFile, secret: true},
 		}
-		problems = append(problems, start(a.pair, &refresh))
+		keep(a.pair)
 	}
 	if c.TLS.ClientCAFile != "" && c.TLS.IdentityFile != "" {
 		a.mutual = &mutual{
-			authorities: &source[*authorities]{files: []file{{what: "--tls-client-ca", path: c.TLS.ClientCAFile}}, parse: parseAuthorities},
-			identities:  &source[identities]{files: []file{{what: "--tls-identities", path: c.TLS.IdentityFile}}, parse: parseIdentities},
+			authorities: &rollFile[string, *x509.Certificate]{file: file{what: "--tls-client-ca", path: c.TLS.ClientCAFile}, parse: parseAuthorities},
+			identities:  &rollFile[string, Caller]{file: file{what: "--tls-identities", path: c.TLS.IdentityFile}, parse: parseIdentities},
 		}
-		problems = append(problems, start(a.mutual.authorities, &refresh), start(a.mutual.identities, &refresh))
+		keep(a.mutual.authorities)
+		keep(a.mutual.identities)
 	}
 	if err := errors.Join(problems...); err != nil {
+		cancel()
 		return nil, err
 	}
 	a.refreshing.Go(func() {
@@ -134,28 +144,44 @@ func Open(c Config) (*Authenticator, error) {
 		for {
 			select {
 			case <-ticker.C:
-				for _, f := range refresh {
-					f(c.Log)
+				for _, s := range a.sources {
+					s.refresh(c.Log)
 				}
-			case <-a.stop:
+			case <-ctx.Done():
 				return
 			}
 		}
 	})
+	if a.issuer != nil && a.issuer.remote != nil {
+		a.refreshing.Go(func() { a.issuer.remote.run(ctx) })
+	}
 	return a, nil
 }
 
-// start loads a source for the first time and has it refreshed from then on.
-func start[T any](s *source[T], refresh *[]func(*slog.Logger)) error {
-	*refresh = append(*refresh, s.refresh)
-	_, err := s.load()
-	return err
+// source is where credentials, or what they are judged by, come from.
+type source interface {
+	load() error          // for the first time, when it must be fit
+	refresh(*slog.Logger) // looks again, and tells what is new
+	lack() error          // why nobody is let in by it
 }
 
-// Close stops the re-reading of files. What was read last stays in use.
+// Close stops the re-reading of files and the fetching of keys. What was read last stays in use.
 func (a *Authenticator) Close() {
-	a.stopOnce.Do(func() { close(a.stop) })
+	a.stop()
 	a.refreshing.Wait()
+}
+
+// Err says why some callers, or all, cannot be let in for now whatever they show: a file has been missing, empty or cut short
+// for a minute, is unfit and lets nobody in, or the issuer's keys could not be fetched yet. It is nil again by itself.
+func (a *Authenticator) Err() error {
+	var lacks []error
+	for _, s := range a.sources {
+		lacks = append(lacks, s.lack())
+	}
+	if a.issuer != nil && a.issuer.remote != nil {
+		lacks = append(lacks, a.issuer.remote.lack())
+	}
+	return errors.Join(lacks...)
 }
 
 // Required reports whether callers must show a credential.
@@ -197,7 +223,7 @@ func (a *Authenticator) authenticateBearer(credential string) (Caller, error) {
 	case isJWT && a.issuer != nil:
 		return a.issuer.authenticate(credential)
 	case !isJWT && a.tokens != nil:
-		return a.tokens.get().authenticate(credential)
+		return authenticateToken(a.tokens.get(), credential)
 	}
 	return Caller{}, fmt.Errorf("bearer token of a kind that is not configured: %w", ErrUnknown)
 }
@@ -239,7 +265,7 @@ func (a *Authenticator) TLS() *tls.Config {
 	config.ClientAuth = tls.VerifyClientCertIfGiven
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		current := config.Clone()
-		current.ClientCAs = a.mutual.authorities.get().pool
+		current.ClientCAs = poolOf(a.mutual.authorities.get())
 		return current, nil
 	}
 	return config

@@ -1,12 +1,16 @@
 package auth
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,14 +47,68 @@ func (t TLS) problems() (problems []error) {
 	return problems
 }
 
-func parsePair(contents [][]byte) (*tls.Certificate, error) {
-	if _, err := pemBlocks(contents[0], "CERTIFICATE"); err != nil {
+// keyPair is the server's certificate with its key, re-read when they change. A new version that is unfit leaves the one that
+// was good in use.
+type keyPair struct {
+	cert, key file
+	inUse     atomic.Pointer[tls.Certificate]
+	read      [2][]byte // what is in use was read from
+	told      string    // what the log was last told
+}
+
+// get returns the pair in use. It is there from the moment that load has once succeeded.
+func (p *keyPair) get() *tls.Certificate { return p.inUse.Load() }
+
+func (p *keyPair) load() error {
+	_, err := p.reload()
+	return err
+}
+
+func (p *keyPair) reload() (changed bool, err error) {
+	cert, err := p.cert.read()
+	if err != nil {
+		return false, err
+	}
+	key, err := p.key.read()
+	if err != nil {
+		return false, err
+	}
+	if p.inUse.Load() != nil && bytes.Equal(cert, p.read[0]) && bytes.Equal(key, p.read[1]) {
+		return false, nil
+	}
+	pair, err := parsePair(cert, key)
+	if err != nil {
+		return false, p.cert.named(err)
+	}
+	p.inUse.Store(pair)
+	p.read = [2][]byte{cert, key}
+	return true, nil
+}
+
+// refresh reads the files and tells the log what is new, once.
+func (p *keyPair) refresh(log *slog.Logger) {
+	changed, err := p.reload()
+	switch {
+	case err != nil && err.Error() != p.told:
+		p.told = err.Error()
+		log.Error("new version of a file is unfit; the previous one stays in use", "file", p.cert.path, "error", err)
+	case err == nil && (changed || p.told != ""):
+		p.told = ""
+		log.Info("file is in use", "file", p.cert.path, "changed", changed)
+	}
+}
+
+// lack is nil: a certificate lets nobody in.
+func (p *keyPair) lack() error { return nil }
+
+func parsePair(cert, key []byte) (*tls.Certificate, error) {
+	if _, err := pemBlocks(cert, "CERTIFICATE"); err != nil {
 		return nil, err
 	}
-	if _, err := pemBlocks(contents[1], "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "EC PARAMETERS"); err != nil {
+	if _, err := pemBlocks(key, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "EC PARAMETERS"); err != nil {
 		return nil, fmt.Errorf("comes with a key file that %w", err)
 	}
-	pair, err := tls.X509KeyPair(contents[0], contents[1])
+	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return nil, faultf(invalid, "makes no pair with its key file: %v", err)
 	}
@@ -76,44 +134,46 @@ func checkDates(c *x509.Certificate) error {
 	return nil
 }
 
-// authorities are those who issue client certificates.
-type authorities struct {
-	pool *x509.CertPool
-	all  []*x509.Certificate
+// authorities are those who issue client certificates, by what their certificates consist of.
+type authorities = map[string]*x509.Certificate
+
+func poolOf(a authorities) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range a {
+		pool.AddCert(c)
+	}
+	return pool
 }
 
-// vouch reports whether one of them stands at the end of a chain that was verified when the connection began.
-func (a *authorities) vouch(chains [][]*x509.Certificate) bool {
+// vouch reports whether one of the authorities stands at the end of a chain that was verified when the connection began.
+func vouch(a authorities, chains [][]*x509.Certificate) bool {
 	return slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
-		return slices.ContainsFunc(a.all, chain[len(chain)-1].Equal)
+		_, ok := a[string(chain[len(chain)-1].Raw)]
+		return ok
 	})
 }
 
-func parseAuthorities(contents [][]byte) (*authorities, error) {
-	blocks, err := pemBlocks(contents[0], "CERTIFICATE")
-	if err != nil {
-		return nil, err
-	}
-	a := &authorities{pool: x509.NewCertPool()}
+func parseAuthorities(content []byte) (authorities, error) {
+	blocks, unfit := pemBlocks(content, "CERTIFICATE")
+	found := authorities{}
 	var dates error
 	for i, block := range blocks {
 		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, faultf(invalid, "holds a certificate, number %d, that cannot be read: %v", i+1, err)
-		}
-		if !c.BasicConstraintsValid || !c.IsCA {
-			return nil, faultf(invalid, "holds a certificate, number %d, that is not of an authority", i+1)
-		}
-		if dates = checkDates(c); dates == nil {
-			a.pool.AddCert(c)
-			a.all = append(a.all, c)
+		switch {
+		case err != nil:
+			unfit = cmp.Or(unfit, error(faultf(invalid, "holds a certificate, number %d, that cannot be read: %v", i+1, err)))
+		case !c.BasicConstraintsValid || !c.IsCA:
+			unfit = cmp.Or(unfit, error(faultf(invalid, "holds a certificate, number %d, that is not of an authority", i+1)))
+		default:
+			if dates = checkDates(c); dates == nil {
+				found[string(c.Raw)] = c
+			}
 		}
 	}
-	// An old authority may stand beside its successor.
-	if len(a.all) == 0 {
-		return nil, dates
+	if unfit == nil && len(found) == 0 { // an old authority may stand beside its successor
+		unfit = dates
 	}
-	return a, nil
+	return found, unfit
 }
 
 type identityLine struct {
@@ -122,11 +182,11 @@ type identityLine struct {
 }
 
 // identities finds callers by what their certificate says they are.
-type identities map[string]Caller
+type identities = map[string]Caller
 
-func parseIdentities(contents [][]byte) (identities, error) {
+func parseIdentities(content []byte) (identities, error) {
 	found := identities{}
-	err := parseLines(contents[0], func(line *identityLine) error {
+	err := parseLines(content, func(line *identityLine) error {
 		if err := line.normalize(); err != nil {
 			return err
 		}
@@ -163,15 +223,15 @@ func identitiesOf(c *x509.Certificate) (names []string) {
 
 // mutual accepts client certificates.
 type mutual struct {
-	authorities *source[*authorities]
-	identities  *source[identities]
+	authorities *rollFile[string, *x509.Certificate]
+	identities  *rollFile[string, Caller]
 }
 
 // authenticate asks anew what was asked when the connection began: connections live for days, and meanwhile
 // certificates expire and authorities are given up.
 func (m *mutual) authenticate(chains [][]*x509.Certificate) (Caller, error) {
 	leaf := chains[0][0]
-	if !m.authorities.get().vouch(chains) {
+	if !vouch(m.authorities.get(), chains) {
 		return Caller{}, fmt.Errorf("certificate of an authority that is not known any more: %w", ErrUnknown)
 	}
 	var caller Caller

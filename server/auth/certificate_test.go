@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -156,7 +157,13 @@ func TestCertificateReloads(t *testing.T) {
 		var log logLines
 		a := open(t, Config{TLS: files, Log: log.logger()})
 		config := a.TLS() // once: it follows the files
-		client := oldCA.client(t, "x", "spiffe://acme/runtime")
+		runtime, err := url.Parse("spiffe://acme/runtime")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := oldCA.issue(t, x509.Certificate{
+			URIs: []*url.URL{runtime}, NotAfter: time.Now().Add(10 * time.Minute), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
 		state, _, err := handshake(config, oldCA, client, tls.VersionTLS13)
 		if err != nil {
 			t.Fatal(err)
@@ -198,14 +205,18 @@ func TestCertificateReloads(t *testing.T) {
 			}
 		}
 		authenticate("at first", nil)
-		write(t, files.IdentityFile, []byte("{"), 0o644)
-		authenticate("broken identities", nil)
+		write(t, files.IdentityFile, []byte(someIdentities+"{}\n"), 0o644)
+		authenticate("a broken line", nil)
+		write(t, files.IdentityFile, []byte("{}\n"), 0o644)
+		authenticate("a broken line alone", ErrUnknown)
 		write(t, files.IdentityFile, []byte("# nobody"), 0o644)
 		authenticate("no identities", ErrUnknown)
 		write(t, files.IdentityFile, []byte(someIdentities), 0o644)
 		authenticate("identities again", nil)
-		write(t, files.ClientCAFile, first.certPEM(), 0o644)
-		authenticate("broken authorities", nil)
+		write(t, files.ClientCAFile, append(first.certPEM(), oldCA.certPEM()...), 0o644)
+		authenticate("one that is no authority beside it", nil)
+		write(t, files.ClientCAFile, oldCA.certPEM()[:200], 0o644)
+		authenticate("cut short", nil)
 		write(t, files.ClientCAFile, append(newerCA.certPEM(), oldCA.certPEM()...), 0o644)
 		authenticate("both authorities", nil)
 		if _, _, err := handshake(config, oldCA, newerCA.client(t, "old"), tls.VersionTLS13); err != nil {

@@ -2,22 +2,26 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"math/big"
+	"fmt"
 	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+	strictjson "github.com/go-jose/go-jose/v4/json"
 )
 
 const (
 	maxKeys    = 64
 	minRSABits = 2048
+	maxRSABits = 8192 // more cost whoever verifies too much
 )
 
 // verifyKey is a public key of the issuer.
@@ -27,95 +31,121 @@ type verifyKey struct {
 	algs   []string // the signatures it may verify
 }
 
-// jwk is a JSON Web Key (RFC 7517, 7518 and 8037).
-type jwk struct {
-	Kty string `json:"kty"`
-	Kid string `json:"kid"`
-	Use string `json:"use"`
-	Alg string `json:"alg"`
-	Crv string `json:"crv"`
-	N   string `json:"n"`
-	E   string `json:"e"`
-	X   string `json:"x"`
-	Y   string `json:"y"`
-	D   string `json:"d"`
-	K   string `json:"k"`
-}
+// verifyKeys are keys by all that they consist of: one that has changed is another one.
+type verifyKeys = map[string]verifyKey
 
 // parseVerifyKeys reads the public keys of an issuer: a JWK set (RFC 7517) or PUBLIC KEY blocks in PEM. What a set
-// holds beside signature keys is skipped, but a secret is refused: it should not be where it is.
-func parseVerifyKeys(contents [][]byte) ([]verifyKey, error) {
-	var keys []verifyKey
-	var err error
-	if bytes.HasPrefix(bytes.TrimSpace(contents[0]), []byte("{")) {
-		keys, err = parseJWKS(contents[0])
-	} else {
-		keys, err = parsePEMKeys(contents[0])
+// holds beside signature keys is skipped, but a secret is refused: it should not be where it is. With an error it returns the
+// keys that are fit.
+func parseVerifyKeys(content []byte) (verifyKeys, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(content), []byte("{")) {
+		return parseJWKS(content)
 	}
-	switch {
-	case err != nil:
-		return nil, err
-	case len(keys) == 0:
-		return nil, faultf(invalid, "holds no key that verifies signatures")
-	case len(keys) > maxKeys:
-		return nil, faultf(invalid, "holds %d keys; at most %d are taken", len(keys), maxKeys)
-	}
-	return keys, nil
+	return parsePEMKeys(content)
 }
 
-func parsePEMKeys(content []byte) ([]verifyKey, error) {
-	blocks, err := pemBlocks(content, "PUBLIC KEY")
+// add adds a key, if that is fit.
+func add(keys verifyKeys, id, alg string, public crypto.PublicKey) error {
+	key, err := newVerifyKey(id, alg, public)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var keys []verifyKey
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return err
+	}
+	keys[fmt.Sprintf("%q %q %x", key.id, key.algs, der)] = key
+	return nil
+}
+
+// checkNumber is what is wrong with how many keys there are.
+func checkNumber(keys verifyKeys) error {
+	switch {
+	case len(keys) == 0:
+		return faultf(invalid, "holds no key that verifies signatures")
+	case len(keys) > maxKeys:
+		return faultf(invalid, "holds %d keys; at most %d are taken", len(keys), maxKeys)
+	}
+	return nil
+}
+
+func parsePEMKeys(content []byte) (verifyKeys, error) {
+	blocks, unfit := pemBlocks(content, "PUBLIC KEY")
+	keys := verifyKeys{}
 	for i, block := range blocks {
 		public, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, faultf(invalid, "holds a public key, number %d, that cannot be read: %v", i+1, err)
+		if err == nil {
+			err = add(keys, "", "", public)
 		}
-		key, err := newVerifyKey("", "", public)
 		if err != nil {
-			return nil, faultf(invalid, "holds an unfit public key, number %d: %v", i+1, err)
+			unfit = cmp.Or(unfit, error(faultf(invalid, "holds an unfit public key, number %d: %v", i+1, err)))
 		}
-		keys = append(keys, key)
 	}
-	return keys, nil
+	return keys, cmp.Or(unfit, checkNumber(keys))
 }
 
-func parseJWKS(content []byte) ([]verifyKey, error) {
+func parseJWKS(content []byte) (verifyKeys, error) {
 	var set struct {
-		Keys []jwk `json:"keys"`
+		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := json.Unmarshal(content, &set); err != nil {
+	if err := strictjson.Unmarshal(content, &set); err != nil {
 		// The error is not told: it may quote what it did not expect.
-		return nil, faultf(invalid, "is truncated or no JSON Web Key set")
+		if !endsObject(content) {
+			return nil, faultf(truncated, "is truncated")
+		}
+		return nil, faultf(invalid, "is no JSON Web Key set")
 	}
-	var keys []verifyKey
-	for i, k := range set.Keys {
-		if k.D != "" || k.K != "" || k.Kty == "oct" {
-			return nil, faultf(invalid, "holds a private or symmetric key, number %d, where public keys belong", i+1)
-		}
-		if k.Use != "" && k.Use != "sig" {
-			continue
-		}
-		public, err := k.public()
-		if errors.Is(err, errors.ErrUnsupported) {
-			continue
-		}
-		var key verifyKey
-		if err == nil {
-			key, err = newVerifyKey(k.Kid, k.Alg, public)
+	if len(set.Keys) > maxKeys {
+		return nil, faultf(invalid, "holds %d keys; at most %d are taken", len(set.Keys), maxKeys)
+	}
+	keys := verifyKeys{}
+	var unfit error
+	var ids []string
+	for i, text := range set.Keys {
+		id, err := addJWK(keys, text)
+		if err == nil && id != "" {
+			if slices.Contains(ids, id) {
+				err = errors.New("another one has its kid")
+			}
+			ids = append(ids, id)
 		}
 		if err != nil {
-			return nil, faultf(invalid, "holds an unfit key, number %d: %v", i+1, err)
+			unfit = cmp.Or(unfit, error(faultf(invalid, "holds an unfit key, number %d: %v", i+1, err)))
 		}
-		if k.Kid != "" && slices.ContainsFunc(keys, func(other verifyKey) bool { return other.id == k.Kid }) {
-			return nil, faultf(invalid, "holds two keys of one kid, the second as number %d", i+1)
-		}
-		keys = append(keys, key)
 	}
-	return keys, nil
+	return keys, cmp.Or(unfit, checkNumber(keys))
+}
+
+// endsObject reports whether a text ends as a JSON object does.
+func endsObject(text []byte) bool { return bytes.HasSuffix(bytes.TrimSpace(text), []byte("}")) }
+
+// addJWK adds a JSON Web Key (RFC 7517, 7518 and 8037), unless it is of a type or for a use that verifies no JWT of ours. It
+// returns its kid.
+func addJWK(keys verifyKeys, text []byte) (id string, err error) {
+	var peek struct {
+		Kty string          `json:"kty"`
+		Use string          `json:"use"`
+		D   json.RawMessage `json:"d"`
+		K   json.RawMessage `json:"k"`
+		Prv json.RawMessage `json:"priv"`
+	}
+	if err := strictjson.Unmarshal(text, &peek); err != nil {
+		return "", errors.New("it is no JSON Web Key")
+	}
+	if peek.D != nil || peek.K != nil || peek.Prv != nil || peek.Kty == "oct" {
+		return "", errors.New("it is private or symmetric, where public keys belong")
+	}
+	if peek.Use != "" && peek.Use != "sig" {
+		return "", nil
+	}
+	var key jose.JSONWebKey
+	switch err := key.UnmarshalJSON(text); {
+	case errors.Is(err, jose.ErrUnsupportedKeyType):
+		return "", nil
+	case err != nil:
+		return "", errors.New("its parts make no key") // the cause may quote them
+	}
+	return key.KeyID, add(keys, key.KeyID, key.Algorithm, key.Key)
 }
 
 // newVerifyKey pins a key to the algorithms it may verify: to alg, if that is given, and to those of its type otherwise.
@@ -123,8 +153,11 @@ func newVerifyKey(id, alg string, public crypto.PublicKey) (verifyKey, error) {
 	key := verifyKey{id: id, public: public}
 	switch public := public.(type) {
 	case *rsa.PublicKey:
-		if public.N.BitLen() < minRSABits {
-			return key, errors.New("an RSA key must have at least 2048 bits")
+		switch bits := public.N.BitLen(); {
+		case bits < minRSABits || bits > maxRSABits:
+			return key, fmt.Errorf("an RSA key must have %d to %d bits", minRSABits, maxRSABits)
+		case public.E < 3 || public.E > 1<<31-1 || public.E%2 == 0:
+			return key, errors.New("the exponent of an RSA key must be an odd number from 3 to 2147483647")
 		}
 		key.algs = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 	case *ecdsa.PublicKey:
@@ -148,43 +181,4 @@ func newVerifyKey(id, alg string, public crypto.PublicKey) (verifyKey, error) {
 		key.algs = []string{alg}
 	}
 	return key, nil
-}
-
-// public returns the key itself, or errors.ErrUnsupported when it is of a type or curve that signs no JWT of ours.
-func (k *jwk) public() (crypto.PublicKey, error) {
-	switch {
-	case k.Kty == "RSA":
-		n, errN := base64.RawURLEncoding.DecodeString(k.N)
-		e, errE := base64.RawURLEncoding.DecodeString(k.E)
-		if errN != nil || errE != nil {
-			return nil, errors.New("n and e must be in base64url")
-		}
-		exponent := new(big.Int).SetBytes(e)
-		if exponent.BitLen() < 2 || exponent.BitLen() > 31 || exponent.Bit(0) == 0 {
-			return nil, errors.New("e must be an odd number from 3 to 2147483647")
-		}
-		if len(n) > 8192/8 {
-			return nil, errors.New("n must have at most 8192 bits")
-		}
-		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}, nil
-	case k.Kty == "EC":
-		curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[k.Crv]
-		if curve == nil {
-			return nil, errors.ErrUnsupported
-		}
-		x, errX := base64.RawURLEncoding.DecodeString(k.X)
-		y, errY := base64.RawURLEncoding.DecodeString(k.Y)
-		if errX != nil || errY != nil {
-			return nil, errors.New("x and y must be in base64url")
-		}
-		// It sees to it that the point is on the curve.
-		return ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, x, y))
-	case k.Kty == "OKP" && k.Crv == "Ed25519":
-		x, err := base64.RawURLEncoding.DecodeString(k.X)
-		if err != nil || len(x) != ed25519.PublicKeySize {
-			return nil, errors.New("x must be 32 bytes in base64url")
-		}
-		return ed25519.PublicKey(x), nil
-	}
-	return nil, errors.ErrUnsupported
 }

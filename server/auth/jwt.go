@@ -1,8 +1,13 @@
 package auth
 
 import (
+	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -15,9 +20,14 @@ const (
 	leeway             = 30 * time.Second
 )
 
-// JWT says which JSON Web Tokens (RFC 7519) are accepted. Either KeyFile, Issuer and Audience are all set, or none.
+// JWT says which JSON Web Tokens (RFC 7519) are accepted. Issuer, Audience, and KeyFile, KeySetURL or both are set, or none.
 type JWT struct {
-	KeyFile     string // public keys of the issuer: a JWK set (RFC 7517), or PEM blocks of type PUBLIC KEY; re-read when it changes
+	KeyFile string // public keys of the issuer: a JWK set (RFC 7517), or PEM blocks of type PUBLIC KEY; re-read when it changes
+	// KeySetURL is where the issuer serves its JWK set: https, or http to a loopback address; no redirect is followed, and
+	// HTTPS_PROXY is heeded. It is fetched again every 5 minutes, and, not more often than every 30 s, when a JWT names a key
+	// that is not in it. An answer is at most 1 MiB and takes at most 10 s. Keys in it that are unfit are skipped. A fetch that
+	// fails leaves the keys as they were; until one has succeeded no JWT is accepted by them, and Err says so.
+	KeySetURL   string
 	Issuer      string // what iss must be
 	Audience    string // what aud must hold
 	TenantClaim string // where the tenant stands; default "tenant"
@@ -33,9 +43,16 @@ func (j JWT) problems() (problems []error) {
 	if j == (JWT{}) {
 		return nil
 	}
-	for _, part := range []struct{ flag, value string }{{"--jwt-key-file", j.KeyFile}, {"--jwt-issuer", j.Issuer}, {"--jwt-audience", j.Audience}} {
+	for _, part := range []struct{ flag, value string }{
+		{"--jwt-key-file or --jwt-jwks-url", j.KeyFile + j.KeySetURL}, {"--jwt-issuer", j.Issuer}, {"--jwt-audience", j.Audience},
+	} {
 		if part.value == "" {
-			problems = append(problems, fmt.Errorf("%s is missing: JWTs need --jwt-key-file, --jwt-issuer and --jwt-audience", part.flag))
+			problems = append(problems, fmt.Errorf("%s is missing: JWTs need the issuer's keys, --jwt-issuer and --jwt-audience", part.flag))
+		}
+	}
+	if j.KeySetURL != "" {
+		if err := checkSetURL(j.KeySetURL); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	return problems
@@ -45,19 +62,14 @@ func (j JWT) problems() (problems []error) {
 type issuer struct {
 	JWT
 	parser *jwt.Parser
-	keys   *source[[]verifyKey]
+	keys   *rollFile[string, verifyKey] // nil: no file has any
+	remote *remoteKeys                  // nil: no address has any
 }
 
-func newIssuer(config JWT) *issuer {
-	orDefault := func(claim, def string) string {
-		if claim == "" {
-			return def
-		}
-		return claim
-	}
-	config.TenantClaim = orDefault(config.TenantClaim, "tenant")
-	config.RolesClaim = orDefault(config.RolesClaim, "roles")
-	return &issuer{
+func newIssuer(config JWT, log *slog.Logger) *issuer {
+	config.TenantClaim = cmp.Or(config.TenantClaim, "tenant")
+	config.RolesClaim = cmp.Or(config.RolesClaim, "roles")
+	i := &issuer{
 		JWT: config,
 		parser: jwt.NewParser(
 			jwt.WithIssuer(config.Issuer),
@@ -68,8 +80,43 @@ func newIssuer(config JWT) *issuer {
 			// Without it one signature has several spellings.
 			jwt.WithStrictDecoding(),
 		),
-		keys: &source[[]verifyKey]{files: []file{{what: "--jwt-key-file", path: config.KeyFile}}, parse: parseVerifyKeys},
 	}
+	if config.KeyFile != "" {
+		i.keys = &rollFile[string, verifyKey]{file: file{what: "--jwt-key-file", path: config.KeyFile}, parse: parseVerifyKeys}
+	}
+	if config.KeySetURL != "" {
+		i.remote = newRemoteKeys(config.KeySetURL, http.DefaultTransport, log)
+	}
+	return i
+}
+
+// all are the keys from everywhere.
+func (i *issuer) all() []verifyKey {
+	var all []verifyKey
+	if i.keys != nil {
+		all = slices.AppendSeq(all, maps.Values(i.keys.get()))
+	}
+	if i.remote != nil {
+		all = slices.AppendSeq(all, maps.Values(i.remote.get()))
+	}
+	return all
+}
+
+// fetchFor has the keys fetched again when a JWT names one that is not known. It reports whether there may be new ones.
+func (i *issuer) fetchFor(token string) bool {
+	if i.remote == nil {
+		return false
+	}
+	parsed, _, err := i.parser.ParseUnverified(token, jwt.MapClaims{})
+	if err != nil {
+		return false
+	}
+	id, _ := parsed.Header["kid"].(string)
+	known := slices.ContainsFunc(i.all(), func(key verifyKey) bool { return key.id == id })
+	if i.remote.lack() == nil && (id == "" || known) {
+		return false
+	}
+	return i.remote.await()
 }
 
 // candidates are the keys that may have signed a JWT with this header. A key serves its own algorithms only, so that
@@ -80,7 +127,7 @@ func (i *issuer) candidates(token *jwt.Token) (any, error) {
 	}
 	id, _ := token.Header["kid"].(string)
 	var set jwt.VerificationKeySet
-	for _, key := range i.keys.get() {
+	for _, key := range i.all() {
 		if slices.Contains(key.algs, token.Method.Alg()) && (id == "" || key.id == "" || key.id == id) {
 			set.Keys = append(set.Keys, key.public)
 		}
@@ -90,21 +137,30 @@ func (i *issuer) candidates(token *jwt.Token) (any, error) {
 
 func (i *issuer) authenticate(token string) (Caller, error) {
 	claims := jwt.MapClaims{}
-	if _, err := i.parser.ParseWithClaims(token, claims, i.candidates); err != nil {
+	_, err := i.parser.ParseWithClaims(token, claims, i.candidates)
+	if (errors.Is(err, jwt.ErrTokenUnverifiable) || errors.Is(err, jwt.ErrTokenSignatureInvalid)) && i.fetchFor(token) {
+		claims = jwt.MapClaims{}
+		_, err = i.parser.ParseWithClaims(token, claims, i.candidates)
+	}
+	if err != nil {
 		return Caller{}, jwtError(err)
+	}
+	if err := checkUnique(token); err != nil {
+		return Caller{}, err
 	}
 	caller := Caller{Credential: "jwt"}
 	caller.Name, _ = claims["sub"].(string)
-	caller.Tenant, _ = claimAt(claims, i.TenantClaim).(string)
-	caller.Roles = rolesOf(claimAt(claims, i.RolesClaim))
+	tenant, _ := claimAt(claims, i.TenantClaim)
+	caller.Tenant, _ = tenant.(string)
+	roles, _ := claimAt(claims, i.RolesClaim)
+	if caller.Roles, err = rolesOf(roles); err != nil {
+		return Caller{}, err
+	}
 	if caller.May(Desktop) {
-		name := i.AgentClaim
-		if name == "" {
-			name = "agent"
-		}
-		claim := claimAt(claims, name)
+		claim, ok := claimAt(claims, cmp.Or(i.AgentClaim, "agent"))
+		// One that is there and says nothing must not be taken for leave to watch every agent.
 		agent, _ := claim.(string)
-		if agent == "" && (i.AgentClaim != "" || claim != nil) {
+		if agent == "" && (ok || i.AgentClaim != "") {
 			return Caller{}, fmt.Errorf("JWT with role %q without a usable agent claim: %w", Desktop, ErrMalformed)
 		}
 		caller.Agent = agent
@@ -145,36 +201,53 @@ func jwtError(err error) error {
 	return fmt.Errorf("JWT with unfit claims: %w", ErrMalformed)
 }
 
-// claimAt returns the claim of that name, or, when there is none, the one at that path with dots.
-func claimAt(claims map[string]any, name string) any {
+// checkUnique refuses a JWT in which a name is twice, in its header or its claims (RFC 7519, section 4): who checked the one
+// before signing may not have seen the other.
+func checkUnique(token string) error {
+	for part := range strings.SplitSeq(token[:strings.LastIndexByte(token, '.')], ".") {
+		text, err := base64.RawURLEncoding.DecodeString(part)
+		if err == nil {
+			_, err = uniqueMembers(text)
+		}
+		if err != nil {
+			return fmt.Errorf("JWT in which a name is twice: %w", ErrMalformed)
+		}
+	}
+	return nil
+}
+
+// claimAt returns the claim of that name, or, when there is none, the one at that path with dots; ok, whether it is there.
+func claimAt(claims map[string]any, name string) (claim any, ok bool) {
 	if claim, ok := claims[name]; ok {
-		return claim
+		return claim, true
 	}
 	first, rest, ok := strings.Cut(name, ".")
 	if !ok {
-		return nil
+		return nil, false
 	}
 	inner, _ := claims[first].(map[string]any)
 	return claimAt(inner, rest)
 }
 
 // rolesOf returns the roles in a claim. Issuers put the roles of other services there too.
-func rolesOf(claim any) (roles []Role) {
+func rolesOf(claim any) (roles []Role, err error) {
 	var names []string
 	switch claim := claim.(type) {
 	case string:
 		names = strings.Fields(claim)
 	case []any:
 		for _, name := range claim {
-			if name, ok := name.(string); ok {
-				names = append(names, name)
+			text, ok := name.(string)
+			if !ok {
+				return nil, fmt.Errorf("JWT whose roles are not all texts: %w", ErrMalformed)
 			}
+			names = append(names, text)
 		}
 	}
 	for _, name := range names {
-		if slices.Contains(allRoles, Role(name)) {
+		if slices.Contains(allRoles, Role(name)) && !slices.Contains(roles, Role(name)) {
 			roles = append(roles, Role(name))
 		}
 	}
-	return roles
+	return roles, nil
 }

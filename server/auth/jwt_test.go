@@ -238,6 +238,36 @@ func TestJWTClaims(t *testing.T) {
 	}
 }
 
+// signed is a JWT of these texts, as an issuer may sign them that puts together what others have given it.
+func signed(t testing.TB, header, claims string) string {
+	t.Helper()
+	text := b64([]byte(header)) + "." + b64([]byte(claims))
+	return text + "." + b64(ed25519.Sign(issuerKeys.ed, []byte(text)))
+}
+
+func TestJWTNamesTwice(t *testing.T) {
+	a := openIssuer(t, allJWKS(t))
+	claims := func(more string) string {
+		return `{"iss":"` + issuerName + `","aud":"` + audienceName + `","sub":"x","tenant":"acme","roles":"ops","exp":4e9` + more + `}`
+	}
+	const header = `{"alg":"EdDSA","kid":"ed"}`
+	for name, test := range map[string]struct {
+		header, claims string
+		want           error
+	}{
+		"once":          {header, claims(""), nil},
+		"claim":         {header, claims(`,"tenant":"acme"`), ErrMalformed},
+		"escaped claim": {header, claims(`,"ten\u0061nt":"evil"`), ErrMalformed},
+		"inner claim":   {header, claims(`,"x":{"a":1,"a":2}`), ErrMalformed},
+		"in a list":     {header, claims(`,"x":[{"a":1,"a":2}]`), ErrMalformed},
+		"header":        {`{"alg":"none","alg":"EdDSA","kid":"ed"}`, claims(""), ErrMalformed},
+	} {
+		if _, err := a.Authenticate(bearerOf(signed(t, test.header, test.claims)), nil); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+}
+
 func TestJWTNamedClaims(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "keys"), allJWKS(t), 0o644)
 	a := open(t, Config{JWT: JWT{
@@ -284,10 +314,15 @@ func TestJWTKeyFileRefused(t *testing.T) {
 		want    faultKind
 	}{
 		"empty":               {nil, empty},
-		"no JSON":             {[]byte(`{"keys": [`), invalid},
+		"no JSON":             {[]byte(`{"keys": }`), invalid},
+		"cut":                 {[]byte(`{"keys": [`), truncated},
+		"kid and Kid":         {with(map[string]any{"Kid": "x", "D": "x"}), -1},
+		"a name twice":        {bytes.Replace(with(nil), []byte(`{"crv"`), []byte(`{"crv":"P-384","crv"`), 1), invalid},
+		"d null":              {bytes.Replace(with(nil), []byte(`{"crv"`), []byte(`{"d":null,"crv"`), 1), invalid},
 		"another object":      {[]byte(`{"access_token": "canary"}`), invalid},
 		"no keys":             {jwks(t), invalid},
 		"encryption only":     {with(map[string]any{"use": "enc"}), invalid},
+		"private too":         {jwks(t, good, jwkOf(t, &k.rsa.PublicKey, map[string]any{"d": "canary"})), invalid},
 		"symmetric":           {jwks(t, good, map[string]any{"kty": "oct", "k": "canary"}), invalid},
 		"private":             {with(map[string]any{"d": "canary"}), invalid},
 		"alg none":            {with(map[string]any{"alg": "none"}), invalid},
@@ -316,7 +351,12 @@ func TestJWTKeyFileRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, filepath.Join(t.TempDir(), "keys"), test.content, 0o644)
-			checkRefused(t, Config{JWT: JWT{KeyFile: path, Issuer: issuerName, Audience: audienceName}}, path, test.want)
+			c := Config{JWT: JWT{KeyFile: path, Issuer: issuerName, Audience: audienceName}}
+			if test.want < 0 { // fit
+				open(t, c)
+				return
+			}
+			checkRefused(t, c, path, test.want)
 		})
 	}
 	path := write(t, filepath.Join(t.TempDir(), "keys"), allJWKS(t), 0o666)
@@ -346,11 +386,29 @@ func TestJWTKeyFileReloads(t *testing.T) {
 				}
 			}
 		}
+		old, other := jwkOf(t, &k.rsa.PublicKey, nil), jwkOf(t, &k.otherRSA.PublicKey, nil)
+		private := map[string]any{"kty": "oct", "k": "canary"}
 		check("at first", nil, ErrUnknown)
+		write(t, path, publicPEM(t, &k.rsa.PublicKey)[:100], 0o644)
+		check("cut short", nil, ErrUnknown)
+		write(t, path, jwks(t, old, other), 0o644)
+		check("both", nil, nil)
+		write(t, path, jwks(t, other, private), 0o644)
+		check("one is gone, and the file unfit", ErrUnknown, nil)
+		write(t, path, jwks(t, old, other, private), 0o644)
+		check("nothing is added from an unfit file", ErrUnknown, nil)
+		write(t, path, jwks(t, old, other), 0o644)
+		check("both again", nil, nil)
 		write(t, path, []byte(`{"keys":[]}`), 0o644)
-		check("no keys", nil, ErrUnknown)
-		write(t, path, jwks(t, jwkOf(t, &k.otherRSA.PublicKey, nil)), 0o644)
+		check("no keys", ErrUnknown, ErrUnknown)
+		if a.Err() == nil {
+			t.Error("no keys: nothing is wrong")
+		}
+		write(t, path, jwks(t, other), 0o644)
 		check("rotated", ErrUnknown, nil)
+		if err := a.Err(); err != nil {
+			t.Errorf("rotated: %v", err)
+		}
 	})
 }
 
@@ -379,7 +437,7 @@ func FuzzJWTKeys(f *testing.F) {
 	f.Add(publicPEM(f, &issuerKeys.ec.PublicKey))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"OKP","crv":"Ed25519","x":""}]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		keys, err := parseVerifyKeys([][]byte{content})
+		keys, err := parseVerifyKeys(content)
 		if err != nil {
 			if _, ok := errors.AsType[*fault](err); !ok {
 				t.Errorf("error %v is no fault", err)

@@ -29,11 +29,11 @@ type tokenLine struct {
 // tokens finds callers by the SHA-256 of their token. The time that a look-up takes may depend on the hash that is
 // looked for, and on those that are there, but a hash says nothing of its token: who wants to come nearer to a stored
 // hash, byte by byte, would need tokens with hashes of their choice.
-type tokens map[[sha256.Size]byte]Caller
+type tokens = map[[sha256.Size]byte]Caller
 
-func parseTokens(contents [][]byte) (tokens, error) {
+func parseTokens(content []byte) (tokens, error) {
 	found := tokens{}
-	err := parseLines(contents[0], func(line *tokenLine) error {
+	err := parseLines(content, func(line *tokenLine) error {
 		if err := line.normalize(); err != nil {
 			return err
 		}
@@ -56,8 +56,8 @@ func parseTokens(contents [][]byte) (tokens, error) {
 	return found, err
 }
 
-func (t tokens) authenticate(token string) (Caller, error) {
-	caller, ok := t[sha256.Sum256([]byte(token))]
+func authenticateToken(known tokens, token string) (Caller, error) {
+	caller, ok := known[sha256.Sum256([]byte(token))]
 	switch {
 	case !ok:
 		return Caller{}, fmt.Errorf("token: %w", ErrUnknown)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scenarioblocks/zendeskblocks/store/trustedfile"
 )
 
 func TestTokenAuthenticates(t *testing.T) {
@@ -164,6 +166,10 @@ func TestTokenFileRefused(t *testing.T) {
 		"two objects":         {strings.TrimSpace(line("", "")) + line("", ""), 0o600, invalid},
 		"the same hash twice": {line("", "") + line("acme", "evil"), 0o600, invalid},
 		"unknown field":       {line(`"agent"`, `"agnet"`), 0o600, invalid},
+		"name in upper case":  {line(`"roles"`, `"Roles"`), 0o600, invalid},
+		"tenant twice":        {line(`"tenant"`, `"tenant":"evil","tenant"`), 0o600, invalid},
+		"tenant and Tenant":   {line(`"tenant"`, `"Tenant":"evil","tenant"`), 0o600, invalid},
+		"cut amid":            {line("", "")[:60] + "\n" + line("", ""), 0o600, invalid},
 		"role a string":       {line(`["desktop"]`, `"desktop"`), 0o600, invalid},
 		"unknown role":        {line("desktop", "root"), 0o600, invalid},
 		"no roles":            {line(`"desktop"`, ""), 0o600, invalid},
@@ -172,7 +178,7 @@ func TestTokenFileRefused(t *testing.T) {
 		"no expiry":           {line(`"expires":"2040-01-01T00:00:00Z",`, ""), 0o600, invalid},
 		"short hash":          {line(someHash, someHash[2:]), 0o600, invalid},
 		"hash no hex":         {line(someHash, "canary-secret"), 0o600, invalid},
-		"too large":           {line("", "") + strings.Repeat("#", maxFileBytes), 0o600, unreadable},
+		"too large":           {line("", "") + strings.Repeat("#", trustedfile.MaxBytes), 0o600, unreadable},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -248,11 +254,16 @@ func TestTokenFileReloads(t *testing.T) {
 					t.Fatal(err)
 				}
 			}, nil, nil, 1, 0},
-			{"readable by all", func() { write(t, path, secondLine, 0o644) }, nil, nil, 1, 0},
+			{"readable by all", func() { write(t, path, secondLine, 0o644) }, ErrUnknown, nil, 1, 0},
 			{"made fit", func() { write(t, path, secondLine, 0o600) }, ErrUnknown, nil, 0, 1},
-			{"damaged", func() { write(t, path, []byte("{}"), 0o600) }, ErrUnknown, nil, 1, 0},
+			{"damaged", func() { write(t, path, []byte("{}"), 0o600) }, ErrUnknown, ErrUnknown, 1, 0},
 			{"as it was", func() { write(t, path, secondLine, 0o600) }, ErrUnknown, nil, 0, 1},
 			{"same size", func() { write(t, path, bytes.Replace(secondLine, []byte("second"), []byte("dnoces"), 1), 0o600) }, ErrUnknown, nil, 0, 1},
+			{"beside an unfit line", func() { write(t, path, append([]byte("{}\n"), secondLine...), 0o600) }, ErrUnknown, ErrUnknown, 1, 0},
+			{"fit", func() { write(t, path, append(firstLine, secondLine...), 0o600) }, nil, nil, 0, 1},
+			{"both beside an unfit line", func() { write(t, path, append([]byte("{}\n"), append(firstLine, secondLine...)...), 0o600) }, nil, nil, 1, 0},
+			{"one beside an unfit line", func() { write(t, path, append([]byte("{}\n"), secondLine...), 0o600) }, ErrUnknown, nil, 0, 0},
+			{"fit again", func() { write(t, path, append(firstLine, secondLine...), 0o600) }, nil, nil, 0, 1},
 			{"all revoked", func() { write(t, path, []byte("# nobody\n"), 0o600) }, ErrUnknown, ErrUnknown, 0, 1},
 		}
 		for _, step := range steps {
@@ -318,7 +329,7 @@ func FuzzTokenFile(f *testing.F) {
 	f.Add([]byte("# comment\n\n" + line("acme", "b") + line(someHash, strings.ToUpper(someHash))))
 	f.Add([]byte(line("", "")[:50]))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		found, err := parseTokens([][]byte{content})
+		found, err := parseTokens(content)
 		if err != nil {
 			if _, ok := errors.AsType[*fault](err); !ok {
 				t.Errorf("error %v is no fault", err)

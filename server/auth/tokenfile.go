@@ -8,8 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/durable"
 )
 
 const headLines = `# Bearer tokens: one JSON object a line, with the SHA-256 of each token and never the token itself.
@@ -23,22 +24,44 @@ func tokenFile(path string) file { return file{what: "--token-file", path: path,
 // of the same tenant has the same name, and one to which not all of the line could be written.
 func AppendToken(path string, line []byte) error {
 	f := tokenFile(path)
-	if _, err := f.read(); err != nil && !isNew(err) {
-		return err // before it is opened, which makes it or waits for a pipe
-	}
-	return f.change(os.O_CREATE|os.O_WRONLY|os.O_APPEND, func(opened *os.File) error {
-		content, err := f.read()
-		if err != nil && !isNew(err) {
-			return err
-		}
-		if content, err = extended(content, line, time.Now()); err != nil {
-			return fmt.Errorf("%s %q %w", f.what, path, err)
+	return f.change(os.O_CREATE|os.O_WRONLY|os.O_APPEND, func(opened *os.File, content []byte) error {
+		content, err := extended(content, line, time.Now())
+		if err != nil {
+			return f.named(err)
 		}
 		if err := appendWhole(opened, content); err != nil {
-			return fmt.Errorf("%s %q could not be added to: %w", f.what, path, err)
+			return f.named(fmt.Errorf("could not be added to: %w", err))
 		}
-		return syncFolder(filepath.Dir(path))
+		return durable.SyncFolder(path)
 	})
+}
+
+// change runs fn with what is in the file, while no other command changes it. One that is not there yet may be made.
+func (f file) change(flags int, fn func(opened *os.File, content []byte) error) error {
+	read := func() ([]byte, error) {
+		content, err := f.readAsOwner()
+		if flags&os.O_CREATE != 0 && isNew(err) {
+			return nil, nil
+		}
+		return content, err
+	}
+	// Before it is opened too, which makes it or waits for a pipe.
+	if _, err := read(); err != nil {
+		return err
+	}
+	changed := false
+	err := durable.Change(f.path, flags, true, func(opened *os.File) error {
+		changed = true
+		content, err := read()
+		if err != nil {
+			return err
+		}
+		return fn(opened, content)
+	})
+	if wrapped, ok := errors.AsType[*fs.PathError](err); ok && !changed {
+		return f.named(faultf(unreadable, "cannot be opened: %v", wrapped.Err))
+	}
+	return err
 }
 
 // isNew tells a token file that is still to be written from an unfit one.
@@ -49,11 +72,11 @@ func isNew(err error) bool {
 
 // extended returns what to append to a token file for a new line.
 func extended(content, line []byte, now time.Time) ([]byte, error) {
-	there, err := parseTokens([][]byte{content})
+	there, err := parseTokens(content)
 	if err != nil {
 		return nil, err
 	}
-	added, err := parseTokens([][]byte{line})
+	added, err := parseTokens(line)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +114,13 @@ func appendWhole(opened *os.File, content []byte) error {
 // unfit, it returns those of the other lines.
 func ListTokens(path string) ([]Caller, error) {
 	f := tokenFile(path)
-	content, err := f.read()
+	content, err := f.readAsOwner()
 	if err != nil {
 		return nil, err
 	}
 	var callers []Caller
 	for line := range bytes.Lines(content) {
-		found, err := parseTokens([][]byte{line})
+		found, err := parseTokens(line)
 		if err != nil {
 			continue // told below, with its number
 		}
@@ -105,35 +128,29 @@ func ListTokens(path string) ([]Caller, error) {
 			callers = append(callers, c)
 		}
 	}
-	if _, err := parseTokens([][]byte{content}); err != nil {
-		return callers, fmt.Errorf("%s %q %w", f.what, path, err)
+	if _, err := parseTokens(content); err != nil {
+		return callers, f.named(err)
 	}
 	return callers, nil
 }
 
 // RevokeTokens takes the tokens of a name in a tenant out of a token file, which it replaces as a whole, with its mode and
 // owner kept; all other lines stay as they are, comments and unfit ones too. It returns whose they were. With an error
-// beside them, the tokens are gone from the file, but a server does not read it: another line is unfit.
+// beside them, the tokens are gone from the file, and a server refuses them, but it takes nothing new from the file: another
+// line is unfit.
 func RevokeTokens(path, tenant, name string) (revoked []Caller, err error) {
 	f := tokenFile(path)
-	if _, err := f.read(); err != nil {
-		return nil, err
-	}
-	err = f.change(os.O_RDONLY, func(*os.File) error {
-		content, err := f.read()
-		if err != nil {
-			return err
-		}
+	err = f.change(os.O_RDONLY, func(_ *os.File, content []byte) error {
 		rest, found := withoutTokens(content, tenant, name)
-		_, unfit := parseTokens([][]byte{rest})
+		_, unfit := parseTokens(rest)
 		if unfit != nil {
-			unfit = fmt.Errorf("%s %q %w", f.what, path, unfit)
+			unfit = f.named(unfit)
 		}
 		if len(found) == 0 {
-			return errors.Join(fmt.Errorf("%s %q has no token named %q of tenant %q", f.what, path, name, tenant), unfit)
+			return errors.Join(f.named(fmt.Errorf("has no token named %q of tenant %q", name, tenant)), unfit)
 		}
-		if err := replaceFile(path, rest); err != nil {
-			return fmt.Errorf("%s %q could not be replaced: %w", f.what, path, err)
+		if err := durable.Rewrite(path, rest); err != nil {
+			return f.named(fmt.Errorf("could not be replaced: %w", err))
 		}
 		revoked = found
 		return unfit
@@ -151,7 +168,7 @@ func withoutTokens(content []byte, tenant, name string) (rest []byte, removed []
 			continue
 		}
 		caller := Caller{Tenant: tenant, Name: name}
-		if found, err := parseTokens([][]byte{line}); err == nil {
+		if found, err := parseTokens(line); err == nil {
 			for _, c := range found { // the only one
 				caller = c
 			}
@@ -162,78 +179,4 @@ func withoutTokens(content []byte, tenant, name string) (rest []byte, removed []
 		rest = []byte(headLines) // an empty file is unfit: the tokens would stay in use
 	}
 	return rest, removed
-}
-
-// change opens the file by flags and runs fn while nobody else changes it.
-func (f file) change(flags int, fn func(*os.File) error) (err error) {
-	for {
-		opened, err := os.OpenFile(f.path, flags, 0o600)
-		if err != nil {
-			return fmt.Errorf("%s %q %w", f.what, f.path, openFault(err))
-		}
-		current, err := lock(opened, f.path)
-		if err == nil && current {
-			err = fn(opened)
-		}
-		// Closing unlocks.
-		if err = errors.Join(err, opened.Close()); err != nil || current {
-			return err
-		}
-	}
-}
-
-// lock waits until no other process has the file locked. current tells that the file is still the one at the path, and was
-// not replaced meanwhile.
-func lock(opened *os.File, path string) (current bool, err error) {
-	if err := lockFile(opened); err != nil {
-		return false, err
-	}
-	locked, err := opened.Stat()
-	if err != nil {
-		return false, err
-	}
-	there, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && os.SameFile(locked, there), err
-}
-
-// replaceFile replaces what is in a file that is locked, and keeps its mode and owner. Symbolic links stay.
-func replaceFile(path string, content []byte) error {
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(target)
-	if err != nil {
-		return err
-	}
-	next := target + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was cut off: the lock is ours
-		return err
-	}
-	file, err := os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = errors.Join(file.Chmod(info.Mode().Perm()), keepOwner(file, info), file.Sync())
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(next, target)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return syncFolder(filepath.Dir(target))
-}
-
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -46,7 +46,7 @@ func TestAppendToken(t *testing.T) {
 				}
 				return
 			}
-			got, parseErr := parseTokens([][]byte{content})
+			got, parseErr := parseTokens(content)
 			if err != nil || parseErr != nil || len(got) != test.want || !bytes.HasSuffix(content, added) {
 				t.Errorf("errors %v, %v, %d tokens; want %d in:\n%s", err, parseErr, len(got), test.want, content)
 			}
@@ -77,7 +77,7 @@ func TestAppendTokenMakesFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := parseTokens([][]byte{content}); err != nil || len(got) != writers {
+	if got, err := parseTokens(content); err != nil || len(got) != writers {
 		t.Errorf("%d tokens, error %v; want %d", len(got), err, writers)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

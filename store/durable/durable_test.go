@@ -2,9 +2,11 @@ package durable_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/scenarioblocks/zendeskblocks/store/durable"
@@ -54,5 +56,77 @@ func TestReplace(t *testing.T) {
 	never := func(string) error { t.Error("writes what replaces nothing"); return nil }
 	if err := durable.Replace(filepath.Join(folder, "none"), ".new", never); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: got %v", err)
+	}
+}
+
+func TestChange(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "file")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing := func(*os.File) error { return nil }
+	if err := durable.Change(path, os.O_RDONLY, true, nothing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: got %v", err)
+	}
+	must(durable.Change(path, os.O_RDONLY|os.O_CREATE, true, nothing))
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("made with mode %v, %v", info.Mode(), err)
+	}
+	must(os.WriteFile(path+".new", []byte("of a run that was cut off"), 0o600))
+	seen := make(chan string, 1)
+	must(durable.Change(path, os.O_RDONLY, true, func(*os.File) error {
+		if err := durable.Change(path, os.O_RDONLY, false, nothing); !errors.Is(err, durable.ErrBusy) {
+			t.Errorf("changed by another: got %v", err)
+		}
+		if err := durable.Sweep(path); err != nil {
+			t.Errorf("swept while another changes it: %v", err)
+		}
+		if _, err := os.Stat(path + ".new"); err != nil {
+			t.Errorf("what another process makes was taken away: %v", err)
+		}
+		go func() {
+			text := ""
+			if err := durable.Change(path, os.O_RDONLY, true, func(file *os.File) error {
+				content, err := io.ReadAll(file)
+				text = string(content)
+				return err
+			}); err != nil {
+				text = err.Error()
+			}
+			seen <- text
+		}()
+		return durable.Rewrite(path, []byte("new"))
+	}))
+	if text := <-seen; text != "new" {
+		t.Errorf("who waited has %q", text)
+	}
+	must(os.WriteFile(path+".new", []byte("of a run that was cut off"), 0o600))
+	must(errors.Join(durable.Sweep(path), durable.Sweep(path)))
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
+		t.Errorf("the folder holds %v, %v", entries, err)
+	}
+}
+
+// TestReplaceKeepsOwner replaces a file of another user and group, as root does for a service.
+func TestReplaceKeepsOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	for _, owner := range [][2]int{{0, 12345}, {12345, 0}, {12345, 54321}} {
+		if err := errors.Join(os.WriteFile(path, nil, 0o640), os.Chown(path, owner[0], owner[1]), durable.Rewrite(path, []byte("new"))); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, ok := info.Sys().(*syscall.Stat_t); !ok || int(now.Uid) != owner[0] || int(now.Gid) != owner[1] {
+			t.Errorf("owner is %v, want %v", now, owner)
+		}
 	}
 }

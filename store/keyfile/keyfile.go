@@ -32,12 +32,13 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/scenarioblocks/zendeskblocks/store/durable"
+	"github.com/scenarioblocks/zendeskblocks/store/trustedfile"
 )
 
 // What is wrong with a key file, or with a keyset.
 var (
 	ErrMissing     = errors.New("it is missing, and data cannot be read without it")
-	ErrExposed     = errors.New("everyone can read or write it; it should have mode 0600")
+	ErrExposed     = trustedfile.ErrExposed
 	ErrEmpty       = errors.New("it is empty")
 	ErrTruncated   = errors.New("it is cut short")
 	ErrNotKeyset   = errors.New("not a Tink keyset in JSON, or damaged")
@@ -48,32 +49,33 @@ var (
 
 // Why a key file is not changed.
 var (
-	ErrBusy    = errors.New("another process is changing it, or was cut off; if none runs, remove the file")
+	ErrBusy    = durable.ErrBusy
 	ErrUnknown = errors.New("the key file has no such key")
 	ErrPrimary = errors.New("it is the primary key; rotate first")
 )
 
-// Read reads a key file. It refuses one that everyone can read or write.
-func Read(path string) (*Keys, error) {
-	info, err := os.Stat(path)
+// Read reads a key file. It refuses one that others may have read or changed: see [trustedfile].
+func Read(path string) (*Keys, error) { return read(path, trustedfile.Rule{Secret: true}) }
+
+// readAsOwner reads a key file for a command, which root may give for a service.
+func readAsOwner(path string) (*Keys, error) {
+	return read(path, trustedfile.Rule{Secret: true, AnyOwner: os.Geteuid() == 0})
+}
+
+func read(path string, rule trustedfile.Rule) (*Keys, error) {
+	text, err := trustedfile.Read(path, rule)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, trustedfile.ErrMissing):
 		return nil, ErrMissing
 	case err != nil:
-		return nil, errors.Unwrap(err) // without the path, which callers name
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, ErrExposed
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, errors.Unwrap(err)
+		return nil, fmt.Errorf("it %w", err)
 	}
 	return Parse(string(text))
 }
 
 // Make makes a key file with one new XChaCha20-Poly1305 key and mode 0600, in a folder that exists. When there is one
 // already, as when another process was faster, that one stands.
-func Make(path string) (err error) {
+func Make(path string) error {
 	handle, err := keyset.NewHandle(aead.XChaCha20Poly1305KeyTemplate())
 	if err != nil {
 		return err
@@ -82,22 +84,64 @@ func Make(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
+	for tries := 0; ; tries++ {
+		// Another process may sweep away, as it starts, what this one makes.
+		if err = makeOnce(path, text); tries == 10 || !errors.Is(err, errSwept) {
+			return err
+		}
+	}
+}
+
+var errSwept = errors.New("the new key file was taken away before it had its name")
+
+func makeOnce(path string, text []byte) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), temporary+"*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, os.Remove(file.Name()))
+		if removeErr := os.Remove(file.Name()); !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
 	}()
 	_, err = file.Write(text)
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	// A link, unlike a rename, replaces nothing.
-	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Link(file.Name(), path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return errSwept
+	case err != nil && !errors.Is(err, fs.ErrExist):
 		return err
 	}
 	return durable.SyncFolder(path)
+}
+
+// temporary begins the names of the files that Make makes and takes away again; digits follow.
+const temporary = ".key-"
+
+// Sweep takes away what interrupted runs of Make, Rotate and Drop have left beside a key file that is there. It holds keys,
+// or is the key file itself under another name.
+func Sweep(path string) error {
+	err := durable.Sweep(path)
+	folder := filepath.Dir(path)
+	entries, readErr := os.ReadDir(folder)
+	err = errors.Join(err, readErr)
+	for _, entry := range entries {
+		if !leftOver(entry.Name()) || !entry.Type().IsRegular() {
+			continue
+		}
+		if removeErr := os.Remove(filepath.Join(folder, entry.Name())); !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return err
+}
+
+func leftOver(name string) bool {
+	digits, ok := strings.CutPrefix(name, temporary)
+	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
 func formatKeyset(handle *keyset.Handle) ([]byte, error) {
@@ -177,7 +221,7 @@ type Key struct {
 
 // List returns the keys of a key file, in its order.
 func List(path string) ([]Key, error) {
-	keys, err := Read(path)
+	keys, err := readAsOwner(path)
 	if err != nil {
 		return nil, fmt.Errorf("key file %q: %w", path, err)
 	}
@@ -223,30 +267,18 @@ func Drop(path string, id uint32, release func() error) error {
 	})
 }
 
-// change replaces a key file by what edit makes of it. A file beside it, which becomes the new one, keeps a second process
-// from changing it at the same time.
+// change replaces a key file by what edit makes of it, while no other process does.
 func change(path string, edit func(*Keys, *keyset.Manager) error) error {
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("key file %q: %w", path, ErrMissing)
+	_, err := readAsOwner(path) // before it is opened, which waits if it is a pipe
+	if err == nil {
+		err = durable.Change(path, os.O_RDONLY, false, func(*os.File) error {
+			text, err := edited(path, edit)
+			if err != nil {
+				return err
+			}
+			return durable.Rewrite(path, text)
+		})
 	}
-	err = durable.Replace(path, ".new", func(next string) error {
-		file, err := os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("file %q is there: %w", next, ErrBusy)
-		}
-		if err != nil {
-			return err
-		}
-		text, err := edited(path, edit)
-		if err == nil {
-			_, err = file.Write(text)
-		}
-		if err = errors.Join(err, file.Close()); err != nil {
-			return errors.Join(err, os.Remove(next))
-		}
-		return nil
-	})
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", path, err)
 	}
@@ -254,7 +286,7 @@ func change(path string, edit func(*Keys, *keyset.Manager) error) error {
 }
 
 func edited(path string, edit func(*Keys, *keyset.Manager) error) ([]byte, error) {
-	keys, err := Read(path)
+	keys, err := readAsOwner(path)
 	if err != nil {
 		return nil, err
 	}

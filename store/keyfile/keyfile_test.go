@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -18,7 +19,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/mac"
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
+	"github.com/scenarioblocks/zendeskblocks/store/durable"
 	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
+	"github.com/scenarioblocks/zendeskblocks/store/trustedfile"
 )
 
 func newKeyset(t testing.TB, template *tinkpb.KeyTemplate) string {
@@ -107,6 +110,7 @@ func TestReadRefuses(t *testing.T) {
 		{"no prefix", newKeyset(t, rawTemplate), 0o600, keyfile.ErrNotPrefixed},
 		{"readable by everyone", good, 0o604, keyfile.ErrExposed},
 		{"writable by everyone", good, 0o602, keyfile.ErrExposed},
+		{"writable by a group", good, 0o660, keyfile.ErrExposed},
 	}
 	for _, test := range tests {
 		path := filepath.Join(t.TempDir(), "key")
@@ -122,7 +126,7 @@ func TestReadRefuses(t *testing.T) {
 	if _, err := keyfile.Read(filepath.Join(t.TempDir(), "none")); !errors.Is(err, keyfile.ErrMissing) {
 		t.Errorf("missing: got %v", err)
 	}
-	if _, err := keyfile.Read(t.TempDir()); !errors.Is(err, syscall.EISDIR) && !errors.Is(err, keyfile.ErrExposed) {
+	if _, err := keyfile.Read(t.TempDir()); !errors.Is(err, trustedfile.ErrUnreadable) {
 		t.Errorf("a folder: got %v", err)
 	}
 }
@@ -233,14 +237,20 @@ func TestRotate(t *testing.T) {
 	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("the link is %v, %v", info.Mode(), err)
 	}
-	write(t, path+".new", "", 0o600)
-	if _, err := keyfile.Rotate(path); !errors.Is(err, keyfile.ErrBusy) {
+	if err := durable.Change(link, os.O_RDONLY, false, func(*os.File) error {
+		_, err := keyfile.Rotate(path)
+		return err
+	}); !errors.Is(err, keyfile.ErrBusy) {
 		t.Errorf("beside another process: got %v, want ErrBusy", err)
 	}
 	if _, err := keyfile.Rotate(filepath.Join(folder, "none")); !errors.Is(err, keyfile.ErrMissing) {
 		t.Errorf("no key file: got %v, want ErrMissing", err)
 	}
-	if err := errors.Join(os.Remove(path+".new"), os.Chmod(path, 0o644)); err != nil {
+	write(t, path+".new", "of a run that was cut off", 0o600)
+	if _, err := keyfile.Rotate(path); err != nil {
+		t.Errorf("after a run that was cut off: %v", err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := keyfile.Rotate(path); !errors.Is(err, keyfile.ErrExposed) {
@@ -248,6 +258,75 @@ func TestRotate(t *testing.T) {
 	}
 	if got := names(t, folder); len(got) != 2 {
 		t.Errorf("the folder holds %q", got)
+	}
+}
+
+// TestSweep takes away what may hold keys, and nothing else.
+func TestSweep(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "data.db.key")
+	if err := keyfile.Make(path); err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, path)
+	for _, name := range []string{"data.db.key.new", ".key-1", ".key-0123456789", "data.db.key.old", ".key-", ".key-1x", ".key-backup", "x.key-1", "other.key.new"} {
+		write(t, filepath.Join(folder, name), "x", 0o600)
+	}
+	if err := os.Mkdir(filepath.Join(folder, ".key-2"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := keyfile.Sweep(path); err != nil {
+			t.Error(err)
+		}
+		want := []string{".key-", ".key-1x", ".key-2", ".key-backup", "data.db.key", "data.db.key.old", "other.key.new", "x.key-1"}
+		if diff := cmp.Diff(want, names(t, folder)); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
+	}
+	if read(t, path) != text {
+		t.Error("the key file has changed")
+	}
+}
+
+// TestMakeAmidSweeps has processes that start in one folder make their keys, while others sweep it.
+func TestMakeAmidSweeps(t *testing.T) {
+	folder := t.TempDir()
+	var starting sync.WaitGroup
+	for i := range 8 {
+		starting.Go(func() {
+			path := filepath.Join(folder, string(rune('a'+i/2)))
+			if err := errors.Join(keyfile.Make(path), keyfile.Sweep(path)); err != nil {
+				t.Error(err)
+			}
+			if _, err := keyfile.Read(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	if got := names(t, folder); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("the folder holds %q", got)
+	}
+}
+
+// TestKeyOfService has root change the key file of a service, and the service take no key of another user.
+func TestKeyOfService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if err := errors.Join(keyfile.Make(path), os.Chown(path, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyfile.Rotate(path); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Sys().(*syscall.Stat_t).Uid != 12345 { //nolint:forcetypeassert // of Unix
+		t.Errorf("the file is another's now: %v, %v", info, err)
+	}
+	if _, err := keyfile.Read(path); !errors.Is(err, keyfile.ErrExposed) {
+		t.Errorf("the key of another user: got %v", err)
 	}
 }
 

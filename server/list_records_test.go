@@ -216,7 +216,7 @@ func TestPagesOfRecordsFitAMessage(t *testing.T) {
 		pages map[int32]int // by page size; 0: as many as it takes, but more than whole ones would be
 	}{
 		{10, map[int32]int{0: 20, 199: 6, 200: 5, 201: 5, 1000: 5}},
-		{25 << 10, map[int32]int{200: 0}},
+		{15 << 10, map[int32]int{1000: 0}},
 	} {
 		text.Store(strings.Repeat("x", tt.bytes))
 		resp := s.search(t, "one", "anything", func(r *zendeskv1.SearchRequest) { r.MaxResults = count })

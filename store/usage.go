@@ -15,7 +15,8 @@ import (
 // What a tenant has is counted beside the data, so that no key is written by all of its changes. A change counts itself
 // while it runs (meter), and is added in memory once it is committed (counter); FlushUsage adds that to the tenant's stored
 // count every few seconds. What a crash loses, and what a change could not know, the next Scrub mends: it counts all data,
-// and sets the count.
+// and sets the count. A change that is being committed while the walk reads its keys may be missed or counted twice until
+// the one after: a count is a few of many thousands off then, and quotas are soft.
 
 // meter is a transaction that counts what it changes. What stood under a key before is known if the transaction has read
 // it; else the key counts as new.

@@ -5,8 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
@@ -17,6 +21,7 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/intake"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
@@ -61,15 +66,29 @@ const (
 type access struct {
 	authenticator *auth.Authenticator
 	audit         *audit.Log // is told of calls that are refused
+
+	mu   sync.Mutex
+	open map[*admittedStream]struct{} // streams of callers
+}
+
+func newAccess(a *auth.Authenticator, log *audit.Log) *access {
+	return &access{authenticator: a, audit: log, open: make(map[*admittedStream]struct{})}
 }
 
 // admit returns the context of a call that may be made.
-func (a access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+func (a *access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+	c := connectionOf(ctx)
 	if strings.HasPrefix(fullMethod, healthPrefix) {
+		if c != nil {
+			c.all.stranger(c)
+		}
 		return ctx, nil
 	}
 	caller, err := a.caller(ctx)
 	if err != nil {
+		if c != nil {
+			c.all.stranger(c)
+		}
 		a.audit.Stranger()
 		return nil, &rpc.Error{
 			Reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
@@ -85,11 +104,14 @@ func (a access) admit(ctx context.Context, fullMethod string) (context.Context, 
 			Metadata: map[string]string{"caller": caller.Name, "method": fullMethod},
 		}
 	}
+	if c != nil {
+		c.all.admitted(c)
+	}
 	return rpc.WithCaller(ctx, caller), nil
 }
 
 // caller finds out who makes the call that ctx belongs to, by what is known now.
-func (a access) caller(ctx context.Context) (auth.Caller, error) {
+func (a *access) caller(ctx context.Context) (auth.Caller, error) {
 	return a.authenticator.Authenticate(metadata.ValueFromIncomingContext(ctx, "authorization"), clientChains(ctx))
 }
 
@@ -108,7 +130,7 @@ func clientChains(ctx context.Context) [][]*x509.Certificate {
 
 // unary leaves the deadline of the call alone, also when the credential ends before it: the call was allowed when it was
 // made, and who is told that it was not would believe that nothing was done.
-func (a access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (a *access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	ctx, err := a.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
@@ -117,17 +139,25 @@ func (a access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 // stream ends a stream with the credential that it was opened by.
-func (a access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (a *access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, err := a.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
-	if caller, _ := rpc.Caller(ctx); !caller.Expires.IsZero() {
+	caller, ok := rpc.Caller(ctx)
+	if !ok {
+		return handler(srv, stream) // health needs no credential
+	}
+	if !caller.Expires.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, caller.Expires, errCredentialEnded)
 		defer cancel()
 	}
-	err = handler(srv, &admittedStream{ServerStream: stream, ctx: ctx, access: a})
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	admitted := &admittedStream{ServerStream: stream, ctx: ctx, access: a, end: end}
+	defer a.watch(admitted)()
+	err = handler(srv, admitted)
 	if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
 		return errCredentialEnded
 	}
@@ -139,12 +169,13 @@ var errCredentialEnded = &rpc.Error{
 	Message: "the credential of the call has expired, or is not what it was any more",
 }
 
-// admittedStream lets no message pass once its caller is not who it was: a credential may be revoked, or be given other
+// admittedStream lets no message out once its caller is not who it was: a credential may be revoked, or be given other
 // roles, long after it opened a stream.
 type admittedStream struct {
 	grpc.ServerStream
 	ctx    context.Context
-	access access
+	access *access
+	end    context.CancelCauseFunc
 }
 
 // Context implements grpc.ServerStream.
@@ -152,27 +183,89 @@ func (s *admittedStream) Context() context.Context { return s.ctx }
 
 // SendMsg implements grpc.ServerStream.
 func (s *admittedStream) SendMsg(m any) error {
-	if err := s.readmit(); err != nil {
+	if err := s.readmit(s.access.caller); err != nil {
 		return err
 	}
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg implements grpc.ServerStream.
-func (s *admittedStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return err
-	}
-	return s.readmit()
-}
-
-func (s *admittedStream) readmit() error {
-	admitted, ok := rpc.Caller(s.ctx)
-	if !ok {
-		return nil // health needs no credential
-	}
-	if caller, err := s.access.caller(s.ctx); err != nil || !reflect.DeepEqual(caller, admitted) {
+// readmit fails if the caller is not who it was, which identify finds out.
+func (s *admittedStream) readmit(identify func(context.Context) (auth.Caller, error)) error {
+	admitted, _ := rpc.Caller(s.ctx)
+	if caller, err := identify(s.ctx); err != nil || !reflect.DeepEqual(caller, admitted) {
 		return errCredentialEnded
 	}
 	return nil
+}
+
+// watch has a stream looked at until it is forgotten.
+func (a *access) watch(s *admittedStream) (forget func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open[s] = struct{}{}
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.open, s)
+	}
+}
+
+// readmitEvery is how often callers of open streams are looked at. With the time until a file of credentials is read again
+// it is less than 10 s.
+const readmitEvery = 2 * time.Second
+
+// run ends streams of callers that are not who they were, also those on which nothing is sent, until ctx is done.
+func (a *access) run(ctx context.Context) {
+	ticker := time.NewTicker(readmitEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			a.readmit()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// readmit looks at all open streams once. One that was told to end before, and has not, is reset: its caller does not take
+// what is sent.
+func (a *access) readmit() {
+	a.mu.Lock()
+	open := slices.Collect(maps.Keys(a.open))
+	a.mu.Unlock()
+	identify := a.onceEach()
+	for _, s := range open {
+		switch {
+		case errors.Is(context.Cause(s.ctx), errCredentialEnded):
+			intake.Interrupt(s.ctx)
+		case s.readmit(identify) != nil:
+			s.end(errCredentialEnded)
+		}
+	}
+}
+
+// onceEach returns what caller does, but looks at each credential once: thousands of streams may show the same.
+func (a *access) onceEach() func(context.Context) (auth.Caller, error) {
+	type shown struct {
+		headers string
+		chain   *x509.Certificate
+	}
+	type found struct {
+		caller auth.Caller
+		err    error
+	}
+	known := make(map[shown]found)
+	return func(ctx context.Context) (auth.Caller, error) {
+		s := shown{headers: strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), "\n")}
+		if chains := clientChains(ctx); len(chains) > 0 && len(chains[0]) > 0 {
+			s.chain = chains[0][0]
+		}
+		f, ok := known[s]
+		if !ok {
+			f.caller, f.err = a.caller(ctx)
+			known[s] = f
+		}
+		return f.caller, f.err
+	}
 }

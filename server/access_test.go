@@ -55,9 +55,9 @@ const (
 )
 
 // openAccess lets everyone in.
-func openAccess(t testing.TB) access {
+func openAccess(t testing.TB) *access {
 	t.Helper()
-	return access{openAuth(t, auth.Config{}), audit.New(audit.Config{})}
+	return newAccess(openAuth(t, auth.Config{}), audit.New(audit.Config{}))
 }
 
 func openAuth(t testing.TB, c auth.Config) *auth.Authenticator {
@@ -381,7 +381,7 @@ func TestDeadlineIsNotTheCredentials(t *testing.T) {
 	for _, left := range []time.Duration{time.Second, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			file := newTokenFile(t, auth.Caller{Tenant: "acme", Name: "runtime", Roles: []auth.Role{auth.Runtime}, Expires: time.Now().Add(left)})
-			a := access{openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{})}
+			a := newAccess(openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{}))
 			info := &grpc.UnaryServerInfo{FullMethod: zendeskv1.BlockService_Search_FullMethodName}
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["runtime"]))
 			_, err := a.unary(ctx, nil, info, func(ctx context.Context, req any) (any, error) {
@@ -411,7 +411,7 @@ func (s *idleStream) SendMsg(any) error        { return nil }
 func TestStreamEndsWithItsCredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := newTokenFile(t, auth.Caller{Tenant: "acme", Name: "desktop", Roles: []auth.Role{auth.Desktop}, Expires: time.Now().Add(time.Hour)})
-		a := access{openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{})}
+		a := newAccess(openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{}))
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["desktop"]))
 		opened := time.Now()
 		err := a.stream(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
@@ -427,7 +427,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 		}
 		// One that ends well by itself has ended well.
 		file = newTokenFile(t, auth.Caller{Tenant: "acme", Name: "desktop", Roles: []auth.Role{auth.Desktop}, Expires: time.Now().Add(time.Hour)})
-		a = access{openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{})}
+		a = newAccess(openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{}))
 		ctx = metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["desktop"]))
 		must(t, a.stream(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
 			func(any, grpc.ServerStream) error { return nil }))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,8 +12,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
+	grpctap "google.golang.org/grpc/tap"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/intake"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
@@ -20,17 +23,27 @@ import (
 const handshakeTime = 10 * time.Second
 
 // connections is a listener that knows its connections and whether calls run on them, so that a drain waits for no other.
+// It has as many of them as it may, in all and of an address. When there are more, one that no known caller has used makes
+// room, the oldest first, and is closed; if there is none the new one is.
 type connections struct {
 	net.Listener
-	log *slog.Logger
+	log             *slog.Logger
+	max, maxAddress int // 0: no limit
 
-	mu     sync.Mutex
-	open   map[*conn]struct{}
-	failed time.Time // when Accept last did; zero: not of late
+	mu        sync.Mutex
+	open      map[*conn]struct{}
+	addresses map[string]*address // that have open ones
+	strange   list.List           // of the open ones that no known caller has used, the oldest first
+	failed    time.Time           // when Accept last did; zero: not of late
+	closed    int                 // for want of room, since that was last told
+	told      time.Time
 }
 
-func newConnections(l net.Listener, log *slog.Logger) *connections {
-	return &connections{Listener: l, log: log, open: make(map[*conn]struct{})}
+func newConnections(l net.Listener, b Bounds, log *slog.Logger) *connections {
+	return &connections{
+		Listener: l, log: log, max: b.Connections, maxAddress: b.ConnectionsPerAddress,
+		open: make(map[*conn]struct{}), addresses: make(map[string]*address),
+	}
 }
 
 // calmAfter is how long Accept must not have failed for its failing to be over.
@@ -39,6 +52,19 @@ const calmAfter = 10 * time.Second
 // Accept implements net.Listener. After an error that may pass, such as of a process that is out of file descriptors, gRPC
 // tries again, each second at least: the first of them is told, and the end.
 func (s *connections) Accept() (net.Conn, error) {
+	for {
+		c, inTheWay, err := s.accept()
+		if inTheWay != nil {
+			_ = inTheWay.Close() // its error is nobody's
+		}
+		if c != nil || err != nil {
+			return c, err
+		}
+	}
+}
+
+// accept takes a connection, and returns which one there is no room for: the new one itself, or another.
+func (s *connections) accept() (c net.Conn, inTheWay net.Conn, err error) {
 	accepted, err := s.Listener.Accept()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,15 +78,165 @@ func (s *connections) Accept() (net.Conn, error) {
 			}
 			s.failed = time.Now()
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	if !s.failed.IsZero() && time.Since(s.failed) >= calmAfter {
 		s.failed = time.Time{}
 		s.log.Info("new connections are taken again")
 	}
-	c := &conn{Conn: accepted, all: s, opened: time.Now()}
-	s.open[c] = struct{}{}
-	return c, nil
+	added := &conn{Conn: accepted, all: s, opened: time.Now(), address: addressOf(accepted.RemoteAddr())}
+	old, full := s.inTheWay(added.address)
+	if full {
+		s.tell()
+	}
+	if full && old == nil {
+		return nil, accepted, nil
+	}
+	if old != nil {
+		s.forget(old)
+		inTheWay = old
+	}
+	s.open[added] = struct{}{}
+	if s.addresses[added.address] == nil {
+		s.addresses[added.address] = &address{}
+	}
+	s.addresses[added.address].open++
+	added.strange = s.strange.PushBack(added)
+	return added, inTheWay, nil
+}
+
+// inTheWay says whether there are as many connections as there may be before another one of an address, and which of them
+// may go; nil: none.
+func (s *connections) inTheWay(address string) (old *conn, full bool) {
+	from := s.addresses[address]
+	ofAddress := s.maxAddress > 0 && address != "" && from != nil && from.open >= s.maxAddress
+	if !ofAddress && (s.max == 0 || len(s.open) < s.max) {
+		return nil, false
+	}
+	for e := s.strange.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*conn); !ofAddress || c.address == address {
+			return c, true
+		}
+	}
+	return nil, true
+}
+
+// tellEvery is how often it is told that connections were closed for want of room.
+const tellEvery = 10 * time.Second
+
+func (s *connections) tell() {
+	s.closed++
+	if now := time.Now(); now.Sub(s.told) >= tellEvery {
+		s.log.Warn("there are as many connections as there may be, in all or of an address: some were closed",
+			"closed", s.closed, "open", len(s.open))
+		s.closed, s.told = 0, now
+	}
+}
+
+// admitted tells that a known caller uses a connection.
+func (s *connections) admitted(c *conn) {
+	if c.known.Swap(true) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acquaint(c)
+}
+
+// acquaint takes a connection off the list of those that no known caller has used.
+func (s *connections) acquaint(c *conn) {
+	if c.strange != nil {
+		s.strange.Remove(c.strange)
+		c.strange = nil
+	}
+}
+
+// forget takes a connection off the books.
+func (s *connections) forget(c *conn) {
+	if _, ok := s.open[c]; !ok {
+		return
+	}
+	delete(s.open, c)
+	from := s.addresses[c.address]
+	if from.open--; from.open == 0 {
+		delete(s.addresses, c.address)
+	}
+	s.acquaint(c)
+}
+
+// address is where connections come from.
+type address struct {
+	open int
+	due  time.Time // when what strangers have called from there is paid for
+}
+
+const (
+	// Strangers may call strangerBurst times from an address, and once more every strangerEvery. When they call more often
+	// their connections take no call for a while, at most strangerPause: a flood of calls that are refused costs others little.
+	strangerBurst = 200
+	strangerEvery = 10 * time.Millisecond
+	strangerPause = time.Second
+)
+
+// stranger tells that someone unknown has called on a connection.
+func (s *connections) stranger(c *conn) {
+	if c.address == "" || c.known.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from := s.addresses[c.address]; from != nil {
+		from.due = charged(from.due, time.Now())
+	}
+}
+
+// charged is when a call at a time is paid for, after those that are by due.
+func charged(due, now time.Time) time.Time {
+	if free := now.Add(-strangerBurst * strangerEvery); due.Before(free) {
+		due = free
+	}
+	return due.Add(strangerEvery)
+}
+
+// pause is how long a connection takes no call now.
+func (s *connections) pause(c *conn) time.Duration {
+	if c.address == "" || c.known.Load() {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := s.addresses[c.address]
+	if from == nil {
+		return 0
+	}
+	return min(max(time.Until(from.due), 0), strangerPause)
+}
+
+// tap is the tap handle of the server. It runs where a connection is read: that it pauses there holds up only the strangers
+// of this connection.
+func tap(ctx context.Context, info *grpctap.Info) (context.Context, error) {
+	if c := connectionOf(ctx); c != nil {
+		time.Sleep(c.all.pause(c))
+	}
+	return intake.Tap(ctx, info)
+}
+
+// addressOf is whose connections are counted together: those of an IPv4 address, or of the /64 that a network of IPv6 has at
+// least. Empty: they are not counted.
+func addressOf(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is4() {
+		return ip.String()
+	}
+	network, err := ip.Prefix(64)
+	if err != nil || !network.IsValid() {
+		return ""
+	}
+	return network.String()
 }
 
 func (s *connections) count() int {
@@ -111,9 +287,12 @@ func (s *connections) release(ctx context.Context) {
 // conn is one of a listener.
 type conn struct {
 	net.Conn
-	all    *connections
-	opened time.Time
-	spoke  atomic.Bool // something has come
+	all     *connections
+	opened  time.Time
+	address string      // whose it is; empty: not told
+	spoke   atomic.Bool // something has come
+	known   atomic.Bool // a known caller has used it
+	strange *list.Element
 
 	mu    sync.Mutex
 	calls int       // unary ones that run
@@ -132,7 +311,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.all.mu.Lock()
-	delete(c.all.open, c)
+	c.all.forget(c)
 	c.all.mu.Unlock()
 	return c.Conn.Close()
 }
@@ -224,26 +403,3 @@ type endingStream struct {
 
 // Context implements grpc.ServerStream.
 func (s *endingStream) Context() context.Context { return s.ctx }
-
-// RecvMsg implements grpc.ServerStream. What still waits for a message when the context ends does so until the handler has
-// returned; the message is nobody's then.
-func (s *endingStream) RecvMsg(m any) error {
-	received := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				received <- rpc.Recovered(s.ctx, p)
-			}
-		}()
-		received <- s.ServerStream.RecvMsg(m)
-	}()
-	select {
-	case err := <-received:
-		return err
-	case <-s.ctx.Done():
-	}
-	if s.ServerStream.Context().Err() != nil {
-		return <-received
-	}
-	return context.Cause(s.ctx)
-}

@@ -40,28 +40,35 @@ type bubble struct {
 	served   chan error
 }
 
-// inBubble runs a test of a service.
+// inBubble runs a test of a service that lets everyone in.
 func inBubble(t *testing.T, c Config, test func(*testing.T, *bubble)) {
+	t.Helper()
+	inGuardedBubble(t, c, auth.Config{}, test)
+}
+
+// inGuardedBubble runs a test of a service that lets in whom a configuration says.
+func inGuardedBubble(t *testing.T, c Config, access auth.Config, test func(*testing.T, *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var err error
 		c.Store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "data.db")})
 		must(t, err)
-		b := serveBubble(t, c)
+		b := serveBubble(t, c, access)
 		test(t, b)
 		b.end(t)
 	})
 }
 
 // serveBubble starts a service. It is to be ended.
-func serveBubble(t *testing.T, c Config) *bubble {
+func serveBubble(t *testing.T, c Config, access auth.Config) *bubble {
 	t.Helper()
 	b := &bubble{log: &textBuffer{}, listener: bufconn.Listen(64 << 10), served: make(chan error, 1)}
 	var err error
 	c.Log = slog.New(slog.NewJSONHandler(b.log, nil))
 	c.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{})
 	must(t, err)
-	c.Auth, err = auth.Open(auth.Config{Log: c.Log})
+	access.Log = c.Log
+	c.Auth, err = auth.Open(access)
 	must(t, err)
 	b.config = c
 	srv, err := New(c)
@@ -330,11 +337,13 @@ func TestKeepalive(t *testing.T) {
 		conn := b.client(t, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true}))
 		_, err := checkHealth(t, conn)
 		must(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-		defer cancel()
-		if conn.WaitForStateChange(ctx, connectivity.Ready) {
-			t.Errorf("a client that pings every 10 s is disconnected: %v", conn.GetState())
+		called := time.Now()
+		conn.WaitForStateChange(t.Context(), connectivity.Ready)
+		if idle := time.Since(called); idle < idleAfter || idle > idleAfter+time.Second {
+			t.Errorf("a client that pings every 10 s and does not call is disconnected after %s", idle)
 		}
+		_, err = checkHealth(t, conn) // on another connection
+		must(t, err)
 		must(t, conn.Close())
 	})
 	for name, test := range map[string]struct {
@@ -364,19 +373,21 @@ func TestKeepalive(t *testing.T) {
 func TestStreamsPerConnection(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, b *bubble) {
 		conn := b.client(t)
-		open := func(ctx context.Context) error {
-			stream, err := healthv1.NewHealthClient(conn).Watch(ctx, &healthv1.HealthCheckRequest{})
+		open := func(ctx context.Context, i int) error {
+			stream, err := zendeskv1.NewInteractionServiceClient(conn).WatchScreenPops(ctx, &zendeskv1.WatchScreenPopsRequest{
+				Agent: &zendeskv1.Agent{Email: fmt.Sprintf("%d@acme.example", i)},
+			})
 			if err == nil {
-				_, err = stream.Recv()
+				_, err = stream.Header()
 			}
 			return err
 		}
-		for range maxStreams {
-			must(t, open(t.Context()))
+		for i := range maxStreams {
+			must(t, open(t.Context(), i))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := open(ctx); status.Code(err) != codes.DeadlineExceeded {
+		if err := open(ctx, maxStreams); status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("stream %d of the connection got %v", maxStreams+1, err)
 		}
 		must(t, conn.Close())
@@ -405,7 +416,7 @@ func TestAcceptFails(t *testing.T) {
 		var log textBuffer
 		network := bufconn.Listen(1)
 		l := &failing{network, make(chan error, 100)}
-		s := newConnections(l, slog.New(slog.NewJSONHandler(&log, nil)))
+		s := newConnections(l, Bounds{}, slog.New(slog.NewJSONHandler(&log, nil)))
 		accept := func() {
 			go func() {
 				conn, err := network.Dial()

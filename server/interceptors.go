@@ -17,7 +17,7 @@ import (
 )
 
 // unaryInterceptors is the chain of every unary call, outermost first.
-func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grpc.UnaryServerInterceptor {
+func unaryInterceptors(log *slog.Logger, access *access, admission *admission, timeouts Timeouts) []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{
 		// Counting stands outside all others: a drain waits for all that is done for a call.
 		countCall,
@@ -27,15 +27,17 @@ func unaryInterceptors(log *slog.Logger, access access, timeouts Timeouts) []grp
 		rpc.UnaryErrors,
 		// Recovery stands outside all code of ours that reads a request.
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
-		// Authentication comes before the request is looked at.
+		// Authentication comes before anything of the message is read.
 		access.unary,
+		// Admission stands within authentication, which says whose the call is. It reads the message.
+		admission.unary,
 		// The deadline is the innermost: what the others do must not eat into it.
 		timeouts.unary,
 	}
 }
 
 // streamInterceptors is the chain of every stream. Streams have no deadline of ours.
-func streamInterceptors(log *slog.Logger, access access, ends streamEnds) []grpc.StreamServerInterceptor {
+func streamInterceptors(log *slog.Logger, access *access, admission *admission, ends streamEnds) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
 		rpc.StreamErrors,
@@ -43,6 +45,7 @@ func streamInterceptors(log *slog.Logger, access access, ends streamEnds) []grpc
 		ends.stream,
 		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
+		admission.stream,
 	}
 }
 

@@ -57,11 +57,12 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 	c := &chained{log: &textBuffer{}}
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), timeouts.withDefaults())...),
-		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), openEnds)...),
+		grpc.InTapHandle(tap),
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults())...),
+		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
-	zendeskv1.RegisterBlockServiceServer(server, c)
+	zendeskv1.RegisterBlockServiceServer(registrar{server}, c)
 	server.RegisterService(&streamDesc, c)
 	listener := bufconn.Listen(1 << 16)
 	served := make(chan error, 1)
@@ -126,7 +127,7 @@ func (b *textBuffer) finishes(t testing.TB) []map[string]any {
 func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
-		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access.", "access"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
 		{"countCall", "count"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
@@ -139,14 +140,14 @@ func roleOf(interceptor any) string {
 func TestInterceptorOrder(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var unary, stream []string
-	for _, interceptor := range unaryInterceptors(log, openAccess(t), Timeouts{}) {
+	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}) {
 		unary = append(unary, roleOf(interceptor))
 	}
-	for _, interceptor := range streamInterceptors(log, openAccess(t), openEnds) {
+	for _, interceptor := range streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds) {
 		stream = append(stream, roleOf(interceptor))
 	}
-	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "deadline"})
-	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "recovery", "access"})
+	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "admission", "deadline"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "recovery", "access", "admission"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.

@@ -18,6 +18,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
@@ -108,7 +109,7 @@ func attachTo(t *testing.T, conn *grpc.ClientConn) error {
 func TestStoreUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, s := openSick(t)
-		b := serveBubble(t, Config{Store: s})
+		b := serveBubble(t, Config{Store: s}, auth.Config{})
 		conn := b.client(t)
 		must(t, attachTo(t, conn))
 		for range 3 {
@@ -153,7 +154,7 @@ func TestStoreUnavailable(t *testing.T) {
 func TestDrainAwaitsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, s := openSick(t)
-		b := serveBubble(t, Config{Store: s, DrainTimeout: time.Hour})
+		b := serveBubble(t, Config{Store: s, DrainTimeout: time.Hour}, auth.Config{})
 		const delay = 2500 * time.Millisecond
 		engine.slow(delay)
 		var conns []*grpc.ClientConn
@@ -183,7 +184,7 @@ func TestDrainAwaitsCalls(t *testing.T) {
 func TestDrainWithStoreUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, s := openSick(t)
-		b := serveBubble(t, Config{Store: s, DrainDelay: time.Minute})
+		b := serveBubble(t, Config{Store: s, DrainDelay: time.Minute}, auth.Config{})
 		conn := b.client(t)
 		engine.set(kv.ErrUnavailable)
 		mustReason(t, attachTo(t, conn), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE)
@@ -202,7 +203,7 @@ func TestDrainWithStoreUnavailable(t *testing.T) {
 func TestStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, s := openSick(t)
-		b := serveBubble(t, Config{Store: s, DrainDelay: time.Minute, DrainTimeout: time.Hour})
+		b := serveBubble(t, Config{Store: s, DrainDelay: time.Minute, DrainTimeout: time.Hour}, auth.Config{})
 		conn := b.client(t)
 		watch, err := zendeskv1.NewInteractionServiceClient(conn).WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: agentEmail}})
 		must(t, err)

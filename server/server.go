@@ -43,9 +43,17 @@ import (
 )
 
 const (
-	maxReceiveBytes = 4 << 20
-	maxHeaderBytes  = 16 << 10
-	maxStreams      = 100 // of a connection at a time, unary calls included
+	maxHeaderBytes = 16 << 10
+	maxStreams     = 100 // of a connection at a time, unary calls included
+
+	// A caller may send streamWindow of a message that nothing was asked for of, on each stream; admission asks for more. The
+	// window of a connection opens again as data comes, and bounds nothing. Buffers are small, for there may be many connections.
+	streamWindow     = 64 << 10
+	connectionWindow = 1 << 20
+	readBuffer       = 4 << 10
+
+	// A connection without calls is closed after idleAfter, gently, also if its client pings.
+	idleAfter = 10 * time.Minute
 
 	// Clients may ping every 10 s; what comes late makes the next seem early.
 	minPingInterval = 5 * time.Second
@@ -63,6 +71,7 @@ type Config struct {
 	Audit        audit.Sink            // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts
+	Bounds       Bounds
 	DrainDelay   time.Duration // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
 	DrainTimeout time.Duration // how long Serve waits after that for calls that run; default 10 s
 
@@ -84,9 +93,10 @@ type Server struct {
 	store       *store.Store
 	credentials *credentials.Keeper
 	audit       *audit.Log
-	access      *auth.Authenticator
+	access      *access
 	writer      *writer.Writer
 	log         *slog.Logger
+	bounds      Bounds
 
 	drainDelay, drainTimeout time.Duration
 
@@ -101,6 +111,7 @@ func New(c Config) (*Server, error) {
 	}
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.MaxConnectionAge = cmp.Or(c.MaxConnectionAge, 30*time.Minute)
+	c.Bounds = c.Bounds.withDefaults()
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -112,7 +123,7 @@ func New(c Config) (*Server, error) {
 		}
 	}
 	noted := audit.New(audit.Config{Store: c.Store, Sink: c.Audit, Log: c.Log, Now: c.Clock})
-	access := access{c.Auth, noted}
+	access, admission := newAccess(c.Auth, noted), newAdmission(c.Bounds)
 	var transportSecurity grpc.ServerOption = grpc.EmptyServerOption{}
 	if tls := c.Auth.TLS(); tls != nil {
 		transportSecurity = grpc.Creds(grpccredentials.NewTLS(tls))
@@ -124,17 +135,21 @@ func New(c Config) (*Server, error) {
 	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, c.Timeouts.withDefaults())...),
-			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, streamEnds{draining, age})...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults())...),
+			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, admission, streamEnds{draining, age})...),
 			transportSecurity,
-			grpc.MaxRecvMsgSize(maxReceiveBytes),
+			grpc.InTapHandle(tap),
+			grpc.StaticStreamWindowSize(streamWindow),
+			grpc.StaticConnWindowSize(connectionWindow),
+			grpc.ReadBufferSize(readBuffer),
 			grpc.MaxHeaderListSize(maxHeaderBytes),
 			grpc.MaxConcurrentStreams(maxStreams),
 			grpc.ConnectionTimeout(handshakeTime),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
 				Time: pingAfter, Timeout: pingTimeout,
-				MaxConnectionAge: time.Duration(age), MaxConnectionAgeGrace: age.grace(),
+				MaxConnectionIdle: idleAfter,
+				MaxConnectionAge:  time.Duration(age), MaxConnectionAgeGrace: age.grace(),
 			}),
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
 			grpc.WaitForHandlers(true),
@@ -142,23 +157,25 @@ func New(c Config) (*Server, error) {
 		store:       c.Store,
 		credentials: keeper,
 		audit:       noted,
-		access:      c.Auth,
+		access:      access,
 		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
 		log:         c.Log,
+		bounds:      c.Bounds,
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
 	s.health = &healthService{Server: health.NewServer()}
-	zendeskv1.RegisterAccountServiceServer(s.grpc, accounts.New(accounts.Config{
+	services := registrar{s.grpc}
+	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{
 		Store: c.Store, Credentials: keeper, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
-	zendeskv1.RegisterBlockServiceServer(s.grpc, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
-	zendeskv1.RegisterInteractionServiceServer(s.grpc, interactions.New(interactions.Config{
+	zendeskv1.RegisterBlockServiceServer(services, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
+	zendeskv1.RegisterInteractionServiceServer(services, interactions.New(interactions.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
 	}))
-	zendeskv1.RegisterOperationsServiceServer(s.grpc, operations.New(c.Store))
-	healthv1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	zendeskv1.RegisterOperationsServiceServer(services, operations.New(c.Store))
+	healthv1.RegisterHealthServer(services, s.health)
+	reflection.Register(services)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
 	s.health.lacking(lacksAccess, c.Auth.Err() != nil)
 	return s, nil
@@ -177,7 +194,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stop(nil)
 	cut, cutWrites := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutWrites()
-	connections := newConnections(l, s.log)
+	connections := newConnections(l, s.bounds, s.log)
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := s.guard("writing activities", func() error { return s.writer.Run(ctx, cut) }); err != nil && !errors.Is(err, store.ErrFailed) {
@@ -188,9 +205,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "looking at all data", s.scrub) })
 	background.Go(func() { s.repeat(ctx, "counting what tenants have", s.count) })
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
+	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
-	background.Go(func() { s.health.watchAccess(ctx, s.access) })
+	background.Go(func() { s.health.watchAccess(ctx, s.access.authenticator) })
 	var served sync.WaitGroup
 	var err error
 	served.Go(func() {

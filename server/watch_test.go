@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -159,4 +161,39 @@ func TestWatchBadInput(t *testing.T) {
 	must(t, err)
 	_, err = stream.Recv()
 	mustViolate(t, err, "agent.email", "agent.zendesk_user_id")
+}
+
+// An agent is watched by so many at a time; other agents are none the worse.
+func TestWatchesOfAnAgent(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, b *bubble) {
+		var conns []*grpc.ClientConn
+		watch := func(conn *grpc.ClientConn, agent string) error {
+			stream, err := zendeskv1.NewInteractionServiceClient(conn).WatchScreenPops(t.Context(),
+				&zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: agent}})
+			must(t, err)
+			if md, err := stream.Header(); err == nil && md != nil {
+				return nil
+			}
+			_, err = stream.Recv()
+			return err
+		}
+		for i := range 101 {
+			if i%50 == 0 {
+				conns = append(conns, b.client(t))
+			}
+			err := watch(conns[len(conns)-1], agentEmail)
+			if i < 100 {
+				must(t, err)
+				continue
+			}
+			mustReason(t, err, codes.ResourceExhausted, zendeskv1.ErrorReason_ERROR_REASON_TOO_MANY_WATCHES)
+		}
+		must(t, watch(conns[len(conns)-1], "ben@acme.example"))
+		must(t, conns[0].Close())
+		synctest.Wait()
+		must(t, watch(conns[len(conns)-1], strings.ToUpper(agentEmail)))
+		for _, conn := range conns[1:] {
+			must(t, conn.Close())
+		}
+	})
 }

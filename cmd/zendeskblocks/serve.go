@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type serveCommand struct {
 	sandboxFlags   `embed:"" group:"Sandbox:"`
 	timeFlags      `embed:"" group:"Time limits:"`
 	keepFlags      `embed:"" group:"What is kept:"`
+	boundFlags     `embed:"" group:"How much at a time:"`
 	accessFlags    `embed:"" group:"Who may call:"`
 	logFlags       `embed:"" group:"Log:"`
 }
@@ -82,8 +84,40 @@ func (f *timeFlags) problems() (problems []error) {
 	return problems
 }
 
+// boundFlags say how much there may be at a time.
+type boundFlags struct {
+	MaxConnections           int `help:"How many connections may be open; 0: no limit." default:"10000" placeholder:"NUMBER"`
+	MaxConnectionsPerAddress int `help:"How many of them may come from one address, or from one /64 of IPv6; 0: no limit. More for a proxy that callers share." default:"256" placeholder:"NUMBER"`
+	MaxCallsPerTenant        int `help:"How many calls of a tenant may run; 0: no limit." default:"5000" placeholder:"NUMBER"`
+	MaxWatchesPerCredential  int `help:"How many watches of screen pops one credential may have open; 0: no limit." default:"20000" placeholder:"NUMBER"`
+}
+
+func (f *boundFlags) problems() (problems []error) {
+	for _, bound := range []struct {
+		flag  string
+		value int
+	}{
+		{"max-connections", f.MaxConnections}, {"max-connections-per-address", f.MaxConnectionsPerAddress},
+		{"max-calls-per-tenant", f.MaxCallsPerTenant}, {"max-watches-per-credential", f.MaxWatchesPerCredential},
+	} {
+		if bound.value < 0 {
+			problems = append(problems, fmt.Errorf("--%s must not be less than 0", bound.flag))
+		}
+	}
+	return problems
+}
+
+// bounds are what the flags say, in which 0 is no limit.
+func (f *boundFlags) bounds() server.Bounds {
+	or := func(n int) int { return cmp.Or(n, -1) }
+	return server.Bounds{
+		Connections: or(f.MaxConnections), ConnectionsPerAddress: or(f.MaxConnectionsPerAddress),
+		CallsPerTenant: or(f.MaxCallsPerTenant), WatchesPerCredential: or(f.MaxWatchesPerCredential),
+	}
+}
+
 func (c *serveCommand) problems() []error {
-	problems := append(c.timeFlags.problems(), c.keepFlags.problems()...)
+	problems := slices.Concat(c.timeFlags.problems(), c.keepFlags.problems(), c.boundFlags.problems())
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
@@ -205,6 +239,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		Timeouts: server.Timeouts{
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},
+		Bounds:           c.bounds(),
 		DrainDelay:       c.DrainDelay,
 		DrainTimeout:     c.DrainTimeout,
 		MaxConnectionAge: c.ConnectionAge,

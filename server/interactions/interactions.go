@@ -21,11 +21,15 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/turnstile"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
 const maxEmail = 320 // characters; the proto comments state the same figure
+
+// maxAgentWatches may be open on one agent's screen pops at a time.
+const maxAgentWatches = 100
 
 // Config is what the service depends on. All of it is required.
 type Config struct {
@@ -47,12 +51,18 @@ type Service struct {
 	now    func() time.Time
 	agents *agents
 	gate   once.Gate
+
+	watches *turnstile.Turnstile[watched]
 }
+
+// watched is an agent of a tenant, by its canonical e-mail address.
+type watched struct{ tenant, email string }
 
 // New makes the service.
 func New(c Config) *Service {
 	return &Service{
 		store: c.Store, writer: c.Writer, audit: c.Audit, log: c.Log, now: c.Now, agents: newAgents(c.Credentials, c.Now),
+		watches: turnstile.New[watched](maxAgentWatches),
 	}
 }
 

@@ -3,6 +3,8 @@ package interactions
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -27,6 +29,17 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 		}
 	}
 	ctx, tenant, agent := stream.Context(), rpc.Tenant(stream.Context()), canonicalAgent(req.GetAgent()).Email
+	leave, ok := s.watches.Enter(watched{tenant, agent})
+	if !ok {
+		limit := strconv.Itoa(maxAgentWatches)
+		return &rpc.Error{
+			Reason:     zendeskv1.ErrorReason_ERROR_REASON_TOO_MANY_WATCHES,
+			Message:    "the agent is watched as often as may be: " + limit,
+			Metadata:   map[string]string{"limit": limit},
+			RetryAfter: time.Second,
+		}
+	}
+	defer leave()
 	changes, err := s.store.WatchDelivered(ctx, tenant, agent)
 	if err != nil {
 		return err

@@ -108,7 +108,7 @@ type credential struct{ tenant, name, kind string }
 
 func newAdmission(b Bounds) *admission {
 	return &admission{
-		reader:              intake.New(intake.Config{Bytes: messageBytes, Within: messageTime, Wait: messageWait}),
+		reader:              intake.New(intake.Config{Check: rpc.CheckWire, Bytes: messageBytes, Within: messageTime, Wait: messageWait}),
 		calls:               turnstile.New[string](b.CallsPerTenant),
 		reflections:         turnstile.New[string](maxReflections),
 		watches:             turnstile.New[credential](b.WatchesPerCredential),

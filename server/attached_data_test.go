@@ -103,7 +103,7 @@ func TestAttachedDataViolations(t *testing.T) {
 			Data: map[string]string{"": "x", "$(a": "x", "b": "$(c", "$(d)": "$(,phone)", strings.Repeat("k", 4097): "", "e\x01": ""},
 		}, []string{
 			"interaction_id", "request_id", "variables", `data[""]`, `data["$(a"]`, `data["b"]`, `data["$(d)"]`,
-			fmt.Sprintf("data[%q]", strings.Repeat("k", 4097)), `data["e\x01"]`,
+			`data["` + strings.Repeat("k", 191) + "\u2026", `data["e\x01"]`,
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/nyaruka/phonenumbers"
+	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
@@ -25,15 +26,6 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
-)
-
-// Limits of accounts. The proto comments state the same figures.
-const (
-	maxAccountName = 100 // characters
-	maxUsername    = 320 // characters
-	maxAPIToken    = 1024
-	maxAccessToken = 8192
-	maxMaskPaths   = 100
 )
 
 // Config is what the service depends on. All but AllowHosts is required.
@@ -112,14 +104,24 @@ func (s *Service) ListAccounts(ctx context.Context, req *zendeskv1.ListAccountsR
 	if err != nil {
 		return nil, err
 	}
-	resp := &zendeskv1.ListAccountsResponse{Accounts: make([]*zendeskv1.Account, len(accounts))}
+	return pageOfAccounts(accounts, more, s.now()), nil
+}
+
+// pageOfAccounts words accounts, as many of them as a message has room for.
+func pageOfAccounts(accounts []store.Account, more bool, now time.Time) *zendeskv1.ListAccountsResponse {
+	resp, bytes := &zendeskv1.ListAccountsResponse{}, 0
 	for i, account := range accounts {
-		resp.Accounts[i] = accountToProto(account, s.now())
+		converted := accountToProto(account, now)
+		if bytes += proto.Size(converted); bytes > rpc.MaxPageBytes && i > 0 {
+			more = true
+			break
+		}
+		resp.Accounts = append(resp.Accounts, converted)
 	}
-	if more {
-		resp.NextPageToken = rpc.PageToken(accounts[len(accounts)-1].ID)
+	if n := len(resp.Accounts); more && n > 0 {
+		resp.NextPageToken = rpc.PageToken(resp.Accounts[n-1].GetAccountId())
 	}
-	return resp, nil
+	return resp
 }
 
 // UpdateAccount implements AccountService.
@@ -190,6 +192,8 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 	}
 	if given := asked.GetAccountId(); given != "" && given != req.GetAccountId() {
 		v.Add("account.account_id", "must be empty or equal to account_id")
+	} else if given != "" {
+		v.AccountID("account.account_id", given)
 	}
 	account := store.Account{
 		ID:            id,
@@ -198,15 +202,16 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 		DefaultRegion: asked.GetDefaultRegion(),
 		Default:       asked.GetDefaultAccount(),
 	}
-	v.Text("account.name", account.Name, maxAccountName)
+	v.Text("account.name", account.Name, rpc.MaxAccountName)
 	v.region("account.default_region", account.DefaultRegion)
+	v.outputs(asked)
 	if t := asked.GetApiToken(); t != nil {
 		v.username("account.api_token.username", t.GetUsername())
-		v.requiredSecret("account.api_token.token", t.GetToken(), maxAPIToken)
+		v.requiredSecret("account.api_token.token", t.GetToken(), rpc.MaxAPIToken)
 		account.APIToken = &store.APIToken{Username: t.GetUsername(), Token: secret.New(t.GetToken())}
 	}
 	if t := asked.GetOauthToken(); t != nil {
-		v.requiredSecret("account.oauth_token.access_token", t.GetAccessToken(), maxAccessToken)
+		v.requiredSecret("account.oauth_token.access_token", t.GetAccessToken(), rpc.MaxAccessToken)
 		account.OAuthToken = &store.OAuthToken{AccessToken: secret.New(t.GetAccessToken())}
 	}
 	return account, v.Err()
@@ -256,7 +261,7 @@ func newAccountChange(req *zendeskv1.UpdateAccountRequest, tenant string, allowH
 		return nil, v.Err()
 	}
 	v.AccountID("account.account_id", asked.GetAccountId())
-	v.Token("account.etag", asked.GetEtag(), false)
+	v.outputs(asked)
 	change := &accountChange{}
 	if asked.GetUrl() != "" {
 		origin := v.url("account.url", asked.GetUrl(), tenant, allowHosts)
@@ -272,11 +277,14 @@ func newAccountChange(req *zendeskv1.UpdateAccountRequest, tenant string, allowH
 	switch n := len(mask.GetPaths()); {
 	case n == 0:
 		v.Add("update_mask.paths", "is empty: name the fields to change, or leave update_mask out to change every populated one")
-	case n > maxMaskPaths:
-		v.Add("update_mask.paths", "has %d entries; at most %d are allowed", n, maxMaskPaths)
+	case n > rpc.MaxMaskPaths:
+		v.Add("update_mask.paths", "has %d entries; at most %d are allowed", n, rpc.MaxMaskPaths)
 		return change, v.Err()
 	}
 	for i, path := range mask.GetPaths() {
+		if v.Full() {
+			break
+		}
 		if !slices.Contains(mask.GetPaths()[:i], path) {
 			change.read(&v, asked, path, fmt.Sprintf("update_mask.paths[%d]", i))
 		}
@@ -310,7 +318,7 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 	switch path {
 	case "name":
 		c.name = new(asked.GetName())
-		v.Text("account.name", *c.name, maxAccountName)
+		v.Text("account.name", *c.name, rpc.MaxAccountName)
 	case "default_account":
 		c.defaultAccount = new(asked.GetDefaultAccount())
 	case "default_region":
@@ -331,7 +339,7 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 	case "api_token.token":
 		if c.apiToken == nil {
 			c.apiToken = new(asked.GetApiToken().GetToken())
-			v.requiredSecret("account.api_token.token", *c.apiToken, maxAPIToken)
+			v.requiredSecret("account.api_token.token", *c.apiToken, rpc.MaxAPIToken)
 		}
 	case "oauth_token":
 		switch {
@@ -345,7 +353,7 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 	case "oauth_token.access_token":
 		if c.accessToken == nil {
 			c.accessToken = new(asked.GetOauthToken().GetAccessToken())
-			v.requiredSecret("account.oauth_token.access_token", *c.accessToken, maxAccessToken)
+			v.requiredSecret("account.oauth_token.access_token", *c.accessToken, rpc.MaxAccessToken)
 		}
 	case "account_id", "etag", "authorization", "credential_state", "warnings", "create_time", "update_time",
 		"oauth_token.client_id", "oauth_token.scopes", "oauth_token.expire_time", "oauth_token.renewable":
@@ -443,6 +451,10 @@ func (v *violations) secret(field, value string, maxLength int) {
 
 // url checks the URL of an account and returns its canonical origin. It does not repeat the URL, which may hold a password.
 func (v *violations) url(field, raw, tenant string, allowHosts []string) string {
+	if len(raw) > rpc.MaxURL {
+		v.Add(field, "has %d bytes; at most %d are allowed", len(raw), rpc.MaxURL)
+		return ""
+	}
 	origin, err := zendeskapi.ParseOrigin(raw, tenant, allowHosts)
 	if err != nil {
 		rule := ""
@@ -454,10 +466,40 @@ func (v *violations) url(field, raw, tenant string, allowHosts []string) string 
 	return origin
 }
 
+// outputs checks the size of what the service has set when a caller sends an account back. Of its content only the etag
+// counts.
+func (v *violations) outputs(asked *zendeskv1.Account) {
+	v.Token("account.etag", asked.GetEtag(), false)
+	v.output("account.oauth_token.client_id", asked.GetOauthToken().GetClientId())
+	if v.outputList("account.oauth_token.scopes", len(asked.GetOauthToken().GetScopes())) {
+		for i, scope := range asked.GetOauthToken().GetScopes() {
+			v.output(fmt.Sprintf("account.oauth_token.scopes[%d]", i), scope)
+		}
+	}
+	if v.outputList("account.warnings", len(asked.GetWarnings())) {
+		for i, warning := range asked.GetWarnings() {
+			v.output(fmt.Sprintf("account.warnings[%d].message", i), warning.GetMessage())
+		}
+	}
+}
+
+func (v *violations) output(field, text string) {
+	if len(text) > rpc.MaxOutputText {
+		v.Add(field, "has %d bytes; at most %d are allowed", len(text), rpc.MaxOutputText)
+	}
+}
+
+func (v *violations) outputList(field string, n int) bool {
+	if n > rpc.MaxOutputs {
+		v.Add(field, "has %d entries; at most %d are allowed", n, rpc.MaxOutputs)
+	}
+	return n <= rpc.MaxOutputs
+}
+
 // username checks the user name of an API token. It does not repeat it: people paste tokens into the wrong field.
 func (v *violations) username(field, name string) {
 	n := len(v.Violations)
-	v.Text(field, name, maxUsername)
+	v.Text(field, name, rpc.MaxEmail)
 	if len(v.Violations) > n {
 		return
 	}

@@ -20,16 +20,6 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
-// Limits of token requests. The proto comments state the same figures.
-const (
-	maxClientID     = 255
-	maxClientSecret = 1024
-	maxPassword     = 1024 // characters
-	maxCode         = 4096
-	maxRedirectURI  = 2048
-	maxScopes       = 50
-)
-
 var (
 	// RFC 6749, 3.3, with a bound on the length.
 	scopeToken = regexp.MustCompile(`^[!#-\[\]-~]{1,128}$`)
@@ -90,7 +80,7 @@ func tokenError(err error, accountID, grant string) error {
 func newTokenRequest(req *zendeskv1.RequestTokenRequest) (grant string, request zendeskapi.TokenRequest, err error) {
 	var v violations
 	v.AccountID("account_id", req.GetAccountId())
-	v.requiredSecret("client_id", req.GetClientId(), maxClientID)
+	v.requiredSecret("client_id", req.GetClientId(), rpc.MaxClientID)
 	request = zendeskapi.TokenRequest{
 		ClientID:     req.GetClientId(),
 		ClientSecret: secret.New(req.GetClientSecret()),
@@ -107,7 +97,7 @@ func newTokenRequest(req *zendeskv1.RequestTokenRequest) (grant string, request 
 	case *zendeskv1.RequestTokenRequest_AuthorizationCode:
 		grant = credentials.GrantAuthorizationCode
 		code, verifier := g.AuthorizationCode.GetCode(), g.AuthorizationCode.GetCodeVerifier()
-		v.requiredSecret("authorization_code.code", code, maxCode)
+		v.requiredSecret("authorization_code.code", code, rpc.MaxCode)
 		v.redirectURI("authorization_code.redirect_uri", g.AuthorizationCode.GetRedirectUri())
 		if public = verifier != ""; public && !codeVerifier.MatchString(verifier) {
 			v.Add("authorization_code.code_verifier", "must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes")
@@ -120,7 +110,7 @@ func newTokenRequest(req *zendeskv1.RequestTokenRequest) (grant string, request 
 	if public && req.GetClientSecret() == "" {
 		return grant, request, v.Err()
 	}
-	v.requiredSecret("client_secret", req.GetClientSecret(), maxClientSecret)
+	v.requiredSecret("client_secret", req.GetClientSecret(), rpc.MaxClientSecret)
 	return grant, request, v.Err()
 }
 
@@ -217,8 +207,8 @@ func tokenHint(api *zendeskapi.Error, grant string) string {
 
 // scopes checks OAuth scopes.
 func (v *violations) scopes(field string, scopes []string) {
-	if len(scopes) > maxScopes {
-		v.Add(field, "has %d entries; at most %d are allowed", len(scopes), maxScopes)
+	if len(scopes) > rpc.MaxScopes {
+		v.Add(field, "has %d entries; at most %d are allowed", len(scopes), rpc.MaxScopes)
 		return
 	}
 	for i, scope := range scopes {
@@ -233,15 +223,18 @@ func (v *violations) password(field, password string) {
 	switch n := utf8.RuneCountInString(password); {
 	case n == 0:
 		v.Add(field, "is required")
-	case n > maxPassword:
-		v.Add(field, "has %d characters; at most %d are allowed", n, maxPassword)
+	case n > rpc.MaxPassword:
+		v.Add(field, "has %d characters; at most %d are allowed", n, rpc.MaxPassword)
 	}
 }
 
 // redirectURI checks where an authorization page sent its code. Zendesk compares it with the one it knows.
 func (v *violations) redirectURI(field, uri string) {
-	v.requiredSecret(field, uri, maxRedirectURI)
-	if parsed, err := url.Parse(uri); uri != "" && (err != nil || !parsed.IsAbs()) {
+	v.requiredSecret(field, uri, rpc.MaxURL)
+	if uri == "" || len(uri) > rpc.MaxURL {
+		return
+	}
+	if parsed, err := url.Parse(uri); err != nil || !parsed.IsAbs() {
 		v.Add(field, "must be an absolute URI, exactly as it was when the code was asked for")
 	}
 }

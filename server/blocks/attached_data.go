@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -32,14 +33,12 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 		return &zendeskv1.AttachedDataResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "AttachedData", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.AttachedDataResponse, error) {
+		changes, f, err := s.attachedChanges(ctx, b, settings)
+		if err != nil {
+			return nil, err
+		}
+		f = cmp.Or(tooMuch, f)
 		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.AttachedDataResponse, error) {
-			if tooMuch != nil {
-				return failed(tooMuch), nil
-			}
-			changes, f, err := expandAttached(newValues(tx, req), settings)
-			if err != nil {
-				return nil, err
-			}
 			if f != nil {
 				return failed(f), nil
 			}
@@ -60,20 +59,20 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 // tooMuchAttached says what of the settings is beyond the limits of the data before any variable is replaced; nil: nothing.
 // What is nobody parses.
 func tooMuchAttached(data map[string]string) *zendeskv1.Failure {
-	if len(data) > maxAttachedKeys {
-		return rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("data has %d entries; at most %d are allowed", len(data), maxAttachedKeys))
+	if len(data) > rpc.MaxAttachedKeys {
+		return rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("data has %d entries; at most %d are allowed", len(data), rpc.MaxAttachedKeys))
 	}
 	size := 0
 	for key, value := range data {
-		if len(value) > maxAttachedValue {
+		if len(value) > rpc.MaxAttachedValue {
 			return rpc.Failure(store.ReasonInvalidRequest,
-				fmt.Sprintf("the value of %.*q has %d bytes; at most %d are allowed", maxAttachedKey, key, len(value), maxAttachedValue))
+				fmt.Sprintf("the value of %.*q has %d bytes; at most %d are allowed", maxAttachedKey, key, len(value), rpc.MaxAttachedValue))
 		}
 		size += len(value)
 	}
-	if size > maxAttachedBytes {
+	if size > rpc.MaxAttachedBytes {
 		return rpc.Failure(store.ReasonInvalidRequest,
-			fmt.Sprintf("the values of data have %d bytes together; at most %d are allowed", size, maxAttachedBytes))
+			fmt.Sprintf("the values of data have %d bytes together; at most %d are allowed", size, rpc.MaxAttachedBytes))
 	}
 	return nil
 }
@@ -84,6 +83,9 @@ type attachedSetting struct{ key, value *variables.Template }
 func (v *violations) attachedSettings(data map[string]string) []attachedSetting {
 	settings := make([]attachedSetting, 0, len(data))
 	for _, key := range slices.Sorted(maps.Keys(data)) {
+		if v.Full() {
+			return nil
+		}
 		field := fmt.Sprintf("data[%q]", key)
 		settings = append(settings, attachedSetting{
 			key:   v.requiredTemplate(field, key),
@@ -93,34 +95,49 @@ func (v *violations) attachedSettings(data map[string]string) []attachedSetting 
 	return settings
 }
 
-// expandAttached replaces the variables in keys and values, as far as all of them together have room.
-func expandAttached(vars *values, settings []attachedSetting) (map[string]string, *zendeskv1.Failure, error) {
-	changes := make(map[string]string, len(settings))
-	left := maxAttachedBytes
+// attachedChanges looks for the variables of the settings and replaces them.
+func (s *Service) attachedChanges(ctx context.Context, b *block, settings []attachedSetting) (map[string]string, *zendeskv1.Failure, error) {
+	var templates []*variables.Template
 	for _, setting := range settings {
-		key, f, err := vars.expand(setting.key, variables.Text, "", maxAttachedKey)
-		if err != nil || f != nil {
-			return nil, about(f, "a key"), err
+		templates = append(templates, setting.key, setting.value)
+	}
+	vars, err := s.values(ctx, b, templates...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if vars.failure != nil {
+		return nil, vars.failure, nil
+	}
+	changes, f := expandAttached(vars, settings)
+	return changes, f, nil
+}
+
+// expandAttached replaces the variables in keys and values, as far as all of them together have room.
+func expandAttached(vars *values, settings []attachedSetting) (map[string]string, *zendeskv1.Failure) {
+	changes := make(map[string]string, len(settings))
+	left := rpc.MaxAttachedBytes
+	for _, setting := range settings {
+		key, f := vars.expand(setting.key, variables.Text, "", maxAttachedKey)
+		if f != nil {
+			return nil, about(f, "a key")
 		}
-		value, f, err := vars.expand(setting.value, variables.Text, "", min(maxAttachedValue, left))
-		if err != nil || f != nil {
-			return nil, about(f, fmt.Sprintf("the value of %q", key)), err
+		value, f := vars.expand(setting.value, variables.Text, "", min(rpc.MaxAttachedValue, left))
+		if f != nil {
+			return nil, about(f, fmt.Sprintf("the value of %q", key))
 		}
 		if _, ok := changes[key]; ok {
 			// Which of the two is the last write, nobody could tell.
-			return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("two settings are both for the key %q", key)), nil
+			return nil, rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("two settings are both for the key %q", key))
 		}
 		left -= len(value)
 		changes[key] = value
 	}
-	return changes, nil, nil
+	return changes, nil
 }
 
 // about says what of the data a failure is about.
 func about(f *zendeskv1.Failure, what string) *zendeskv1.Failure {
-	if f != nil {
-		f.Message = what + ": " + f.GetMessage()
-	}
+	f.Message = what + ": " + f.GetMessage()
 	return f
 }
 
@@ -147,11 +164,11 @@ func mergeAttached(current, changes map[string]string) (map[string]string, *zend
 	for key, value := range merged {
 		size += len(key) + len(value)
 	}
-	if len(merged) > maxAttachedKeys {
-		return refused("the interaction would have %d keys; at most %d are allowed", len(merged), maxAttachedKeys)
+	if len(merged) > rpc.MaxAttachedKeys {
+		return refused("the interaction would have %d keys; at most %d are allowed", len(merged), rpc.MaxAttachedKeys)
 	}
-	if size > maxAttachedBytes {
-		return refused("the attached data would have %d bytes; at most %d are allowed", size, maxAttachedBytes)
+	if size > rpc.MaxAttachedBytes {
+		return refused("the attached data would have %d bytes; at most %d are allowed", size, rpc.MaxAttachedBytes)
 	}
 	return merged, nil
 }

@@ -58,9 +58,13 @@ func nextRecord(tx *store.InteractionTxn, rs store.Recordset) (*zendeskv1.GetNex
 		rs.ColumnsSet = recordset.Union(rs.ColumnsSet, columns)
 		tx.UpdateRecordset(rs)
 	}
+	vars := recordVariables(rs, columns)
+	if err := tellable(vars); err != nil {
+		return nil, err
+	}
 	resp := &zendeskv1.GetNextRecordResponse{
 		Exit:      zendeskv1.Exit_EXIT_NO_DATA,
-		Variables: recordVariables(rs, columns),
+		Variables: vars,
 		Account:   rpc.AccountUseToProto(rs.Account),
 		Position:  int32(rs.Position),
 		Count:     int32(rs.Count),

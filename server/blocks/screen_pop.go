@@ -31,8 +31,12 @@ func (s *Service) ScreenPop(ctx context.Context, req *zendeskv1.ScreenPopRequest
 		return &zendeskv1.ScreenPopResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "ScreenPop", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.ScreenPopResponse, error) {
+		vars, err := s.values(ctx, b, target.text)
+		if err != nil {
+			return nil, err
+		}
 		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.ScreenPopResponse, error) {
-			pop, f, err := resolvePop(tx, newValues(tx, req), target)
+			pop, f, err := resolvePop(tx, vars, target)
 			if err != nil {
 				return nil, err
 			}
@@ -74,24 +78,26 @@ func validateScreenPop(req *zendeskv1.ScreenPopRequest) (popTarget, error) {
 			target.text = v.template("new_ticket.requester_id", t.NewTicket.GetRequesterId())
 		}
 	case *zendeskv1.ScreenPopRequest_RecordsetName:
-		target.recordset = t.RecordsetName
-		// A scenario may write the recordset as a variable: $(RS).
-		if name, ok := soleVariable(t.RecordsetName); ok {
-			target.recordset = name
-		}
-		v.RecordsetName("recordset_name", target.recordset)
+		target.recordset = v.recordsetSetting("recordset_name", t.RecordsetName)
 	default:
 		v.Add("target", "exactly one of ticket_id, user_id, organization_id, recordset_name, search_string and new_ticket must be set")
 	}
 	return target, v.Err()
 }
 
-func soleVariable(text string) (string, bool) {
-	t, err := variables.Parse(text)
-	if err != nil {
-		return "", false
+// recordsetSetting checks the name of a recordset, which a scenario may also write as a variable: $(RS).
+func (v *violations) recordsetSetting(field, name string) string {
+	if len(name) > rpc.MaxText {
+		v.Add(field, "has %d bytes; at most %d are allowed", len(name), rpc.MaxText)
+		return ""
 	}
-	return t.Sole()
+	if t, err := variables.Parse(name); err == nil {
+		if sole, ok := t.Sole(); ok {
+			name = sole
+		}
+	}
+	v.RecordsetName(field, name)
+	return name
 }
 
 // resolvePop finds out which page a target means, in which account.
@@ -118,13 +124,13 @@ func resolvePop(tx *store.InteractionTxn, vars *values, target popTarget) (store
 		return pop, nil, nil
 	}
 	if target.kind == store.RecordSearch {
-		query, f, err := vars.expand(target.text, variables.SearchString, account.DefaultRegion, maxTextBytes)
+		query, f := vars.expand(target.text, variables.SearchString, account.DefaultRegion, rpc.MaxText)
 		pop.URL = zendeskapi.SearchPage(account.URL, query)
-		return pop, f, err
+		return pop, f, nil
 	}
-	pop.RecordID, f, err = vars.expand(target.text, variables.ID, account.DefaultRegion, maxTextBytes)
+	pop.RecordID, f = vars.expand(target.text, variables.ID, account.DefaultRegion, rpc.MaxText)
 	pop.URL = rpc.PageURL(account.URL, target.kind, pop.RecordID)
-	return pop, f, err
+	return pop, f, nil
 }
 
 // meantRecordset recognises a text that is just $(RS): it means the recordset of that name, unless the request has a

@@ -71,14 +71,7 @@ func validateSearch(req *zendeskv1.SearchRequest) (*variables.Template, error) {
 	}
 	v.Enum("sort_by", req.GetSortBy())
 	v.Enum("sort_order", req.GetSortOrder())
-	if len(req.GetColumns()) > maxColumns {
-		v.Add("columns", "has %d entries; at most %d are allowed", len(req.GetColumns()), maxColumns)
-	}
-	for i, column := range req.GetColumns() {
-		if column == "" || len(column) > maxColumnBytes {
-			v.Add(fmt.Sprintf("columns[%d]", i), "must have 1 to %d bytes", maxColumnBytes)
-		}
-	}
+	v.columns(req.GetColumns())
 	return query, v.Err()
 }
 
@@ -107,6 +100,10 @@ func (r searchResult) release() { r.answer.Release() }
 // planSearch decides in one transaction whom to ask for what. It returns an answer instead of a plan when the request was
 // answered before, or fails without Zendesk.
 func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, query *variables.Template) (plan searchPlan, answer *zendeskv1.SearchResponse, err error) {
+	vars, err := s.values(ctx, b, query)
+	if err != nil {
+		return searchPlan{}, nil, err
+	}
 	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
 		plan, answer = searchPlan{}, nil
 		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
@@ -119,7 +116,7 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 		}
 		f := overFor(tx, b.rpc)
 		if f == nil {
-			if plan, f, err = planOf(tx, req, query); err != nil {
+			if plan, f, err = planOf(tx, vars, req, query); err != nil {
 				return err
 			}
 		}
@@ -131,15 +128,15 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 	return plan, answer, err
 }
 
-func planOf(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, query *variables.Template) (searchPlan, *zendeskv1.Failure, error) {
+func planOf(tx *store.InteractionTxn, vars *values, req *zendeskv1.SearchRequest, query *variables.Template) (searchPlan, *zendeskv1.Failure, error) {
 	var plan searchPlan
 	var f *zendeskv1.Failure
 	var err error
 	if plan.account, plan.use, f, err = accountInForce(tx); err != nil || f != nil {
 		return plan, f, err
 	}
-	if plan.query, f, err = newValues(tx, req).expand(query, variables.SearchString, plan.account.DefaultRegion, maxTextBytes); err != nil || f != nil {
-		return plan, f, err
+	if plan.query, f = vars.expand(query, variables.SearchString, plan.account.DefaultRegion, rpc.MaxText); f != nil {
+		return plan, f, nil
 	}
 	return plan, noRoom(tx.RecordsetNames(), req.GetRecordsetName()), nil
 }
@@ -231,7 +228,7 @@ func (s *Service) finishSearch(ctx context.Context, b *block, req *zendeskv1.Sea
 	return resp, err
 }
 
-var errTooLarge = errors.New("a record is larger than can be kept")
+var errTooLarge = errors.New("a record is larger than can be kept, or has more columns than can be told")
 
 // keepSearch publishes in one transaction, unless the interaction has changed meanwhile so that it takes no more. Errors:
 // [store.ErrTooLarge] when a record or its columns are, [store.ErrStagedGone].
@@ -278,6 +275,11 @@ func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan 
 		rs.Position = 1
 	}
 	resp := &zendeskv1.SearchResponse{Variables: recordVariables(rs, found.first)}
+	if found.failure == nil {
+		if err := tellable(resp.Variables); err != nil {
+			return nil, err
+		}
+	}
 	resp.Variables[resultCode], resp.Variables[resultBody] = found.code, ""
 	if found.failure != nil || req.GetIncludeResultBody() {
 		resp.Variables[resultBody] = found.body

@@ -105,10 +105,10 @@ func TestSearchWhileTheInteractionChanges(t *testing.T) {
 	}
 }
 
-// A setting costs what it names: other columns of large records are not decoded, and each record is read once.
+// A setting costs what it names: other columns of large records are not decoded, and of all that are named there is a bound.
 func TestValuesOfLargeRecords(t *testing.T) {
 	s, _ := newService(t)
-	const sets = 4
+	const sets = 3
 	large := json.RawMessage(`{"id":7,"name":"Ann","description":"` + strings.Repeat("x", 700<<10) + `","via":{"channel":"voice"}}`)
 	for i := range sets {
 		staged, err := s.store.StageRecords(t.Context(), tenant, "one", []json.RawMessage{large})
@@ -119,21 +119,75 @@ func TestValuesOfLargeRecords(t *testing.T) {
 		}))
 	}
 	data := map[string]string{"none": "[$(RS0.never)$(RS9.id)]", "gone": "[$(RS0.gone)]", "count": "$(RS1.__count__)"}
-	for i := range sets {
+	for i := range sets - 1 {
 		data[fmt.Sprintf("key%d", i)] = fmt.Sprintf("$(RS%d.name) $(RS%[1]d.via.channel) $(RS%[1]d.id)", i)
 	}
 	resp, err := s.AttachedData(call(t, time.Minute), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: data})
 	must(t, err)
 	mustExit(t, resp, zendeskv1.Exit_EXIT_NEXT)
-	for key, want := range map[string]string{"key0": "Ann voice 7", "key3": "Ann voice 7", "none": "[]", "gone": "[]", "count": "1"} {
+	for key, want := range map[string]string{"key0": "Ann voice 7", "key1": "Ann voice 7", "none": "[]", "gone": "[]", "count": "1"} {
 		if got := resp.GetData()[key]; got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
+	}
+	data["key2"] = "$(RS2.__count__) $(RS2.name)"
+	resp, err = s.AttachedData(call(t, time.Minute), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: data})
+	must(t, err)
+	if f := mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST); !strings.HasPrefix(f.GetMessage(), "the settings refer to") {
+		t.Errorf("failure is %v", f)
 	}
 	// What is named and too long ends the expansion there.
 	resp, err = s.AttachedData(call(t, time.Minute), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: map[string]string{"a": "$(RS0.description)"}})
 	must(t, err)
 	if f := mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST); !strings.Contains(f.GetMessage(), `the value of "a"`) {
 		t.Errorf("failure is %v", f)
+	}
+}
+
+// What has been set for a recordset is told with every record: where a reply has no room for it, the block fails, and the
+// cursor stays.
+func TestTooManyVariablesForAReply(t *testing.T) {
+	s, _ := newService(t)
+	ever := make([]string, 60_000)
+	for i := range ever {
+		ever[i] = fmt.Sprintf("c%06d", i)
+	}
+	name := "R" + strings.Repeat("s", 63)
+	staged, err := s.store.StageRecords(t.Context(), tenant, "one", []json.RawMessage{json.RawMessage(`{"id":1}`), json.RawMessage(`{"id":2}`)})
+	must(t, err)
+	must(t, s.store.UpdateInteraction(t.Context(), tenant, "one", func(tx *store.InteractionTxn) error {
+		tx.PublishRecordset(store.Recordset{Name: name, ColumnsSet: ever, Position: 1}, staged)
+		return nil
+	}))
+	resp, err := s.GetNextRecord(call(t, time.Minute), &zendeskv1.GetNextRecordRequest{InteractionId: "one", RecordsetName: name})
+	must(t, err)
+	mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE)
+	must(t, s.store.ViewInteraction(t.Context(), tenant, "one", func(tx *store.InteractionTxn) error {
+		if rs, err := tx.Recordset(name); rs.Position != 1 {
+			t.Errorf("position is %d, %v", rs.Position, err)
+		}
+		return nil
+	}))
+}
+
+// A block may refer to so many variables, however few of them there are.
+func TestTooManyReferences(t *testing.T) {
+	s, _ := newService(t)
+	settings := func(n int) map[string]string {
+		data := make(map[string]string)
+		for i := range n {
+			key := fmt.Sprint("k", i/100)
+			data[key] += fmt.Sprintf("$(v%d,phone)", i)
+		}
+		return data
+	}
+	for n, fails := range map[int]bool{maxReferences: false, maxReferences + 1: true} {
+		resp, err := s.AttachedData(call(t, time.Minute), &zendeskv1.AttachedDataRequest{InteractionId: "one", Data: settings(n)})
+		must(t, err)
+		if !fails {
+			mustExit(t, resp, zendeskv1.Exit_EXIT_NEXT)
+			continue
+		}
+		mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST)
 	}
 }

@@ -35,8 +35,12 @@ func (s *Service) SelectAccount(ctx context.Context, req *zendeskv1.SelectAccoun
 		return &zendeskv1.SelectAccountResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
 	return executeOnce(ctx, s, "SelectAccount", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.SelectAccountResponse, error) {
+		vars, err := s.values(ctx, b, wanted)
+		if err != nil {
+			return nil, err
+		}
 		return transact(ctx, s, b, failed, func(tx *store.InteractionTxn) (*zendeskv1.SelectAccountResponse, error) {
-			use, f, err := chooseAccount(tx, newValues(tx, req), wanted)
+			use, f, err := chooseAccount(tx, vars, wanted)
 			if err != nil {
 				return nil, err
 			}
@@ -56,9 +60,9 @@ func chooseAccount(tx *store.InteractionTxn, vars *values, wanted *variables.Tem
 	if wanted == nil {
 		return defaultAccount(tx)
 	}
-	name, f, err := vars.expand(wanted, variables.Text, "", maxTextBytes)
-	if err != nil || f != nil {
-		return store.AccountUse{}, f, err
+	name, f := vars.expand(wanted, variables.Text, "", rpc.MaxText)
+	if f != nil {
+		return store.AccountUse{}, f, nil
 	}
 	name = strings.TrimSpace(name)
 	if name == "" {

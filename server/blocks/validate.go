@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 
@@ -9,21 +10,13 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
-// Limits of blocks. The proto comments state the same figures.
+// Limits of blocks beside those of the fields, which package rpc has. The proto comments state the same figures.
 const (
-	maxTextBytes      = 4 << 10
-	maxVariables      = 1000
-	maxVariablesBytes = 512 << 10
-	maxSearchResults  = zendeskapi.MaxSearchResults
-	defaultResults    = 25
-	maxColumns        = 200
-	maxColumnBytes    = 256
-	maxAttachedKeys   = 200
-	maxAttachedKey    = 256
-	maxAttachedValue  = 64 << 10
-	maxAttachedBytes  = 256 << 10
-	maxRecordsets     = 32 // of one interaction; a setting may refer to all of them, and each costs a transaction two keys
-	maxScreenPops     = 50 // of one interaction; they are kept together
+	maxSearchResults = zendeskapi.MaxSearchResults
+	defaultResults   = 25
+	maxAttachedKey   = 256 // once its variables are replaced
+	maxRecordsets    = 32  // of one interaction
+	maxScreenPops    = 50  // of one interaction; they are kept together
 )
 
 // violations collects everything that is wrong with a block's request.
@@ -34,25 +27,42 @@ func (v *violations) block(req request) {
 	v.Token("interaction_id", req.GetInteractionId(), true)
 	v.Token("request_id", req.GetRequestId(), false)
 	vars := req.GetVariables()
-	if len(vars) > maxVariables {
-		v.Add("variables", "has %d entries; at most %d are allowed", len(vars), maxVariables)
+	if len(vars) > rpc.MaxVariables {
+		v.Add("variables", "has %d entries; at most %d are allowed", len(vars), rpc.MaxVariables)
+		return
 	}
 	size := 0
 	for name, value := range vars {
 		size += len(name) + len(value)
 	}
-	if size > maxVariablesBytes {
-		v.Add("variables", "has %d bytes; at most %d are allowed", size, maxVariablesBytes)
+	if size > rpc.MaxVariablesBytes {
+		v.Add("variables", "has %d bytes; at most %d are allowed", size, rpc.MaxVariablesBytes)
 	}
 	if _, ok := vars[""]; ok {
 		v.Add("variables", "must not have an entry without a name")
 	}
 }
 
+// columns checks the names of columns.
+func (v *violations) columns(columns []string) {
+	if len(columns) > rpc.MaxColumns {
+		v.Add("columns", "has %d entries; at most %d are allowed", len(columns), rpc.MaxColumns)
+		return
+	}
+	for i, column := range columns {
+		if column == "" || len(column) > rpc.MaxColumn {
+			v.Add(fmt.Sprintf("columns[%d]", i), "must have 1 to %d bytes", rpc.MaxColumn)
+		}
+		if v.Full() {
+			return
+		}
+	}
+}
+
 // template parses a text setting. It returns nil when it has reported a violation.
 func (v *violations) template(field, text string) *variables.Template {
-	if len(text) > maxTextBytes {
-		v.Add(field, "has %d bytes; at most %d are allowed", len(text), maxTextBytes)
+	if len(text) > rpc.MaxText {
+		v.Add(field, "has %d bytes; at most %d are allowed", len(text), rpc.MaxText)
 		return nil
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -61,33 +62,45 @@ func (s *Service) ListActivities(ctx context.Context, req *zendeskv1.ListActivit
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
-	tenant := rpc.Tenant(ctx)
-	page, next, err := s.store.ListActivities(ctx, tenant, store.ActivityFilter{
+	filter := store.ActivityFilter{
 		State: storedStates[req.GetState()], AccountID: account, Reason: rpc.ReasonFromProto(req.GetFailureReason()),
 		InteractionID: req.GetInteractionId(), Since: rpc.TimeFromProto(req.GetSince()), Until: rpc.TimeFromProto(req.GetUntil()),
 		NewestFirst: req.GetNewestFirst(),
-	}, after, limit)
+	}
+	resp, err := s.pageOfActivities(ctx, filter, after, limit)
 	if errors.Is(err, store.ErrPagePosition) {
 		v.MalformedPageToken()
 		return nil, v.Err()
 	}
-	if err != nil {
-		return nil, err
-	}
-	resp := &zendeskv1.ListActivitiesResponse{}
-	if next != "" {
-		resp.NextPageToken = rpc.PageToken(next)
-	}
-	size := 0
-	for i := range page {
-		converted := s.activityToProto(tenant, &page[i])
-		// One activity may have a third of a MiB.
-		if size += proto.Size(converted); size > rpc.MaxPageBytes && i > 0 {
-			resp.NextPageToken = rpc.PageToken(page[i-1].ID)
-			break
+	return resp, err
+}
+
+// activitiesAtOnce is how many activities are read at a time: one may have a third of a MiB.
+const activitiesAtOnce = 16
+
+// pageOfActivities reads activities from behind a position, as many of them as a message has room for.
+func (s *Service) pageOfActivities(ctx context.Context, filter store.ActivityFilter, after string, limit int) (*zendeskv1.ListActivitiesResponse, error) {
+	tenant, resp, size := rpc.Tenant(ctx), &zendeskv1.ListActivitiesResponse{}, 0
+	for limit > 0 {
+		page, next, err := s.store.ListActivities(ctx, tenant, filter, after, min(limit, activitiesAtOnce))
+		if err != nil {
+			return nil, err
 		}
-		resp.Activities = append(resp.Activities, converted)
+		for i := range page {
+			converted := s.activityToProto(tenant, &page[i])
+			if size += proto.Size(converted); size > rpc.MaxPageBytes && len(resp.Activities) > 0 {
+				resp.NextPageToken = rpc.PageToken(after)
+				return resp, nil
+			}
+			resp.Activities = append(resp.Activities, converted)
+			after = page[i].ID
+		}
+		if next == "" {
+			return resp, nil
+		}
+		limit, after = limit-len(page), next
 	}
+	resp.NextPageToken = rpc.PageToken(after)
 	return resp, nil
 }
 
@@ -95,6 +108,10 @@ func (s *Service) ListActivities(ctx context.Context, req *zendeskv1.ListActivit
 // account has it any more.
 func (s *Service) accountFilter(ctx context.Context, v *rpc.Violations, filter string) string {
 	if filter == "" {
+		return ""
+	}
+	if utf8.RuneCountInString(filter) > rpc.MaxAccountName {
+		v.Add("account_id", "must be the id or the name of an account: at most %d characters", rpc.MaxAccountName)
 		return ""
 	}
 	if account, err := s.store.FindAccount(ctx, rpc.Tenant(ctx), filter); err == nil {
@@ -134,7 +151,7 @@ func (s *Service) RetryActivities(ctx context.Context, req *zendeskv1.RetryActiv
 	working, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
 	for {
-		page, next, err := s.store.ListActivities(working, tenant, filter, after, rpc.MaxPageSize)
+		page, next, err := s.store.ListActivities(working, tenant, filter, after, activitiesAtOnce)
 		if errors.Is(err, store.ErrPagePosition) {
 			v.MalformedPageToken()
 			return nil, v.Err()

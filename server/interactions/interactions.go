@@ -7,6 +7,7 @@ package interactions
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -25,8 +26,6 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
-
-const maxEmail = 320 // characters; the proto comments state the same figure
 
 // maxAgentWatches may be open on one agent's screen pops at a time.
 const maxAgentWatches = 100
@@ -113,10 +112,6 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 	if err != nil {
 		return nil, err
 	}
-	sets, err := tx.Recordsets()
-	if err != nil {
-		return nil, err
-	}
 	pops, err := tx.ScreenPops()
 	if err != nil {
 		return nil, err
@@ -132,19 +127,16 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 	if use, state := tx.Account(); state == store.AccountInForce {
 		interaction.Account = rpc.AccountUseToProto(use)
 	}
-	for _, rs := range sets {
-		if rs.Removed {
-			continue
-		}
+	err = tx.CurrentRecords(func(rs store.Recordset, raw json.RawMessage) error {
 		var current *zendeskv1.Record
-		if rs.Position > 0 {
-			raw, err := tx.Record(rs.Name, rs.Position)
-			if err != nil {
-				return nil, err
-			}
+		if raw != nil {
 			current = rpc.RecordToProto(raw, rs.Account.URL)
 		}
 		interaction.Recordsets = append(interaction.Recordsets, rpc.RecordsetToProto(rs, current))
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, pop := range pops {
 		interaction.ScreenPops = append(interaction.ScreenPops, rpc.ScreenPopToProto(pop))
@@ -155,7 +147,7 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 // checkAgent checks an agent.
 func checkAgent(v *rpc.Violations, field string, agent *zendeskv1.Agent) {
 	email := agent.GetEmail()
-	v.Text(field+".email", email, maxEmail)
+	v.Text(field+".email", email, rpc.MaxEmail)
 	if at := strings.LastIndexByte(email, '@'); email != "" && (at < 1 || at == len(email)-1 || strings.ContainsFunc(email, unicode.IsSpace)) {
 		v.Add(field+".email", "must be an e-mail address")
 	}

@@ -56,7 +56,12 @@ func (w walk) number(n uint64) {
 
 func (w walk) text(s string) {
 	w.number(uint64(len(s)))
-	_, _ = w.Write([]byte(s))
+	var part [512]byte // texts may be large, and are not copied whole
+	for len(s) > 0 {
+		n := copy(part[:], s)
+		_, _ = w.Write(part[:n])
+		s = s[n:]
+	}
 }
 
 // message walks the fields that are set and that counts wants, all if it is nil. A field is set as protobuf has it: one without
@@ -110,7 +115,8 @@ func (w walk) value(field protoreflect.FieldDescriptor, value protoreflect.Value
 	case protoreflect.StringKind:
 		w.text(value.String())
 	case protoreflect.BytesKind:
-		w.text(string(value.Bytes()))
+		w.number(uint64(len(value.Bytes())))
+		_, _ = w.Write(value.Bytes())
 	case protoreflect.BoolKind:
 		if value.Bool() {
 			w.number(1)

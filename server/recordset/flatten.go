@@ -1,12 +1,7 @@
 package recordset
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,18 +29,21 @@ const (
 //
 // The error is about what is not one valid JSON object.
 func Flatten(record json.RawMessage, columns []string) (map[string]string, error) {
-	top, err := decode(record)
-	if err != nil {
+	return flatten(record, flattener{selected: newSelection(columns)})
+}
+
+// Pick returns the columns of the given names that Flatten has, also where the record has more columns than Flatten returns.
+// It costs a look at the record, however many names there are, and keeps nothing but what it returns. The error is Flatten's.
+func Pick(record json.RawMessage, columns, names []string) (map[string]string, error) {
+	return flatten(record, flattener{selected: newSelection(columns), names: slices.Sorted(slices.Values(names)), picks: true})
+}
+
+func flatten(record json.RawMessage, f flattener) (map[string]string, error) {
+	if err := check(record); err != nil {
 		return nil, err
 	}
-	f := flattener{columns: make(map[string]string)}
-	if custom, ok := top[customFields].([]any); ok {
-		delete(top, duplicateFields)
-		if byID, ok := fieldsByID(custom); ok {
-			top[customFields] = byID
-		}
-	}
-	f.add("", top, newSelection(columns), 0)
+	f.columns = make(map[string]string)
+	f.object("", record, f.selected, 0)
 	return f.columns, nil
 }
 
@@ -54,106 +52,162 @@ const (
 	duplicateFields = "fields"
 )
 
-func decode(record json.RawMessage) (map[string]any, error) {
-	if kindOf(record) != '{' {
-		return nil, errNotObject
-	}
-	dec := json.NewDecoder(bytes.NewReader(record))
-	dec.UseNumber()
-	var top map[string]any
-	err := dec.Decode(&top)
-	if err == nil {
-		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("record is not valid JSON: %w", err)
-	}
-	return top, nil
+type flattener struct {
+	columns  map[string]string
+	selected selection
+	names    []string // sorted; what is wanted
+	picks    bool     // only the names are wanted, else all
+
+	members []member // of the objects that are walked, the outer ones first
 }
 
-// fieldsByID turns custom fields into an object by id; false if they do not all have one.
-func fieldsByID(fields []any) (map[string]any, bool) {
-	byID := make(map[string]any, len(fields))
-	for _, field := range fields {
-		object, _ := field.(map[string]any)
-		switch id := object["id"].(type) {
-		case json.Number:
-			byID[id.String()] = object["value"]
-		case string:
-			byID[id] = object["value"]
-		default:
-			return nil, false
-		}
+// wants tells whether a column, or one below it, is wanted.
+func (f *flattener) wants(name string) bool {
+	if !f.picks {
+		return true
 	}
-	return byID, len(fields) > 0
+	if _, ok := slices.BinarySearch(f.names, name); ok {
+		return true
+	}
+	below := name + "."
+	at, _ := slices.BinarySearch(f.names, below)
+	return at < len(f.names) && strings.HasPrefix(f.names[at], below)
 }
 
-type flattener struct{ columns map[string]string }
+// add adds the columns of a value at a depth.
+func (f *flattener) add(name string, value []byte, sel selection, depth int) {
+	switch {
+	case value[0] == '{':
+		f.object(name, value, sel, depth)
+	case value[0] == '[':
+		f.array(name, value, sel, depth)
+	case f.takes(name, sel):
+		f.columns[name] = scalar(value)
+	}
+}
 
-// add adds the columns of a value at a depth. Objects are walked in the order of the names, so that the result is the
-// same each time.
-func (f *flattener) add(name string, value any, sel selection, depth int) {
-	switch value := value.(type) {
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			f.addMember(name, key, value[key], sel, depth)
+// object walks an object in the order of the names, so that the result is the same each time.
+func (f *flattener) object(name string, object []byte, sel selection, depth int) {
+	first := len(f.members)
+	dropped := ""
+	if depth == 0 && kindOf(lastOf(object, customFields)) == '[' {
+		dropped = duplicateFields
+	}
+	for written, value := range membersIn(object) {
+		key := textOf(written)
+		if dropped != "" && key == dropped || len(key) > MaxColumnBytes {
+			continue
 		}
-	case []any:
-		if text, ok := joined(value); ok {
-			f.set(name, text, sel)
+		if _, ok := sel.below(key); ok && f.wants(joinedName(name, key, depth)) {
+			f.members = append(f.members, member{key, value})
+		}
+	}
+	f.walk(name, first, sel, depth)
+}
+
+// walk walks the members from first on, and takes them away.
+func (f *flattener) walk(name string, first int, sel selection, depth int) {
+	end := first + len(sortMembers(f.members[first:]))
+	f.members = f.members[:end]
+	for i := first; i < end; i++ {
+		f.addMember(name, f.members[i].name, f.members[i].value, sel, depth)
+	}
+	f.members = f.members[:first]
+}
+
+func joinedName(name, key string, depth int) string {
+	if depth == 0 {
+		return key
+	}
+	return name + "." + key
+}
+
+func (f *flattener) addMember(name, key string, value []byte, sel selection, depth int) {
+	below, ok := sel.below(key)
+	full := joinedName(name, key, depth)
+	if !ok || depth >= MaxDepth || len(full) > MaxColumnBytes || !f.wants(full) {
+		return
+	}
+	if depth == 0 && key == customFields && value[0] == '[' {
+		first := len(f.members)
+		if f.fieldsByID(value) {
+			f.walk(full, first, below, 1)
 			return
 		}
-		for i, element := range value {
-			f.addMember(name, strconv.Itoa(i), element, sel, depth)
+		f.members = f.members[:first]
+	}
+	f.add(full, value, below, depth+1)
+}
+
+// fieldsByID adds custom fields to the members, each by its id; false if they do not all have one.
+func (f *flattener) fieldsByID(fields []byte) bool {
+	some := false
+	for field := range elementsIn(fields) {
+		id, value, ok := fieldOf(field)
+		if !ok {
+			return false
 		}
+		some = true
+		f.members = append(f.members, member{id, value})
+	}
+	return some
+}
+
+// fieldOf reads a custom field; false if it has no id.
+func fieldOf(field []byte) (id string, value []byte, ok bool) {
+	if field[0] != '{' {
+		return "", nil, false
+	}
+	written := lastOf(field, "id")
+	switch kindOf(written) {
+	case '"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 	default:
-		text, _ := scalar(value)
-		f.set(name, text, sel)
+		return "", nil, false
 	}
+	if value = lastOf(field, "value"); value == nil {
+		value = []byte("null")
+	}
+	return scalar(written), value, true
 }
 
-func (f *flattener) addMember(name, key string, value any, sel selection, depth int) {
-	below, ok := sel.below(key)
-	if depth > 0 {
-		key = name + "." + key
-	}
-	if ok && depth < MaxDepth && len(key) <= MaxColumnBytes {
-		f.add(key, value, below, depth+1)
-	}
-}
-
-// set sets a column, if it is selected itself.
-func (f *flattener) set(name, text string, sel selection) {
-	if _, ok := f.columns[name]; sel == nil && (ok || len(f.columns) < MaxColumns) {
-		f.columns[name] = text
-	}
-}
-
-// joined joins an array of scalars; false if there is something else in it.
-func joined(array []any) (string, bool) {
-	texts := make([]string, len(array))
-	for i, element := range array {
-		var ok bool
-		if texts[i], ok = scalar(element); !ok {
-			return "", false
+// array writes an array of scalars as one column, another by index.
+func (f *flattener) array(name string, array []byte, sel selection, depth int) {
+	if !hasNested(array) {
+		if f.takes(name, sel) {
+			f.columns[name] = joined(array)
 		}
+		return
 	}
-	return strings.Join(texts, ","), true
+	i := 0
+	for element := range elementsIn(array) {
+		f.addMember(name, strconv.Itoa(i), element, sel, depth)
+		i++
+	}
 }
 
-// scalar returns the text of a scalar; false for objects and arrays.
-func scalar(value any) (string, bool) {
-	switch value := value.(type) {
-	case nil:
-		return "", true
-	case string:
-		return value, true
-	case json.Number:
-		return value.String(), true
-	case bool:
-		return strconv.FormatBool(value), true
+// takes tells whether a column is selected itself, and has room.
+func (f *flattener) takes(name string, sel selection) bool {
+	if sel != nil {
+		return false
 	}
-	return "", false
+	if f.picks {
+		_, ok := slices.BinarySearch(f.names, name)
+		return ok
+	}
+	_, ok := f.columns[name]
+	return ok || len(f.columns) < MaxColumns
+}
+
+// joined joins an array of scalars.
+func joined(array []byte) string {
+	var text strings.Builder
+	first := true
+	for element := range elementsIn(array) {
+		if !first {
+			text.WriteByte(',')
+		}
+		first = false
+		text.WriteString(scalar(element))
+	}
+	return text.String()
 }

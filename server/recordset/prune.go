@@ -2,8 +2,6 @@ package recordset
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -13,73 +11,63 @@ import (
 //
 // The error is Flatten's, also without columns: what Prune accepts can be read later.
 func Prune(record json.RawMessage, columns []string) (json.RawMessage, error) {
-	if len(columns) == 0 {
-		// A search keeps up to a thousand records: checking them is all that is needed.
-		if kindOf(record) != '{' || !json.Valid(record) {
-			return nil, errNotObject
-		}
-		return record, nil
-	}
-	top, err := members(record)
-	if err != nil {
+	if err := check(record); err != nil {
 		return nil, err
+	}
+	if len(columns) == 0 {
+		return record, nil
 	}
 	sel := newSelection(columns)
 	sel["id"], sel["result_type"] = nil, nil
-	if custom := top[customFields]; kindOf(custom) == '[' {
-		delete(top, duplicateFields)
+	members := selectedIn(record, sel)
+	if custom := lastOf(record, customFields); kindOf(custom) == '[' {
+		members = slices.DeleteFunc(members, func(m member) bool { return m.name == duplicateFields })
 		if below, ok := sel.below(customFields); ok && below != nil {
-			if top[customFields], err = pruneFields(custom, below); err != nil {
-				return nil, err
-			}
+			at := slices.IndexFunc(members, func(m member) bool { return m.name == customFields })
+			members[at].value = pruneFields(custom, below)
 		}
 	}
-	return pruneMembers(top, sel, 0)
+	return appendPruned(nil, members, sel, 0), nil
 }
 
-func pruneMembers(object map[string]json.RawMessage, sel selection, depth int) (json.RawMessage, error) {
-	out := []byte{'{'}
-	for _, key := range slices.Sorted(maps.Keys(object)) {
-		below, ok := sel.below(key)
-		if !ok {
-			continue
+// selectedIn returns the members of an object that are selected, or something below them, by their names.
+func selectedIn(object []byte, sel selection) []member {
+	var members []member
+	for written, value := range membersIn(object) {
+		name := textOf(written)
+		if _, ok := sel.below(name); ok {
+			members = append(members, member{name, value})
 		}
-		value := object[key]
-		if below != nil && kindOf(value) == '{' && depth < MaxDepth {
-			nested, err := members(value)
-			if err != nil {
-				return nil, err
-			}
-			if value, err = pruneMembers(nested, below, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		name, err := json.Marshal(key)
-		if err != nil {
-			return nil, fmt.Errorf("member of a record cannot be written: %w", err)
-		}
-		if len(out) > 1 {
+	}
+	return sortMembers(members)
+}
+
+// appendPruned writes an object of the members, without what is not selected below them.
+func appendPruned(out []byte, members []member, sel selection, depth int) []byte {
+	out = append(out, '{')
+	for i, m := range members {
+		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(out, name...)
-		out = append(out, ':')
-		out = append(out, value...)
+		name, _ := json.Marshal(m.name) // cannot fail: every string has an encoding
+		out = append(append(out, name...), ':')
+		if below, _ := sel.below(m.name); below != nil && m.value[0] == '{' && depth < MaxDepth {
+			out = appendPruned(out, selectedIn(m.value, below), below, depth+1)
+		} else {
+			out = append(out, m.value...)
+		}
 	}
-	return append(out, '}'), nil
+	return append(out, '}')
 }
 
 // pruneFields drops custom fields that are not selected. If they do not all have an id, the array stays whole, since then
 // Flatten counts its elements.
-func pruneFields(array json.RawMessage, sel selection) (json.RawMessage, error) {
-	var fields []json.RawMessage
-	if err := json.Unmarshal(array, &fields); err != nil {
-		return nil, fmt.Errorf("custom fields of a record cannot be read: %w", err)
-	}
+func pruneFields(array []byte, sel selection) []byte {
 	out := []byte{'['}
-	for _, field := range fields {
-		id, ok := fieldID(field)
+	for field := range elementsIn(array) {
+		id, _, ok := fieldOf(field)
 		if !ok {
-			return array, nil
+			return array
 		}
 		if _, ok := sel.below(id); !ok {
 			continue
@@ -89,23 +77,5 @@ func pruneFields(array json.RawMessage, sel selection) (json.RawMessage, error) 
 		}
 		out = append(out, field...)
 	}
-	return append(out, ']'), nil
-}
-
-func fieldID(field json.RawMessage) (id string, ok bool) {
-	if kindOf(field) != '{' {
-		return "", false
-	}
-	object, err := members(field)
-	if err != nil {
-		return "", false
-	}
-	switch value := object["id"]; kindOf(value) {
-	case '"':
-		err = json.Unmarshal(value, &id)
-		return id, err == nil
-	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return string(value), true
-	}
-	return "", false
+	return append(out, ']')
 }

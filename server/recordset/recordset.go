@@ -12,10 +12,8 @@
 package recordset
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -37,17 +35,25 @@ var types = map[string]Type{"ticket": Ticket, "user": User, "organization": Orga
 // Identify tells what a record is by its result_type, which search results have, and its id in decimal digits, exactly
 // as Zendesk wrote it; empty if it has none. Of what is no record it returns Other and no id.
 func Identify(record json.RawMessage) (kind Type, id string) {
-	top, err := members(record)
-	if err != nil {
+	if check(record) != nil {
 		return Other, ""
 	}
+	var writtenType, writtenID []byte
+	for name, value := range membersIn(record) {
+		switch {
+		case isName(name, "result_type"):
+			writtenType = value
+		case isName(name, "id"):
+			writtenID = value
+		}
+	}
 	var name string
-	if json.Unmarshal(top["result_type"], &name) == nil {
+	if json.Unmarshal(writtenType, &name) == nil {
 		kind = types[name]
 	}
 	// A json.Number takes numbers and numeric strings.
 	var number json.Number
-	if json.Unmarshal(top["id"], &number) == nil && isDigits(number.String()) {
+	if json.Unmarshal(writtenID, &number) == nil && isDigits(number.String()) {
 		id = number.String()
 	}
 	return kind, id
@@ -86,24 +92,3 @@ func Union(ever []string, current map[string]string) []string {
 }
 
 var errNotObject = errors.New("record is not a valid JSON object")
-
-// members splits a JSON object into its members. Of members with one name the last counts.
-func members(object json.RawMessage) (map[string]json.RawMessage, error) {
-	if kindOf(object) != '{' {
-		return nil, errNotObject
-	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(object, &all); err != nil {
-		return nil, fmt.Errorf("record is not valid JSON: %w", err)
-	}
-	return all, nil
-}
-
-// kindOf returns the first character of a JSON value, which tells its kind; 0 if there is none.
-func kindOf(value json.RawMessage) byte {
-	value = bytes.TrimLeft(value, " \t\r\n")
-	if len(value) == 0 {
-		return 0
-	}
-	return value[0]
-}

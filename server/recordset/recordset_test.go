@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -129,8 +130,8 @@ func TestUnreadable(t *testing.T) {
 			if _, err := recordset.Prune(json.RawMessage(record), columns); err == nil {
 				t.Errorf("Prune(%.20q, %q) accepts it", record, columns)
 			}
-			if _, err := recordset.NewColumns(json.RawMessage(record), columns); err == nil {
-				t.Errorf("NewColumns(%.20q, %q) accepts it", record, columns)
+			if _, err := recordset.Pick(json.RawMessage(record), columns, []string{"a"}); err == nil {
+				t.Errorf("Pick(%.20q, %q) accepts it", record, columns)
 			}
 		}
 		if kind, id := recordset.Identify(json.RawMessage(record)); kind != recordset.Other || id != "" {
@@ -270,24 +271,26 @@ func checkPruned(t interface {
 	}
 }
 
-// checkColumns compares what Flatten makes of a record with what Columns finds in it, column by column.
+// checkColumns compares what Flatten makes of a record with what its tree says, and with what Pick finds in it.
 func checkColumns(t interface {
 	Fatalf(format string, args ...any)
 }, record json.RawMessage, columns, names []string,
 ) {
-	want, err := recordset.Flatten(record, columns)
+	got, err := recordset.Flatten(record, columns)
 	if err != nil {
 		return
 	}
-	found, err := recordset.NewColumns(record, columns)
+	want := map[string]string(flattenTree(record, columns))
+	if len(want) <= recordset.MaxColumns && !maps.Equal(got, want) {
+		t.Fatalf("%s with columns %q: %s", record, columns, cmp.Diff(want, got))
+	}
+	picked, err := recordset.Pick(record, columns, names)
 	if err != nil {
 		t.Fatalf("%s: %v", record, err)
 	}
-	for _, name := range slices.Concat(slices.Sorted(maps.Keys(want)), names) {
-		text, ok := want[name]
-		if got, found := found.Column(name); got != text || found != ok {
-			t.Fatalf("%s with columns %q: column %q is %q, %v, want %q, %v", record, columns, name, got, found, text, ok)
-		}
+	maps.DeleteFunc(want, func(name, _ string) bool { return !slices.Contains(names, name) })
+	if !maps.Equal(picked, want) {
+		t.Fatalf("%s with columns %q, names %q: %s", record, columns, names, cmp.Diff(want, picked))
 	}
 }
 
@@ -319,7 +322,8 @@ func TestPruneKeepsColumns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		record, columns := json.RawMessage(object.Draw(t, "record")), rapid.SliceOfN(column, 0, 4).Draw(t, "columns")
 		checkPruned(t, record, columns)
-		checkColumns(t, record, columns, rapid.SliceOfN(column, 0, 4).Draw(t, "names"))
+		some := slices.Sorted(maps.Keys(flattenTree(record, nil)))
+		checkColumns(t, record, columns, append(rapid.SliceOfN(column, 0, 4).Draw(t, "names"), some[:len(some)/2]...))
 	})
 }
 
@@ -332,10 +336,8 @@ func FuzzFlatten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, record []byte, columns string) {
 		checkPruned(t, record, nil)
 		checkPruned(t, record, strings.Fields(columns))
-		if got, _ := recordset.Flatten(record, nil); len(got) < recordset.MaxColumns {
-			checkColumns(t, record, strings.Fields(columns), strings.Fields(columns))
-			checkColumns(t, record, nil, strings.Fields(columns))
-		}
+		checkColumns(t, record, strings.Fields(columns), strings.Fields(columns))
+		checkColumns(t, record, nil, strings.Fields(columns))
 		got, err := recordset.Flatten(record, nil)
 		again, _ := recordset.Flatten(record, nil)
 		if err == nil && !reflect.DeepEqual(got, again) {
@@ -417,6 +419,70 @@ func BenchmarkIdentify(b *testing.B) {
 	for b.Loop() {
 		if _, id := recordset.Identify(record); id == "" {
 			b.Fatal("no id")
+		}
+	}
+}
+
+// hostile are records of nearly 1 MiB whose trees are many times as large.
+func hostile() map[string]json.RawMessage {
+	repeat := func(before, element, after string) json.RawMessage {
+		n := (1000<<10 - len(before) - len(after)) / (len(element) + 1)
+		return json.RawMessage(before + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + after)
+	}
+	many := json.RawMessage(`{"id":1`)
+	for i := 0; len(many) < 1000<<10; i++ {
+		many = fmt.Appendf(many, `,"%d":1`, i)
+	}
+	deep := strings.Repeat(`{"a":`, recordset.MaxDepth-2)
+	return map[string]json.RawMessage{
+		"objects":        repeat(`{"a":[`, `{}`, `]}`),
+		"objects of one": repeat(`{"a":[`, `{"b":1}`, `]}`),
+		"numbers":        repeat(`{"a":[`, `0`, `]}`),
+		"deep numbers":   repeat(deep+`{"a":[`, `0`, `]}`+strings.Repeat("}", recordset.MaxDepth-2)),
+		"brackets":       json.RawMessage(`{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`),
+		"members":        append(many, '}'),
+		"custom fields":  repeat(`{"custom_fields":[`, `{"id":1}`, `]}`),
+		"one text":       json.RawMessage(`{"a":"` + strings.Repeat("\xff", 1000<<10) + `"}`),
+	}
+}
+
+// BenchmarkHostile is what the worst records cost: memory a few times the text, and time that grows with it alone.
+func BenchmarkHostile(b *testing.B) {
+	for name, record := range hostile() {
+		for what, run := range map[string]func() error{
+			"flatten": func() error { _, err := recordset.Flatten(record, nil); return err },
+			"pick":    func() error { _, err := recordset.Pick(record, nil, []string{"a.0.b", "id", "a.a.a"}); return err },
+			"prune":   func() error { _, err := recordset.Prune(record, []string{"a.0", "id"}); return err },
+		} {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				b.SetBytes(int64(len(record)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := run(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestHostile holds that no record takes more than 32 MiB to be read, garbage included, whatever its tree would.
+func TestHostile(t *testing.T) {
+	const most = 32 << 20
+	for name, record := range hostile() {
+		for what, run := range map[string]func() error{
+			"Flatten": func() error { _, err := recordset.Flatten(record, nil); return err },
+			"Pick":    func() error { _, err := recordset.Pick(record, nil, []string{"a.0.b", "id", "a.a.a"}); return err },
+			"Prune":   func() error { _, err := recordset.Prune(record, []string{"a.0", "id"}); return err },
+		} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := run()
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; err != nil || took > most {
+				t.Errorf("%s of %s: %v, %d KiB for %d KiB", what, name, err, took>>10, len(record)>>10)
+			}
 		}
 	}
 }

@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -78,24 +83,100 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
+// Limits of what a caller is told of an error, in bytes. All of it travels in the trailers, and clients refuse those of more
+// than 8 KiB: the message as grpc-message, percent-escaped, and once more in the details, which are in base64.
+const (
+	maxMessage       = 1200 // escaped
+	maxMetadataValue = 320
+	maxMetadata      = 1600 // keys and values of ErrorInfo
+	maxStatus        = 4 << 10
+)
+
 // status builds what the caller gets.
 func (e *Error) status() *status.Status {
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
-		Reason:   strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_"),
-		Domain:   ErrorDomain,
-		Metadata: e.Metadata,
-	}}
-	if len(e.violations) > 0 {
-		details = append(details, &errdetails.BadRequest{FieldViolations: e.violations})
+	s := &spb.Status{Code: int32(errorCodes[e.Reason]), Message: cutEscaped(e.Message, maxMessage)}
+	add := func(detail proto.Message) {
+		if packed, err := anypb.New(detail); err == nil { // which cannot fail: all texts are UTF-8
+			s.Details = append(s.Details, packed)
+		}
 	}
+	add(&errdetails.ErrorInfo{
+		Reason: strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_"), Domain: ErrorDomain, Metadata: cutMetadata(e.Metadata),
+	})
 	if e.RetryAfter > 0 {
-		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
+		add(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
-	s := status.New(errorCodes[e.Reason], e.Message)
-	if detailed, err := s.WithDetails(details...); err == nil {
-		return detailed
+	if bad := fitting(e.violations, maxStatus-proto.Size(s)); bad != nil {
+		add(bad)
 	}
-	return s
+	return status.FromProto(s)
+}
+
+// cutMetadata keeps of the metadata, in the order of the keys, what there is room for.
+func cutMetadata(metadata map[string]string) map[string]string {
+	if len(metadata) == 0 {
+		return nil
+	}
+	kept, left := make(map[string]string, len(metadata)), maxMetadata
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		value := cut(metadata[key], maxMetadataValue)
+		if left -= len(key) + len(value); left < 0 {
+			break
+		}
+		kept[key] = value
+	}
+	return kept
+}
+
+// fitting returns the first violations that have room in a detail; nil if there is none.
+func fitting(violations Violations, room int) *errdetails.BadRequest {
+	const around = 64 // what names the type of the detail, and lengths
+	bad := &errdetails.BadRequest{}
+	for room -= around; len(bad.FieldViolations) < len(violations); {
+		next := violations[len(bad.FieldViolations)]
+		if room -= proto.Size(next) + 3; room < 0 && len(bad.FieldViolations) > 0 {
+			break
+		}
+		bad.FieldViolations = append(bad.FieldViolations, next)
+	}
+	if len(bad.FieldViolations) == 0 {
+		return nil
+	}
+	return bad
+}
+
+// cut shortens a text to at most limit bytes, visibly and between characters. What is no UTF-8 cannot be told at all, and is
+// replaced.
+func cut(text string, limit int) string {
+	return shortened(text, limit, func(r rune) int { return utf8.RuneLen(r) })
+}
+
+// cutEscaped is cut for what gRPC escapes by percent signs, limit counting the result: three bytes for each that is no
+// printable ASCII.
+func cutEscaped(text string, limit int) string {
+	return shortened(text, limit, escapedLen)
+}
+
+func escapedLen(r rune) int {
+	if r < ' ' || r > '~' || r == '%' {
+		return 3 * utf8.RuneLen(r)
+	}
+	return 1
+}
+
+const ellipsis = '…'
+
+func shortened(text string, limit int, length func(rune) int) string {
+	size, end := 0, 0 // of what is kept in any case
+	for at, r := range text {
+		if size+length(ellipsis) <= limit {
+			end = at
+		}
+		if size += length(r); size > limit {
+			return strings.ToValidUTF8(text[:end], "\uFFFD") + string(ellipsis)
+		}
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // AccountError tells about the account that a request named: what the store said, in the words of the API.

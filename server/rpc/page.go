@@ -12,8 +12,6 @@ const (
 	defaultPageSize = 50
 	// MaxPageBytes is how large a page of large items may be: clients take messages of 4 MiB.
 	MaxPageBytes = 3 << 20
-
-	maxPageTokenLength = 512
 )
 
 // PageSize checks a page size, and applies its default and its maximum.
@@ -34,12 +32,14 @@ func PageToken(position string) string {
 
 // PageToken reads a page token; empty means from the start.
 func (v *Violations) PageToken(token string) (position string) {
-	if token == "" {
+	switch {
+	case token == "":
 		return ""
-	}
-	decoded, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if n := len(decoded) - crc32.Size; err == nil && n > 0 && len(token) <= maxPageTokenLength && PageToken(string(decoded[:n])) == token {
-		return string(decoded[:n])
+	case len(token) <= MaxPageToken:
+		decoded, err := base64.RawURLEncoding.Strict().DecodeString(token)
+		if n := len(decoded) - crc32.Size; err == nil && n > 0 && PageToken(string(decoded[:n])) == token {
+			return string(decoded[:n])
+		}
 	}
 	v.MalformedPageToken()
 	return ""

@@ -16,43 +16,60 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 )
 
-// Limits of what several services are given. The proto comments state the same figures.
-const (
-	maxIDLength  = 128
-	maxZendeskID = 19
-)
-
 var (
 	accountID     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 	recordsetName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 )
 
-// Violations collects everything that is wrong with a request. A rule says nothing of the value that broke it, which may be
-// a secret.
+// Violations collects what is wrong with a request, up to MaxViolations. A rule says nothing of the value that broke it,
+// which may be a secret.
 type Violations []*errdetails.BadRequest_FieldViolation
 
-// Add adds one: the path of the field, and the rule, which reads on from the field's name.
+// MaxViolations is how many violations are collected: whoever made more of them has one mistake to find, not thousands.
+const MaxViolations = 50
+
+// Longest parts of a violation, in bytes: the keys of a map stand in the path of a field, and they are the caller's.
+const (
+	maxFieldPath   = 200
+	maxDescription = 300
+)
+
+// Add adds one: the path of the field, and the rule, which reads on from the field's name. Beyond MaxViolations it only
+// notes that there are more.
 func (v *Violations) Add(field, format string, args ...any) {
-	*v = append(*v, &errdetails.BadRequest_FieldViolation{Field: field, Description: fmt.Sprintf(format, args...)})
+	if v.Full() {
+		return
+	}
+	*v = append(*v, &errdetails.BadRequest_FieldViolation{
+		Field: cut(field, maxFieldPath), Description: cut(fmt.Sprintf(format, args...), maxDescription),
+	})
 }
 
+// Full reports whether more than MaxViolations were found: a loop over elements ends then.
+func (v *Violations) Full() bool { return len(*v) > MaxViolations }
+
 // Err is nil when there is no violation. Its message has the first one in full, since many clients show no details, and
-// says how many more there are.
+// says how many more there are. Of many, those behind the first may be left out of the details, so that the status reaches
+// every client.
 func (v Violations) Err() error {
 	if len(v) == 0 {
 		return nil
+	}
+	first := withoutKey(v[0].GetField()) + ": " + v[0].GetDescription()
+	switch more := len(v) - 1; {
+	case v.Full():
+		v = v[:MaxViolations]
+		first += fmt.Sprintf("; and more than %d more", more-1)
+	case more > 0:
+		first += fmt.Sprintf("; and %d more", more)
 	}
 	fields := make(map[string]bool, len(v))
 	for _, violation := range v {
 		fields[withoutKey(violation.GetField())] = true
 	}
-	message := withoutKey(v[0].GetField()) + ": " + v[0].GetDescription()
-	if more := len(v) - 1; more > 0 {
-		message += fmt.Sprintf("; and %d more", more)
-	}
 	return &Error{
 		Reason:     zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD,
-		Message:    message,
+		Message:    first,
 		Metadata:   map[string]string{"fields": strings.Join(slices.Sorted(maps.Keys(fields)), ", ")},
 		violations: v,
 	}
@@ -70,8 +87,8 @@ func (v *Violations) Token(field, value string, required bool) {
 	switch {
 	case value == "" && required:
 		v.Add(field, "is required")
-	case len(value) > maxIDLength:
-		v.Add(field, "has %d characters; at most %d are allowed", len(value), maxIDLength)
+	case len(value) > MaxID:
+		v.Add(field, "has %d characters; at most %d are allowed", len(value), MaxID)
 	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
 		v.Add(field, "must be printable ASCII without spaces")
 	}
@@ -110,8 +127,8 @@ func (v *Violations) RecordsetName(field, name string) {
 
 // ZendeskID checks an optional id of Zendesk's.
 func (v *Violations) ZendeskID(field, id string) {
-	if len(id) > maxZendeskID || strings.Trim(id, "0123456789") != "" {
-		v.Add(field, "must be at most %d decimal digits", maxZendeskID)
+	if len(id) > MaxZendeskID || strings.Trim(id, "0123456789") != "" {
+		v.Add(field, "must be at most %d decimal digits", MaxZendeskID)
 	}
 }
 

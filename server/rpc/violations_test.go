@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -106,4 +107,19 @@ func TestEnumAndTimeViolations(t *testing.T) {
 		fields = append(fields, violation.GetField())
 	}
 	mustEqual(t, "violated fields", fields, []string{"sort_by", "sort_order", "since", "until"})
+}
+
+// Of very many violations the first 50 are collected, and loops can tell that they may end.
+func TestManyViolations(t *testing.T) {
+	var v Violations
+	for i := range 3 * MaxViolations {
+		if v.Full() != (i > MaxViolations) {
+			t.Fatalf("after %d violations, full is %v", i, v.Full())
+		}
+		v.Add(fmt.Sprintf("f%d", i), "is wrong")
+	}
+	err := toStatus(t.Context(), v.Err())
+	mustEqual(t, "message", status.Convert(err).Message(), "f0: is wrong; and more than 49 more")
+	bad, _ := detailOf[*errdetails.BadRequest](err)
+	mustEqual(t, "violations", len(bad.GetFieldViolations()), MaxViolations)
 }

@@ -62,20 +62,22 @@ var ErrNotID = errors.New("id is not 1 to 19 digits")
 
 const (
 	maxIDDigits = 19 // of an int64
-	// cleanable is the longest value that is read for what is left of it.
+	// cleanable is how much of values is read for what is left of them, by one Expand.
 	cleanable = 64 << 10
 )
 
 // Expand replaces the variables by their values, which lookup finds; it is called at most once for each different
 // reference, in the order of the text. Region is the ISO 3166 region of numbers without a country code, for the
 // parameter phone; it may be empty. Limit is the longest text that is made, in bytes: a short text can name long values
-// many times, so Expand stops where the limit is passed.
+// many times, and of long values little may be left: Expand stops where the limit is passed, and where it has read 64 KiB of
+// values for less.
 //
 // The errors are those that the package comment names; the first in the order of the text is returned.
 func (t *Template) Expand(place Place, lookup func(name string) (value string, ok bool), region string, limit int) (string, error) {
 	tooLong := &TooLongError{Limit: limit}
 	values := make([]value, len(t.references))
-	total := 0 // of what each reference becomes where it stands first
+	total := 0                    // of what each reference becomes where it stands first
+	left := max(limit, cleanable) // to be read of values that may become shorter
 	for i, r := range t.references {
 		found, ok := lookup(r.name)
 		if !ok && place != Text {
@@ -83,7 +85,8 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 		}
 		longest := limit - total
 		if place != Text || r.parameter == phone {
-			longest = max(limit, cleanable) // it may become shorter
+			longest = left
+			left -= len(found)
 		}
 		if len(found) > longest {
 			return "", tooLong

@@ -16,6 +16,7 @@ package variables
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 )
 
@@ -85,6 +86,21 @@ func Parse(text string) (*Template, error) {
 		}
 		t.pieces = append(t.pieces, piece{reference: i})
 		rest = next
+	}
+}
+
+// Names are the names of the variables that the text refers to, in its order; one with several parameters comes once for
+// each. Those of a nil template are none.
+func (t *Template) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if t == nil {
+			return
+		}
+		for _, r := range t.references {
+			if !yield(r.name) {
+				return
+			}
+		}
 	}
 }
 

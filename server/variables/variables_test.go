@@ -1,7 +1,9 @@
 package variables_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,4 +136,39 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q without values became %q, want %q", text, got, want.String())
 		}
 	})
+}
+
+// Values of which little is left are read too: all of them together have a bound.
+func TestExpandReadsBounded(t *testing.T) {
+	long := map[string]string{"a": "a" + strings.Repeat("*", 30<<10), "b": "b" + strings.Repeat("*", 30<<10), "c": "c" + strings.Repeat("*", 30<<10)}
+	lookup := func(name string) (string, bool) { value, ok := long[name]; return value, ok }
+	for text, want := range map[string]string{
+		"$(a)$(b)":                "ab",
+		"$(a)$(b)$(a)$(b)":        "abab",
+		"$(a)$(b)$(c)":            "",
+		"$(a)$(a,escapejson)$(b)": "",
+	} {
+		tmpl, err := variables.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tmpl.Expand(variables.SearchString, lookup, "", 4096)
+		tooLong, refused := errors.AsType[*variables.TooLongError](err)
+		if got != want || (want == "") != (refused && tooLong.Limit == 4096) {
+			t.Errorf("Expand of %q = %.20q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	tmpl, err := variables.Parse("$(b) $(a,phone) $(b) $( b , raw)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Collect(tmpl.Names()); !slices.Equal(got, []string{"b", "a", "b"}) {
+		t.Errorf("names are %q", got)
+	}
+	if got := slices.Collect((*variables.Template)(nil).Names()); len(got) > 0 {
+		t.Errorf("nothing names %q", got)
+	}
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,6 +227,9 @@ func readRecordsets(tx *store.InteractionTxn) (map[string]modelRecordset, error)
 	if !slices.IsSorted(tx.RecordsetNames()) || len(sets) != len(tx.RecordsetNames()) {
 		return nil, fmt.Errorf("names are %q of %d", tx.RecordsetNames(), len(sets))
 	}
+	if err := checkCurrentRecords(tx, sets); err != nil {
+		return nil, err
+	}
 	for _, rs := range sets {
 		m := modelRecordset{Head: rs}
 		// The ends tell: a transaction can read no more than some keys.
@@ -239,6 +243,35 @@ func readRecordsets(tx *store.InteractionTxn) (map[string]modelRecordset, error)
 		all[rs.Name] = m
 	}
 	return all, nil
+}
+
+// checkCurrentRecords compares what is listed of recordsets with the recordsets themselves.
+func checkCurrentRecords(tx *store.InteractionTxn, sets []store.Recordset) error {
+	sets = slices.DeleteFunc(slices.Clone(sets), func(rs store.Recordset) bool { return rs.Removed })
+	n := 0
+	err := tx.CurrentRecords(func(rs store.Recordset, current json.RawMessage) error {
+		if n == len(sets) {
+			return fmt.Errorf("recordset %q is listed and not there", rs.Name)
+		}
+		want := sets[n]
+		n++
+		var record json.RawMessage
+		if want.Position > 0 && want.Position <= want.Count {
+			var err error
+			if record, err = tx.Record(want.Name, want.Position); err != nil {
+				return err
+			}
+		}
+		want.ColumnsSet = nil
+		if diff := cmp.Diff(want, rs); diff != "" || !bytes.Equal(current, record) {
+			return fmt.Errorf("listed with the record %s, want %s (-want +got):\n%s", current, record, diff)
+		}
+		return nil
+	})
+	if err == nil && n != len(sets) {
+		err = fmt.Errorf("%d recordsets are listed, want %d", n, len(sets))
+	}
+	return err
 }
 
 func drawOperation(rt *rapid.T, s *fixture, id string) func(*store.InteractionTxn, map[string]modelRecordset) {

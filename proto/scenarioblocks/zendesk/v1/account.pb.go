@@ -217,7 +217,7 @@ type Account struct {
 	// the tenant without regard to case, and not another account's id.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Where this Zendesk is: `https://acme.zendesk.com`. The scheme may be left out; path, query and fragment are
-	// dropped; user info is refused; the host is `*.zendesk.com` or one that the service's configuration allows, and a
+	// dropped; user info is refused; at most 2,048 bytes; the host is `*.zendesk.com` or one that the service's configuration allows, and a
 	// port is accepted only there. Stored as a canonical origin. Immutable: another Zendesk is another account.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Whether blocks use this account when the scenario selects none. One account per tenant has the mark: setting it
@@ -236,10 +236,10 @@ type Account struct {
 	Authorization Authorization `protobuf:"varint,8,opt,name=authorization,proto3,enum=scenarioblocks.zendesk.v1.Authorization" json:"authorization,omitempty"`
 	// Output only. Whether the credential in force works, as far as the service knows.
 	CredentialState CredentialState `protobuf:"varint,9,opt,name=credential_state,json=credentialState,proto3,enum=scenarioblocks.zendesk.v1.CredentialState" json:"credential_state,omitempty"`
-	// Output only. What an administrator should look at.
+	// Output only. What an administrator should look at. At most 1,000 are accepted when they are sent back.
 	Warnings []*AccountWarning `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Changes with every change of the account. Given on update or delete it is a precondition: an account changed
-	// since is refused with ABORTED `ETAG_MISMATCH`. Empty: no precondition.
+	// since is refused with ABORTED `ETAG_MISMATCH`. Empty: no precondition. At most 128 printable ASCII characters.
 	Etag string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Output only. When the account was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -433,9 +433,11 @@ type OAuthToken struct {
 	// Input only. The token: 1 to 8,192 printable ASCII characters. A token that the service got itself with
 	// RequestToken needs none.
 	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	// Output only. The OAuth client that the token was issued to; empty for a token that was pasted in.
+	// Output only. The OAuth client that the token was issued to; empty for a token that was pasted in. At most 4 KiB are
+	// accepted when it is sent back.
 	ClientId string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// Output only. What Zendesk granted; empty when it was not told.
+	// Output only. What Zendesk granted; empty when it was not told. At most 1,000 of 4 KiB are accepted when they are sent
+	// back.
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Output only. When the token stops working; unset when it is not known to.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -516,7 +518,7 @@ type AccountWarning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which kind of warning.
 	Code AccountWarningCode `protobuf:"varint,1,opt,name=code,proto3,enum=scenarioblocks.zendesk.v1.AccountWarningCode" json:"code,omitempty"`
-	// What it means for this account and what to do; for people.
+	// What it means for this account and what to do; for people. At most 4 KiB are accepted when it is sent back.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// When it takes effect, or took effect.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`

@@ -188,7 +188,7 @@ func (x *CreateAccountResponse) GetAccount() *Account {
 // Request of AccountService.GetAccount.
 type GetAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. `^[a-z][a-z0-9-]{0,62}$`.
 	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -280,9 +280,9 @@ func (x *GetAccountResponse) GetAccount() *Account {
 // Request of AccountService.ListAccounts.
 type ListAccountsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many accounts to return at most; 0: 50; more than 200: 200.
+	// How many accounts to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the reply before; empty: from the start.
+	// next_page_token of the reply before; empty: from the start. At most 512 bytes.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -396,7 +396,8 @@ type UpdateAccountRequest struct {
 	// oauth_token.access_token, default_region. Unset: every populated field (AIP-134). A field named here and left empty is
 	// cleared where that makes sense (api_token, oauth_token, default_region) and refused elsewhere; a credential sent back
 	// as it was returned, without its secret, keeps the stored secret. url may be named if it is repeated; account_id, etag
-	// and output-only fields may be named and are ignored. No path, `*`, unknown paths and more than 100 are refused.
+	// and output-only fields may be named and are ignored. No path, `*`, unknown paths, of more than 128 bytes too, and more
+	// than 100 are refused.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,9 +496,9 @@ func (x *UpdateAccountResponse) GetAccount() *Account {
 // Request of AccountService.DeleteAccount.
 type DeleteAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. `^[a-z][a-z0-9-]{0,62}$`.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// Precondition: the account's etag; empty: none.
+	// Precondition: the account's etag, at most 128 printable ASCII characters; empty: none.
 	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -587,7 +588,7 @@ func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
 // Request of AccountService.RequestToken: Zendesk's `POST /oauth/tokens`.
 type RequestTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. `^[a-z][a-z0-9-]{0,62}$`.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Required. The OAuth client's unique identifier (Admin Center: Apps and integrations, APIs, OAuth clients); 1 to 255
 	// printable ASCII characters.
@@ -731,7 +732,7 @@ func (*RequestTokenRequest_AuthorizationCode) isRequestTokenRequest_Grant() {}
 // The resource owner's password (RFC 6749, 4.3).
 type PasswordGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. The user's e-mail address.
+	// Required. The user's e-mail address; at most 320 characters.
 	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
 	// Required, input only. At most 1,024 characters. Used once and never stored.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
@@ -933,7 +934,7 @@ func (x *RequestTokenResponse) GetAccount() *Account {
 // Request of AccountService.TestConnection.
 type TestConnectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. `^[a-z][a-z0-9-]{0,62}$`.
 	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -605,11 +605,11 @@ type GetNextRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. 1 to 128 printable ASCII characters, no space.
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
-	// Not used by this block; accepted so that a runtime may treat all blocks alike.
+	// Not used by this block; accepted, within the same limits, so that a runtime may treat all blocks alike.
 	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Identifies this execution of the block; see SelectAccountRequest.request_id. A loop needs one per pass.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Required. The recordset to move in.
+	// Required. The recordset to move in: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`.
 	RecordsetName string `protobuf:"bytes,4,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -932,12 +932,13 @@ type ScreenPopRequest_OrganizationId struct {
 }
 
 type ScreenPopRequest_RecordsetName struct {
-	// The current record of this recordset, in the account that the recordset came from.
+	// The current record of this recordset, in the account that the recordset came from: its name, or `$(name)`; at most
+	// 4 KiB.
 	RecordsetName string `protobuf:"bytes,7,opt,name=recordset_name,json=recordsetName,proto3,oneof"`
 }
 
 type ScreenPopRequest_SearchString struct {
-	// Zendesk's search page with this query, a text setting as in Search; the agent picks.
+	// Zendesk's search page with this query, a text setting of at most 4 KiB as in Search; the agent picks.
 	SearchString string `protobuf:"bytes,8,opt,name=search_string,json=searchString,proto3,oneof"`
 }
 
@@ -961,7 +962,7 @@ func (*ScreenPopRequest_NewTicket) isScreenPopRequest_Target() {}
 // The page for a new ticket.
 type NewTicket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The requester's Zendesk id, a text setting; empty: none.
+	// The requester's Zendesk id, a text setting of at most 4 KiB; empty: none.
 	RequesterId   string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1097,7 +1098,8 @@ type AttachedDataRequest struct {
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Required. Keys and values are text settings: at most 200 entries, keys of 4 KiB, values of 64 KiB, 256 KiB of values
 	// in all as they are written. Once their variables are replaced the interaction holds at most 200 keys of 256 bytes,
-	// values of 64 KiB, 256 KiB in all; beyond: FAILED `INVALID_REQUEST`. An empty value removes its key.
+	// values of 64 KiB, 256 KiB in all; beyond: FAILED `INVALID_REQUEST`, but more than 1,000 entries are an `INVALID_FIELD`. An
+	// empty value removes its key.
 	Data          map[string]string `protobuf:"bytes,4,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

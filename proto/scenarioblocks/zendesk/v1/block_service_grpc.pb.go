@@ -31,15 +31,17 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Runs the Zendesk blocks of a scenario: one RPC per block. What Zendesk refuses is an exit, not a gRPC error; a gRPC
-// error means that the request was malformed (INVALID_ARGUMENT `INVALID_FIELD`, with every violation), or that this
-// service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
+// error means that the request was malformed (INVALID_ARGUMENT `INVALID_FIELD`, with its violations, 50 at most), or that
+// this service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
 // its deadline, with FAILED `TIMEOUT` if Zendesk has not.
 //
 // Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
 // value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
 // value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
-// pops; one more is FAILED `INVALID_REQUEST`.
+// pops; one more is FAILED `INVALID_REQUEST`. So is a block whose settings refer to more than 2,000 variables, or to
+// recordsets whose current records have more than 2 MiB together. Variables are looked up in one state of the interaction,
+// of the moment when the block begins.
 //
 // A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
 // completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left
@@ -136,15 +138,17 @@ func (c *blockServiceClient) AttachedData(ctx context.Context, in *AttachedDataR
 // for forward compatibility.
 //
 // Runs the Zendesk blocks of a scenario: one RPC per block. What Zendesk refuses is an exit, not a gRPC error; a gRPC
-// error means that the request was malformed (INVALID_ARGUMENT `INVALID_FIELD`, with every violation), or that this
-// service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
+// error means that the request was malformed (INVALID_ARGUMENT `INVALID_FIELD`, with its violations, 50 at most), or that
+// this service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
 // its deadline, with FAILED `TIMEOUT` if Zendesk has not.
 //
 // Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
 // value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
 // value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
-// pops; one more is FAILED `INVALID_REQUEST`.
+// pops; one more is FAILED `INVALID_REQUEST`. So is a block whose settings refer to more than 2,000 variables, or to
+// recordsets whose current records have more than 2 MiB together. Variables are looked up in one state of the interaction,
+// of the moment when the block begins.
 //
 // A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
 // completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left

@@ -28,7 +28,7 @@ type ErrorReason int32
 const (
 	// Not used.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT. Fields of the request break rules; google.rpc.BadRequest has all of them, the message the first.
+	// INVALID_ARGUMENT. Fields of the request break rules; google.rpc.BadRequest has them, 50 at most, the message the first.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
 	// INVALID_ARGUMENT. The request_id was used before in this interaction, by the same RPC: with other settings; or with the
 	// same, and the answer of then is not kept any more. The message says which. Either way nothing was done.

@@ -332,7 +332,7 @@ type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required where an agent is. The agent's e-mail address in Zendesk; at most 320 characters, compared in lower case.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The agent's Zendesk id, decimal digits; saves the look-up by e-mail address. Empty: it is looked up.
+	// The agent's Zendesk id, at most 19 decimal digits; saves the look-up by e-mail address. Empty: it is looked up.
 	ZendeskUserId string `protobuf:"bytes,2,opt,name=zendesk_user_id,json=zendeskUserId,proto3" json:"zendesk_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -82,7 +82,7 @@ func (DeliveryOutcome) EnumDescriptor() ([]byte, []int) {
 // Request of InteractionService.GetInteraction.
 type GetInteractionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -174,13 +174,13 @@ func (x *GetInteractionResponse) GetInteraction() *Interaction {
 // Request of InteractionService.ListRecords.
 type ListRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
-	// Required.
+	// Required. `^[A-Za-z_][A-Za-z0-9_]{0,63}$`.
 	RecordsetName string `protobuf:"bytes,2,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
 	// How many records to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the reply before; empty: from the start. A token of a recordset that was replaced since goes on at
+	// next_page_token of the reply before; empty: from the start. At most 512 bytes. A token of a recordset that was replaced since goes on at
 	// the same position of the new one.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -367,7 +367,7 @@ func (x *ListedRecord) GetColumns() map[string]string {
 // Request of InteractionService.DeliverInteraction.
 type DeliverInteractionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
 	// Required.
 	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
@@ -676,10 +676,10 @@ type CompleteInteractionRequest struct {
 	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
 	// What is known of it.
 	Details *ActivityDetails `protobuf:"bytes,2,opt,name=details,proto3" json:"details,omitempty"`
-	// The ticket to write to: decimal digits. Empty: the ticket popped last, else the current record of the recordset
+	// The ticket to write to: at most 19 decimal digits. Empty: the ticket popped last, else the current record of the recordset
 	// searched last if it is a ticket, else as if_no_ticket says.
 	TicketId string `protobuf:"bytes,3,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
-	// The account whose ticket that is: its id; only with ticket_id. Empty: the account in force. When there is no such
+	// The account whose ticket that is: its id, `^[a-z][a-z0-9-]{0,62}$`; only with ticket_id. Empty: the account in force. When there is no such
 	// account the history is kept all the same: DEAD with `ACCOUNT_NOT_FOUND`, to be retried when there is.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// What to do when there is no ticket; unspecified: SKIP.
@@ -802,7 +802,7 @@ func (x *CompleteInteractionResponse) GetActivity() *Activity {
 // Request of InteractionService.GetActivity.
 type GetActivityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	ActivityId    string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -896,15 +896,17 @@ type ListActivitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many activities to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the reply before, whose filters must be the same; empty: from the start.
+	// next_page_token of the reply before, whose filters must be the same; empty: from the start. At most
+	// 512 bytes.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only those in this state; unspecified: all.
 	State ActivityState `protobuf:"varint,3,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.ActivityState" json:"state,omitempty"`
-	// Only those of this account: its id, also of one that is deleted, or the name of one that exists; empty: all.
+	// Only those of this account: its id, also of one that is deleted, or the name of one that exists, at most 100
+	// characters; empty: all.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Only those whose last try failed for this reason; unspecified: all.
 	FailureReason FailureReason `protobuf:"varint,5,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
-	// Only the one of this interaction; empty: all.
+	// Only the one of this interaction, at most 128 printable ASCII characters; empty: all.
 	InteractionId string `protobuf:"bytes,6,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
 	// Only those completed at this time or later; unset: all.
 	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
@@ -1067,9 +1069,9 @@ func (x *ListActivitiesResponse) GetNextPageToken() string {
 // Request of InteractionService.RetryActivity.
 type RetryActivityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	ActivityId string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
-	// Another ticket to write it to: decimal digits; empty: the one that was chosen.
+	// Another ticket to write it to: at most 19 decimal digits; empty: the one that was chosen.
 	TicketId      string `protobuf:"bytes,2,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1168,11 +1170,13 @@ func (x *RetryActivityResponse) GetActivity() *Activity {
 // Request of InteractionService.RetryActivities.
 type RetryActivitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only those of this account: its id, also of one that is deleted, or the name of one that exists; empty: all.
+	// Only those of this account: its id, also of one that is deleted, or the name of one that exists, at most 100
+	// characters; empty: all.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Only those whose last try failed for this reason; unspecified: all.
 	FailureReason FailureReason `protobuf:"varint,2,opt,name=failure_reason,json=failureReason,proto3,enum=scenarioblocks.zendesk.v1.FailureReason" json:"failure_reason,omitempty"`
-	// next_page_token of the reply before, whose filters must be the same; empty: from the start.
+	// next_page_token of the reply before, whose filters must be the same; empty: from the start. At most
+	// 512 bytes.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1287,7 +1291,7 @@ func (x *RetryActivitiesResponse) GetNextPageToken() string {
 // Request of InteractionService.DiscardActivity.
 type DiscardActivityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// Required. 1 to 128 printable ASCII characters, no space.
 	ActivityId    string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

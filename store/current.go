@@ -1,0 +1,56 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// listedRecordset is storedRecordset without what only the blocks of its interaction need, and what may be large.
+type listedRecordset struct {
+	Recordset struct {
+		Recordset
+		ColumnsSet unread `json:"columns_set"`
+	} `json:"recordset"`
+	Generation string `json:"generation"`
+}
+
+// unread is JSON that nobody asks for.
+type unread struct{}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (unread) UnmarshalJSON([]byte) error { return nil }
+
+// CurrentRecords calls fn with each recordset that is not Removed, in the order of their names, without its ColumnsSet, and
+// with its current record; nil when it stands on none. One is held at a time: all of them together may be large. An error of
+// fn ends it, and is returned.
+func (t *InteractionTxn) CurrentRecords(fn func(rs Recordset, current json.RawMessage) error) error {
+	for _, name := range t.head.Recordsets {
+		var listed listedRecordset
+		found, err := t.load(t.vault.recordsetKey(t.tenant, t.id, name), &listed)
+		if err == nil && !found {
+			err = fmt.Errorf("recordset %q is listed and missing: %w", name, ErrDamaged)
+		}
+		if err != nil {
+			return err
+		}
+		rs := listed.Recordset.Recordset
+		if rs.Removed {
+			continue
+		}
+		var current json.RawMessage
+		if rs.Position > 0 && rs.Position <= rs.Count {
+			values, err := t.get(recordKey(t.tenant, t.hashed, listed.Generation, rs.Position))
+			if err == nil && values[0] == nil {
+				err = fmt.Errorf("record %d of recordset %q is counted and missing: %w", rs.Position, name, ErrDamaged)
+			}
+			if err != nil {
+				return err
+			}
+			current = values[0]
+		}
+		if err := fn(rs, current); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -97,8 +97,9 @@ func TestGetNextRecordViolations(t *testing.T) {
 	}{
 		{"nothing given", &zendeskv1.GetNextRecordRequest{}, []string{"interaction_id", "recordset_name"}},
 		{"everything wrong", &zendeskv1.GetNextRecordRequest{
-			InteractionId: "a\x7f", RequestId: "a b", RecordsetName: "a.b", Variables: manyVariables(1001, 8, 1),
+			InteractionId: "a\x7f", RequestId: "a b", RecordsetName: "a.b", Variables: map[string]string{"": "x"},
 		}, []string{"interaction_id", "request_id", "recordset_name", "variables"}},
+		{"too many variables", &zendeskv1.GetNextRecordRequest{Variables: manyVariables(1001, 8, 1)}, []string{"variables"}}, // counted before all is decoded
 		{"variable for the name", &zendeskv1.GetNextRecordRequest{InteractionId: "one", RecordsetName: "$(RS)"}, []string{"recordset_name"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

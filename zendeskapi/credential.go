@@ -1,26 +1,10 @@
 package zendeskapi
 
 import (
-	"encoding/base64"
 	"net/http"
-	"strings"
 
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 )
-
-const (
-	redacted    = secret.Redacted
-	minRedacted = 6
-)
-
-// redactSecret takes the secret out of a text that came from outside: some gateways echo the request. A very short one is left:
-// it may be a part of any word.
-func redactSecret(s secret.Value, text string) string {
-	if len(s.Reveal()) < minRedacted {
-		return text
-	}
-	return strings.ReplaceAll(text, s.Reveal(), redacted)
-}
 
 // Credential is what a Client authenticates with. The zero value is none.
 type Credential struct {
@@ -46,10 +30,4 @@ func (c Credential) authenticate(r *http.Request) {
 		return
 	}
 	r.SetBasicAuth(c.username+"/token", c.secret.Reveal())
-}
-
-// redact takes the credential out of a text that came from outside, in both forms it is sent in.
-func (c Credential) redact(text string) string {
-	basic := secret.New(base64.StdEncoding.EncodeToString([]byte(c.username + "/token:" + c.secret.Reveal())))
-	return redactSecret(c.secret, redactSecret(basic, text))
 }

@@ -158,11 +158,12 @@ const (
 	errNoUser       unreadable = "the answer holds no user"
 	errTooManyUsers unreadable = "too many people are like the address to tell who has it"
 	errNoTicket     unreadable = "the answer holds no ticket"
+	errRepeats      unreadable = "the answer repeats what was sent, where it cannot be left out"
 	errNotToken     unreadable = "the answer holds no token"
 )
 
 // refusal makes the error of an answer that is none of success.
-func refusal(got *answer, origin string, said fault) *Error {
+func (c *Client) refusal(got *answer, said fault) *Error {
 	e := &Error{Kind: kindOf(got.status, said.code), Code: said.code, Detail: said.detail, Fields: said.fields}
 	after, asked := retryAfter(got.header, got.date)
 	switch {
@@ -171,7 +172,7 @@ func refusal(got *answer, origin string, said fault) *Error {
 	case got.status >= 300 && got.status < 400:
 		// What stands in its body is about the address, which may hold secrets.
 		e.Code, e.Detail = "", ""
-		e.MovedTo, e.Cause = redirection(origin, got.header.Get("Location"))
+		e.MovedTo, e.Cause = c.redirection(got.header.Get("Location"))
 	case got.status == http.StatusForbidden && isPage(got.body):
 		e.Kind, e.Cause = Unavailable, "a page refuses this network, or this address of Zendesk: it is no answer of the API"
 	case got.status == http.StatusProxyAuthRequired, got.status == http.StatusNetworkAuthenticationRequired:
@@ -198,14 +199,14 @@ var (
 )
 
 // redirection words where a redirect that was not followed leads; host is another one than that of the origin.
-func redirection(origin, location string) (host, words string) {
+func (c *Client) redirection(location string) (host, words string) {
 	const unnamed = "it redirects, and does not tell where to"
-	base, err := url.Parse(origin)
+	base, err := url.Parse(c.origin)
 	if err != nil || location == "" {
 		return "", unnamed
 	}
 	to, err := base.Parse(location)
-	if err != nil || !authority.MatchString(to.Host) {
+	if err != nil || !authority.MatchString(to.Host) || c.secrets().Holds(to.Host) {
 		return "", unnamed
 	}
 	words = "it redirects to another address"

@@ -220,10 +220,11 @@ func FuzzErrorBody(f *testing.F) {
 	} {
 		f.Add([]byte(seed), 422)
 	}
+	client := newClient(f, reply{})
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		said, _ := parseFault(body)
-		e := refusal(newAnswer(status, http.Header{}), "https://acme.zendesk.com", said)
-		e.body = secret.New(bodyText(body))
+		said, _ := parseFault(body, client.tell)
+		e := client.refusal(newAnswer(status, http.Header{}), said)
+		e.body = secret.New(client.tellBody(body))
 		texts := []string{e.Code, e.Detail, e.Message()}
 		for _, field := range e.Fields {
 			texts = append(texts, field.Field, field.Code, field.Description)

@@ -7,14 +7,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 const (
-	maxBodyTextBytes   = 64 << 10
-	maxDetailRunes     = 500
-	maxCodeRunes       = 100
 	maxFaultsPerAnswer = 20
 	maxFieldErrors     = 200 // of an answer
 	maxPerField        = 10  // so that no field crowds out another
@@ -37,12 +32,13 @@ type fault struct {
 //	{"error":"invalid_token","error_description":"…"}
 //	text or HTML
 //
-// found tells whether the body is JSON that reports an error: with status 200 only that makes it one.
-func parseFault(body []byte) (said fault, found bool) {
+// Of each text there is what tell makes of it. found tells whether the body is JSON that reports an error: with status 200
+// only that makes it one.
+func parseFault(body []byte, tell teller) (said fault, found bool) {
 	trimmed := bytes.TrimSpace(body)
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(trimmed, &keys); err != nil {
-		return fault{detail: sanitize(plainText(trimmed), maxDetailRunes)}, false
+		return fault{detail: tell(plainText(trimmed), maxDetailRunes)}, false
 	}
 	var code, detail string
 	switch raw := keys["error"]; {
@@ -70,19 +66,19 @@ func parseFault(body []byte) (said fault, found bool) {
 	found = code != "" || detail != ""
 	outer := texts(trimmed, "description", "error_description", "message")
 	detail = first(detail, outer["description"], outer["error_description"], outer["message"])
-	fields := fieldErrors(keys["details"])
+	fields := fieldErrors(keys["details"], tell)
 	if isObject(keys["errors"]) {
-		fields = append(fields, fieldErrors(keys["errors"])...)
+		fields = append(fields, fieldErrors(keys["errors"], tell)...)
 		found = found || len(fields) > 0
 	}
 	for _, f := range fields {
 		detail = join("; ", detail, join(": ", f.Field, f.Description))
 	}
-	return fault{code: sanitize(code, maxCodeRunes), detail: sanitize(detail, maxDetailRunes), fields: fields}, found
+	return fault{code: tell(code, maxCodeRunes), detail: tell(detail, maxDetailRunes), fields: fields}, found
 }
 
 // fieldErrors reads details: by field, a list of objects or texts, one of them, or such details of the field's parts.
-func fieldErrors(raw json.RawMessage) []FieldError {
+func fieldErrors(raw json.RawMessage, tell teller) []FieldError {
 	var byField map[string]json.RawMessage
 	if json.Unmarshal(raw, &byField) != nil {
 		return nil
@@ -92,12 +88,12 @@ func fieldErrors(raw json.RawMessage) []FieldError {
 		if len(fields) >= maxFieldErrors {
 			break
 		}
-		found := errorsOf(byField[name], 0)
+		found := errorsOf(byField[name], 0, tell)
 		if len(found) == 0 {
 			found = []FieldError{{}} // it is named: that is something
 		}
 		for _, f := range found[:min(len(found), maxPerField)] {
-			f.Field = sanitize(name, maxCodeRunes)
+			f.Field = tell(name, maxCodeRunes)
 			fields = append(fields, f)
 		}
 	}
@@ -105,7 +101,7 @@ func fieldErrors(raw json.RawMessage) []FieldError {
 }
 
 // errorsOf reads what is said of one field.
-func errorsOf(raw json.RawMessage, depth int) []FieldError {
+func errorsOf(raw json.RawMessage, depth int, tell teller) []FieldError {
 	const maxDepth = 3
 	var list []json.RawMessage
 	var parts map[string]json.RawMessage
@@ -115,18 +111,18 @@ func errorsOf(raw json.RawMessage, depth int) []FieldError {
 	case json.Unmarshal(raw, &list) == nil:
 		var found []FieldError
 		for _, item := range list[:min(len(list), maxPerField)] {
-			found = append(found, errorsOf(item, depth+1)...)
+			found = append(found, errorsOf(item, depth+1, tell)...)
 		}
 		return found
 	case json.Unmarshal(raw, &parts) != nil:
 		if text := scalar(raw); text != "" {
-			return []FieldError{{Description: sanitize(text, maxDetailRunes)}}
+			return []FieldError{{Description: tell(text, maxDetailRunes)}}
 		}
 		return nil
 	}
 	said := FieldError{
-		Code:        sanitize(scalar(parts["error"]), maxCodeRunes),
-		Description: sanitize(first(scalar(parts["description"]), scalar(parts["message"])), maxDetailRunes),
+		Code:        tell(scalar(parts["error"]), maxCodeRunes),
+		Description: tell(first(scalar(parts["description"]), scalar(parts["message"])), maxDetailRunes),
 	}
 	if id := scalar(parts["ticket_field_id"]); isID(id) {
 		said.TicketField = id
@@ -136,8 +132,8 @@ func errorsOf(raw json.RawMessage, depth int) []FieldError {
 	}
 	var found []FieldError
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
-		for _, f := range errorsOf(parts[name], depth+1) {
-			f.Description = sanitize(join(": ", name, f.Description), maxDetailRunes)
+		for _, f := range errorsOf(parts[name], depth+1, tell) {
+			f.Description = tell(join(": ", name, f.Description), maxDetailRunes)
 			found = append(found, f)
 		}
 	}
@@ -193,33 +189,4 @@ func first(texts ...string) string {
 
 func join(separator string, texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), separator)
-}
-
-// sanitize makes one line of a text from outside: no control or invisible formatting characters, at most n characters.
-func sanitize(text string, n int) string {
-	clean := strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || unicode.Is(unicode.C, r) || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text)
-	runes := []rune(strings.Join(strings.Fields(clean), " "))
-	if len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return string(runes)
-}
-
-// bodyText is a body as valid UTF-8, cut on a character boundary.
-func bodyText(body []byte) string {
-	// Cut before and after: making it valid can lengthen it.
-	text := strings.ToValidUTF8(string(body[:min(len(body), maxBodyTextBytes+utf8.UTFMax)]), "\uFFFD")
-	if len(text) <= maxBodyTextBytes {
-		return text
-	}
-	end := maxBodyTextBytes
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
 }

@@ -24,7 +24,7 @@ const (
 	// The beginning of an answer's text is kept for errors, and of more than is shown: a secret at its end must be whole to
 	// be found.
 	headBytes   = maxBodyTextBytes + headMargin
-	headMargin  = 32 << 10
+	headMargin  = 8 << 10
 	windowBytes = 32 << 10
 )
 
@@ -316,17 +316,14 @@ func (in *intake) elements(each func(json.RawMessage) error) error {
 	}
 }
 
-// all reads the text, or as much of it as the limit, which is no more than a window holds; cut tells that there is more.
-func (in *intake) all(limit int) (text []byte, cut bool, err error) {
+// all reads the text, or as much of it as the limit, which is no more than a window holds.
+func (in *intake) all(limit int) (text []byte, err error) {
 	for !in.ended && len(in.window) <= limit {
 		if err := in.more(); err != nil {
-			return in.window, true, err
+			return in.window, err
 		}
 	}
-	if len(in.window) > limit {
-		return in.window[:limit], true, nil
-	}
-	return in.window, false, nil
+	return in.window[:min(len(in.window), limit)], nil
 }
 
 // unpacked unpacks gzip (RFC 1952). Nothing at all, which is what some answers without a body are packed to, is nothing.

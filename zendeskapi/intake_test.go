@@ -171,7 +171,7 @@ func TestSearchBytes(t *testing.T) {
 	}
 	until, err := client.Search(t.Context(), SearchQuery{Query: "many", Max: 1000})
 	e := failed(t, err, InvalidRequest)
-	if e.StatusCode != 200 || !strings.Contains(e.Message(), "fewer columns") || len(until.Records) == 0 {
+	if e.StatusCode != http.StatusOK || !strings.Contains(e.Message(), "fewer columns") || len(until.Records) == 0 {
 		t.Errorf("error is %+v: %s", *e, e.Message())
 	}
 	if room.held != 0 || room.mostHeld > guestBytes {

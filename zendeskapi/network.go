@@ -162,14 +162,11 @@ func certificateProblem(err error) string {
 
 var errConnection = errors.New("the connection broke")
 
-// told keeps of an error what the operating system, the resolver or TLS said. Other texts of the HTTP client can repeat
-// what the other side sent.
+// told keeps of an error what the operating system or the resolver said. Other texts of the HTTP client and of TLS can
+// repeat what the other side sent, such as the names in a certificate.
 func told(err error) error {
 	if operation, ok := errors.AsType[*net.OpError](err); ok {
 		return operation
-	}
-	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return certificate
 	}
 	if timedOut(err) {
 		return err

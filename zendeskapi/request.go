@@ -35,7 +35,6 @@ type answer struct {
 	status   int
 	header   http.Header
 	body     []byte    // its beginning, as text
-	cut      bool      // there is more of it
 	date     time.Time // Zendesk's clock; ours, when it did not tell
 	attempts int
 }
@@ -111,7 +110,7 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (
 	req.Header.Set("User-Agent", c.userAgent)
 	c.credential.authenticate(req)
 
-	res, err := c.http.Do(req)
+	res, err := c.http.Do(req) //nolint:bodyclose // readAnswer closes it
 	if err != nil {
 		e := connectionError(ctx, err, progress.phase())
 		e.unknown = progress.left()
@@ -139,7 +138,7 @@ func (c *Client) readAnswer(ctx context.Context, res *http.Response, g *guest, o
 		if success := got.status >= 200 && got.status <= 299; success && out != nil {
 			return got, c.readSuccess(in, got, out)
 		}
-		got.body, got.cut, err = in.all(maxFaultBytes)
+		got.body, err = in.all(maxFaultBytes)
 		// Parts of the window, which others are read into.
 		got.body = bytes.Clone(got.body)
 	}
@@ -153,8 +152,8 @@ func (c *Client) readAnswer(ctx context.Context, res *http.Response, g *guest, o
 func (c *Client) checkStatus(got *answer) *Error {
 	success := got.status >= 200 && got.status <= 299
 	if !success || bytes.Contains(got.body, []byte(`"error`)) {
-		if said, found := parseFault(got.body); found || !success {
-			return refusal(got, c.origin, said)
+		if said, found := parseFault(got.body, c.tell); found || !success {
+			return c.refusal(got, said)
 		}
 	}
 	if isPage(got.body) {
@@ -171,17 +170,17 @@ func (c *Client) readSuccess(in *intake, got *answer, out reader) *Error {
 		list = lister.begin()
 		each = func(raw json.RawMessage) error {
 			err := lister.element(in, raw)
-			if _, unreadable := errors.AsType[unreadable](err); unreadable && err != errTooLarge {
+			if _, unreadable := errors.AsType[unreadable](err); unreadable && !errors.Is(err, errTooLarge) {
 				odd, err = cmp.Or(odd, err), nil
 			}
 			return err
 		}
 	}
 	o, err := in.object(list, each)
-	got.body, got.cut = in.head, len(in.head) == headBytes
+	got.body = in.head
 	if err == nil {
-		if said, found := o.fault(); found {
-			return refusal(got, c.origin, said)
+		if said, found := o.fault(c.tell); found {
+			return c.refusal(got, said)
 		}
 		if err = odd; err == nil {
 			err = out.read(o)
@@ -194,7 +193,7 @@ func (c *Client) readSuccess(in *intake, got *answer, out reader) *Error {
 }
 
 // fault reads what an object says went wrong, if it does: with a status of success only that makes it an error.
-func (o object) fault() (said fault, found bool) {
+func (o object) fault(tell teller) (said fault, found bool) {
 	text := []byte{'{'}
 	for _, m := range o {
 		name, err := json.Marshal(m.name)
@@ -210,7 +209,7 @@ func (o object) fault() (said fault, found bool) {
 	if !found {
 		return fault{}, false
 	}
-	return parseFault(append(text, '}'))
+	return parseFault(append(text, '}'), tell)
 }
 
 // readError is the error of an answer that could not be read.
@@ -242,26 +241,11 @@ func isPage(body []byte) bool {
 // complete adds to an error what the answer says about itself.
 func (c *Client) complete(e *Error, got *answer, quiet bool) *Error {
 	e.StatusCode, e.Date = got.status, got.date
-	e.RequestID = sanitize(got.header.Get("X-Request-Id"), maxCodeRunes)
-	e.Code, e.Detail = c.credential.redact(e.Code), c.credential.redact(e.Detail)
-	for i := range e.Fields {
-		f := &e.Fields[i]
-		f.Field, f.Code, f.Description = c.credential.redact(f.Field), c.credential.redact(f.Code), c.credential.redact(f.Description)
-	}
+	e.RequestID = c.requestID(got.header)
 	if !quiet {
-		e.body = secret.New(c.shown(got))
+		e.body = secret.New(c.tellBody(got.body))
 	}
 	return e
-}
-
-// shown is the beginning of an answer's text without the credential. Of a text that was cut, the credential may stand at the
-// end in part: that end is left out.
-func (c *Client) shown(got *answer) string {
-	text := c.credential.redact(string(got.body))
-	if got.cut {
-		text = text[:max(0, len(text)-headMargin)]
-	}
-	return bodyText([]byte(text))
 }
 
 // invalid is for requests that are refused here. detail is for people.

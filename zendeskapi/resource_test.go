@@ -289,7 +289,7 @@ func TestUpdateTicket(t *testing.T) {
 		t.Fatal(diff, err)
 	}
 	sent := zendesk.requests()[0]
-	wantBody := `{"ticket":{"comment":{"body":"Call of 3 min \u003cb\u003e","public":false},` +
+	wantBody := `{"ticket":{"comment":{"html_body":"Call of 3 min \u003cb\u003e","public":false},` +
 		`"custom_fields":[{"id":360001,"value":"gold"},{"id":9007199254740993,"value":["a","b"]},{"id":3,"value":true},{"id":4,"value":1.50},{"id":5,"value":null}],` +
 		`"metadata":{"zendeskblocks":"i:t:x"}}}`
 	if sent.Method != http.MethodPut || sent.Path != "/api/v2/tickets/1.json" || sent.Body != wantBody || sent.Header.Get("Content-Type") != "application/json" {
@@ -314,11 +314,11 @@ func TestCreateTicket(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := zendesk.requests()
-	wantBody := `{"ticket":{"subject":"S","comment":{"body":"C","public":false},"requester_id":46000000000001,"external_id":"x","via_followup_source_id":6}}`
+	wantBody := `{"ticket":{"subject":"S","comment":{"html_body":"C","public":false},"requester_id":46000000000001,"external_id":"x","via_followup_source_id":6}}`
 	if sent[0].Method != http.MethodPost || sent[0].Path != "/api/v2/tickets.json" || sent[0].Body != wantBody || sent[0].Header.Get("Idempotency-Key") != "key-1" {
 		t.Errorf("sent %+v", sent[0])
 	}
-	wantBody = `{"ticket":{"comment":{"body":"C","public":false},"requester":{"name":"N","email":"n@x"}}}`
+	wantBody = `{"ticket":{"comment":{"html_body":"C","public":false},"requester":{"name":"N","email":"n@x"}}}`
 	if sent[1].Body != wantBody || sent[1].Header.Get("Idempotency-Key") != "" {
 		t.Errorf("sent %+v", sent[1])
 	}

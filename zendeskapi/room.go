@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	// DefaultAnswerMemory and MinAnswerMemory are bytes, for TransportConfig.AnswerMemory.
+	// DefaultAnswerMemory is TransportConfig.AnswerMemory, in bytes, where that is 0.
 	DefaultAnswerMemory = 128 << 20
-	MinAnswerMemory     = 64 << 20
+	// MinAnswerMemory is the least that it may be.
+	MinAnswerMemory = 64 << 20
 
 	// What every answer takes from when it is read until it is decoded: what arrived, what unpacking it needs, the beginning
 	// of its text, and the part that is looked at.

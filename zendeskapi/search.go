@@ -40,7 +40,7 @@ type SearchQuery struct {
 
 // SearchResult is what a search found.
 type SearchResult struct {
-	Records    []json.RawMessage // JSON objects exactly as Zendesk sent them, or what Keep made of them, in its order; never nil without an error
+	Records    []json.RawMessage // JSON objects as Zendesk sent them but for the account's secrets, or what Keep made of them, in its order; never nil without an error
 	TotalCount int64             // how many there are in Zendesk; may be more than Records
 	StatusCode int               // HTTP status of the first page
 	Body       string            // the first page as text, like [Error.Body]
@@ -78,7 +78,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 	if q.Max < 1 || q.Max > MaxSearchResults {
 		return SearchResult{}, invalid("search", fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
 	}
-	search := &search{query: q, guest: c.transport.room.enter(owner{c.tenant, c.origin})}
+	search := &search{client: c, query: q, guest: c.transport.room.enter(owner{c.tenant, c.origin})}
 	handed := false
 	defer func() {
 		if !handed {
@@ -94,9 +94,10 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 
 // search is what the pages of one search share.
 type search struct {
-	query SearchQuery
-	guest *guest
-	kept  atomic.Int64 // bytes of all pages
+	client *Client
+	query  SearchQuery
+	guest  *guest
+	kept   atomic.Int64 // bytes of all pages
 }
 
 func (c *Client) searchPages(ctx context.Context, s *search) (SearchResult, error) {
@@ -141,7 +142,7 @@ func (c *Client) searchPages(ctx context.Context, s *search) (SearchResult, erro
 		Records:    distinct(pages, q.Max),
 		TotalCount: total,
 		StatusCode: got.status,
-		Body:       c.shown(got),
+		Body:       c.tellBody(got.body),
 	}, err
 }
 
@@ -243,6 +244,9 @@ func (a *searchAnswer) element(in *intake, raw json.RawMessage) error {
 		if f.kept, err = keep(raw); err != nil {
 			return errNotRecords
 		}
+	}
+	if f.kept, err = a.search.client.tellRecord(f.kept); err != nil {
+		return err
 	}
 	size := int64(len(f.kept)) + recordBytes
 	if a.search.kept.Add(size) > MaxSearchBytes {

@@ -58,7 +58,7 @@ type CustomField struct {
 
 // TicketUpdate is one change of a ticket.
 type TicketUpdate struct {
-	Comment      string            // plain text, added as a private comment: no customer is mailed; empty: none
+	Comment      string            // HTML, added as a private comment: no customer is mailed; empty: none
 	CustomFields []CustomField     // those not listed stay
 	Metadata     map[string]string // kept with the audit of this change; see Audit.Metadata
 	Stamp        string            // Ticket.Stamp: refused as a Conflict if the ticket has changed since; empty: not compared
@@ -67,7 +67,7 @@ type TicketUpdate struct {
 // TicketCreate is a new ticket.
 type TicketCreate struct {
 	Subject      string
-	Comment      string // required; plain text, private like TicketUpdate.Comment
+	Comment      string // required; HTML, private like TicketUpdate.Comment
 	RequesterID  string // a user's id; empty: Requester, or else the credential's own user
 	Requester    *Requester
 	ExternalID   string // finds the ticket again, see TicketsByExternalID
@@ -86,7 +86,7 @@ type Requester struct {
 type TicketChange struct {
 	Ticket   Ticket   // as it is now
 	AuditID  string   // the audit of the change; empty when nothing changed
-	Warnings []string // what Zendesk dropped silently (header x-zendesk-api-warn), sanitized
+	Warnings []string // what Zendesk dropped silently (header x-zendesk-api-warn): at most 20, one line each
 	Repeated bool     // CreateTicket only: the idempotency key was known, and this is the first call's ticket
 }
 
@@ -214,10 +214,8 @@ func (c *Client) writeTicket(ctx context.Context, idempotent bool, r request, ti
 	change := TicketChange{
 		Ticket:   ticket,
 		AuditID:  out.auditID,
+		Warnings: c.warnings(got.header),
 		Repeated: got.header.Get("X-Idempotency-Lookup") == "hit",
-	}
-	for _, warning := range got.header.Values("X-Zendesk-Api-Warn") {
-		change.Warnings = append(change.Warnings, sanitize(warning, maxDetailRunes))
 	}
 	return change, nil
 }
@@ -236,16 +234,16 @@ type ticketBody struct {
 }
 
 type comment struct {
-	Body string `json:"body"`
+	HTML string `json:"html_body"`
 	// Written always: Zendesk's default may be public, and mails the customer.
 	Public bool `json:"public"`
 }
 
-func privateComment(text string) *comment {
-	if text == "" {
+func privateComment(html string) *comment {
+	if html == "" {
 		return nil
 	}
-	return &comment{Body: text}
+	return &comment{HTML: html}
 }
 
 type customField struct {
@@ -277,6 +275,6 @@ func (a *ticketAnswer) read(o object) error {
 	if a.ticket == nil {
 		return errNoTicket
 	}
-	a.auditID = o.inner("audit").text("id")
+	a.auditID, _ = o.inner("audit").id("id")
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,6 +83,11 @@ func RefreshTokenGrant(refreshToken secret.Value) Grant {
 	return Grant{kind: "refresh_token", secrets: map[string]secret.Value{"refresh_token": refreshToken}}
 }
 
+// Secrets are what of the request nobody may be told.
+func (r TokenRequest) Secrets() []secret.Value {
+	return append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret)
+}
+
 // Token is what Zendesk granted.
 type Token struct {
 	AccessToken      secret.Value
@@ -95,7 +101,8 @@ type Token struct {
 // RequestToken gets an access token. It needs no credential, is sent once, and follows no redirect: the request holds
 // secrets, and some grants can be used only once. Kinds of errors: CredentialsRejected (with Code invalid_client or
 // invalid_grant) and InvalidRequest (invalid_scope, unsupported_grant_type) when Zendesk refuses; else those of a write.
-// Code and Detail hold Zendesk's error and its description; Body is always empty.
+// Code holds Zendesk's error and Detail its description, which is left out when it may repeat anything of the request or
+// of a token; Body is always empty.
 //
 // With no Scopes, client credentials are sent without any, for Zendesk to grant what the client is allowed, a refresh token
 // too, for those of the old token, and the other grants with read and write. When Zendesk refuses that as invalid_scope,
@@ -108,6 +115,7 @@ func (c *Client) RequestToken(ctx context.Context, r TokenRequest) (Token, error
 	if r.Grant.kind == "" {
 		r.Grant = ClientCredentialsGrant()
 	}
+	c = c.keeping(r.Secrets()...)
 	if len(r.Scopes) > 0 {
 		token, e := c.requestToken(ctx, r)
 		if e != nil {
@@ -177,9 +185,10 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 	// The answer is read here: the library takes none whose lesser parts are odd, and Zendesk has killed the old pair.
 	token, ok := exchange.token(asked)
 	if !ok {
-		return Token{}, c.tokenError(ctx, err, exchange, progress, r)
+		return Token{}, c.tokenError(ctx, err, exchange, progress)
 	}
-	token.RequestedScopes = r.Scopes
+	c = c.keeping(token.AccessToken, token.RefreshToken)
+	token.Scopes, token.RequestedScopes = c.tellAll(token.Scopes), r.Scopes
 	if token.Scopes == nil {
 		token.Scopes = r.Scopes // RFC 6749, 5.1: left out when they are those asked for
 	}
@@ -260,7 +269,7 @@ func lifetime(seconds int64) time.Duration {
 }
 
 // tokenError is the error of a request that brought no token. The library's text holds the body.
-func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, progress *progress, r TokenRequest) *Error {
+func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, progress *progress) *Error {
 	got := x.answer
 	if got == nil {
 		e := connectionError(ctx, err, progress.phase())
@@ -268,7 +277,8 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 		return e
 	}
 	var e *Error
-	said, reported := parseFault(got.body)
+	c = c.keeping(tokensIn(got.body)...)
+	said, reported := parseFault(got.body, c.tellOfToken)
 	switch {
 	case x.cut != nil:
 		e = connectionError(ctx, x.cut, phaseReading)
@@ -277,18 +287,53 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 		}
 		e.unknown = true
 	case got.status < 200 || got.status > 299 || reported:
-		e = refusal(got, c.origin, said)
+		e = c.refusal(got, said)
+		if got.status >= 200 && got.status <= 299 {
+			e.Detail = "" // an answer of success is about a token
+		}
 	default:
 		// The answer is no token; its text may be parts of one.
 		e = &Error{Kind: BadResponse, Err: errNotToken, unknown: true}
 	}
 	e.Op, e.Attempts, e.StatusCode, e.Date = "request_token", 1, got.status, got.date
-	e.RequestID = sanitize(got.header.Get("X-Request-Id"), maxCodeRunes)
-	for _, sent := range append(slices.Collect(maps.Values(r.Grant.secrets)), r.ClientSecret) {
-		e.Code, e.Detail, e.RequestID = redactSecret(sent, e.Code), redactSecret(sent, e.Detail), redactSecret(sent, e.RequestID)
+	e.RequestID = c.requestID(got.header)
+	if !tokenErrors.MatchString(e.Code) {
+		e.Code, e.Detail = "", first(e.Detail, e.Code)
 	}
-	e.Fields = nil // none that could repeat a secret
+	e.Fields = nil
 	return e
+}
+
+// tokenErrors is what codes of errors look like (RFC 6749, 5.2, and those of Zendesk).
+var tokenErrors = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)
+
+// knownTokenErrors are told whatever the secrets are: by them it is decided what to do (RFC 6749, 5.2).
+var knownTokenErrors = []string{
+	"invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "unauthorized_client", "unsupported_grant_type",
+}
+
+// tellOfToken is the teller of token requests: there it is all or nothing.
+func (c *Client) tellOfToken(text string, n int) string {
+	if slices.Contains(knownTokenErrors, text) {
+		return text
+	}
+	if len(text) > maxLineBytes || c.secrets().Holds(text) {
+		return ""
+	}
+	return oneLine(text, n)
+}
+
+// namedTokens finds tokens, also in an answer that is broken.
+var namedTokens = regexp.MustCompile(`(?i)(?:token|secret|assertion|code|password)[\\"']{0,4}\s{0,9}[:=]\s{0,9}[\\"']{0,4}([^\\"'\s&,}]{8,})`)
+
+// tokensIn lists what may be tokens in the answer to a token request.
+func tokensIn(body []byte) []secret.Value {
+	const most = 20
+	var tokens []secret.Value
+	for _, found := range namedTokens.FindAllSubmatch(body[:min(len(body), maxBodyTextBytes)], most) {
+		tokens = append(tokens, secret.New(string(found[1])))
+	}
+	return tokens
 }
 
 // expiryOf finds out when a token ends that came without its life.
@@ -354,6 +399,8 @@ func (c *Client) CurrentToken(ctx context.Context) (TokenInfo, error) {
 	if _, err := c.do(ctx, true, r, &out); err != nil {
 		return TokenInfo{}, err
 	}
+	out.token.Scopes, out.token.ID, out.token.UserID, out.token.ClientID = c.tellAll(out.token.Scopes), c.tell(out.token.ID, maxCodeRunes),
+		c.tell(out.token.UserID, maxCodeRunes), c.tell(out.token.ClientID, maxCodeRunes)
 	return out.token, nil
 }
 

@@ -52,7 +52,7 @@ func (c *Client) Me(ctx context.Context) (User, error) {
 			Detail: "it takes the caller for an anonymous user", Err: errAnonymous,
 		}, got, false)
 	}
-	return out.user, nil
+	return c.tellUser(out.user), nil
 }
 
 var errAnonymous = errors.New("the user is anonymous")
@@ -102,7 +102,7 @@ func (c *Client) UserByEmail(ctx context.Context, email string) (user User, foun
 	people = slices.DeleteFunc(people, func(u User) bool { return u.ID == "" || !u.Active })
 	for _, user := range people {
 		if sameAddress(user.Email, email) {
-			return user, true, nil
+			return c.tellUser(user), true, nil
 		}
 	}
 	// Agents first: it is mostly they who are looked for.
@@ -119,7 +119,7 @@ func (c *Client) UserByEmail(ctx context.Context, email string) (user User, foun
 			return User{}, false, err
 		}
 		if has {
-			return user, true, nil
+			return c.tellUser(user), true, nil
 		}
 	}
 	return User{}, false, nil

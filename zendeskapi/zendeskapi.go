@@ -4,7 +4,8 @@
 // What a method returns without an error is what Zendesk said: an empty result means that Zendesk answered and there is
 // nothing. Everything else is an [*Error] whose Kind tells why. Reads are tried again while the context's deadline
 // allows; writes are sent once, and [Error.Unknown] tells whether one that failed may have taken effect. Credentials
-// go to the account's own origin only, and stand in no error and in no formatted value of this package.
+// go to the account's own origin only, and stand in no error and in no formatted value of this package; nor do texts of
+// Zendesk that repeat them, see [redact.Secrets].
 //
 // Every read can fail with the kinds Timeout, Canceled, RateLimited, CredentialsRejected, AccessDenied, InvalidRequest,
 // Unavailable and BadResponse; writes also with Conflict. The methods name what they add, or mean by one of these.
@@ -26,6 +27,10 @@ package zendeskapi
 import (
 	"errors"
 	"net/http"
+	"sync"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/redact"
 )
 
 // Config says which account a Client asks, and as whom.
@@ -33,8 +38,10 @@ type Config struct {
 	Tenant     string     // whose account it is: whose hosts it may name, and whose share of the Transport it takes
 	Origin     string     // required: what ParseOrigin returned for the account's URL
 	Credential Credential // without one only RequestToken can be called
-	Transport  *Transport // required; shared by all clients
-	UserAgent  string     // names the product to Zendesk; default "zendeskblocks"
+	// Secrets are what else no text of an answer may repeat: whatever Zendesk was told on behalf of the account before.
+	Secrets   []secret.Value
+	Transport *Transport // required; shared by all clients
+	UserAgent string     // names the product to Zendesk; default "zendeskblocks"
 }
 
 // Client asks one account. It cannot change and is safe for concurrent use. It holds no connection of its own: making
@@ -46,6 +53,7 @@ type Client struct {
 	transport  *Transport
 	http       *http.Client
 	userAgent  string
+	secrets    func() *redact.Secrets // made when first needed: most clients need none
 }
 
 // New makes a client. It sends nothing. An origin that is not canonical is an [*Error] of Kind InvalidRequest that wraps the
@@ -76,5 +84,13 @@ func New(c Config) (*Client, error) {
 		transport:  c.Transport,
 		http:       c.Transport.client,
 		userAgent:  c.UserAgent,
+		secrets:    sync.OnceValue(func() *redact.Secrets { return redact.New(c.Credential.secret).With(c.Secrets...) }),
 	}, nil
+}
+
+// keeping is the client when there is more that no text may repeat.
+func (c *Client) keeping(more ...secret.Value) *Client {
+	kept := *c
+	kept.secrets = sync.OnceValue(func() *redact.Secrets { return c.secrets().With(more...) })
+	return &kept
 }

@@ -88,7 +88,7 @@ var hang = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 })
 
 // newClient makes a client of a Zendesk on a loopback port.
-func newClient(t *testing.T, handler http.Handler) *Client {
+func newClient(t testing.TB, handler http.Handler) *Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"slices"
 	"strings"
@@ -92,5 +93,22 @@ func (grpcLines) Write(line []byte) (int, error) {
 		said = string(line)
 	}
 	slog.Warn("gRPC reports a fault", "message", strings.TrimSpace(said))
+	return len(line), nil
+}
+
+// logLibraries has what libraries say through package log go to the default logger, without what they quote: net/http
+// repeats there what a server sends that nobody asked for.
+func logLibraries() {
+	log.SetFlags(0)               //nolint:forbidigo // what others log there
+	log.SetOutput(libraryLines{}) //nolint:forbidigo // as above
+}
+
+// libraryLines takes lines of package log.
+type libraryLines struct{}
+
+// Write implements io.Writer.
+func (libraryLines) Write(line []byte) (int, error) {
+	said, _, _ := strings.Cut(string(line), `"`)
+	slog.Info("a library reports", "message", strings.TrimSpace(said))
 	return len(line), nil
 }

@@ -160,7 +160,8 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 		c.logger(to).Warn("lines of the log are lost: nobody read them", "lines", dropped)
 	})
 	log := c.logger(p.stderr)
-	slog.SetDefault(log) // also for what libraries say through package log
+	slog.SetDefault(log)
+	logLibraries()
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/cache"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
@@ -95,14 +96,31 @@ func (k *Keeper) Changed(key Key) {
 func (k *Keeper) Changes() *Changes { return k.changes }
 
 // client returns a client that acts as the account: with its OAuth access token if there is one, else with its API token.
-func (k *Keeper) client(tenant string, account store.Account) (*zendeskapi.Client, error) {
+// No answer may repeat what the account has of secrets, nor those that were sent beside.
+func (k *Keeper) client(tenant string, account store.Account, sent ...secret.Value) (*zendeskapi.Client, error) {
 	return zendeskapi.New(zendeskapi.Config{
 		Tenant:     tenant,
 		Origin:     account.URL,
 		Credential: credentialOf(account),
+		Secrets:    append(secretsOf(account), sent...),
 		Transport:  k.transport,
 		UserAgent:  k.userAgent,
 	})
+}
+
+// secretsOf lists what an account has of secrets, also those that are not in force.
+func secretsOf(account store.Account) []secret.Value {
+	var secrets []secret.Value
+	if account.APIToken != nil {
+		secrets = append(secrets, account.APIToken.Token)
+	}
+	if t := account.OAuthToken; t != nil {
+		secrets = append(secrets, t.AccessToken)
+		if t.Renewal != nil {
+			secrets = append(secrets, t.Renewal.RefreshToken, t.Renewal.ClientSecret)
+		}
+	}
+	return secrets
 }
 
 func credentialOf(account store.Account) zendeskapi.Credential {

@@ -94,7 +94,7 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	token := grantedToken(granted, grant, request, issued)
 	candidate := account
 	candidate.OAuthToken = token
-	if client, err = k.client(caller.Tenant, candidate); err != nil {
+	if client, err = k.client(caller.Tenant, candidate, append(request.Secrets(), secretsOf(account)...)...); err != nil {
 		return store.Account{}, err
 	}
 	user, err := client.Me(zendeskCtx)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"html"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,7 +120,7 @@ func readComment(raw json.RawMessage) (d *draftComment, dropped []string, ok boo
 }
 
 // event writes the comment into an audit.
-func (d *draftComment) event(id, auditID, author int64, public bool) commentEvent {
+func (d *draftComment) event(id, auditID, author, ticketID int64, public bool) commentEvent {
 	e := commentEvent{
 		ID: id, Type: "Comment", AuthorID: author, AuditID: auditID,
 		Body: d.body, Public: public, Attachments: []string{},
@@ -130,10 +131,13 @@ func (d *draftComment) event(id, auditID, author int64, public bool) commentEven
 	if d.public != nil {
 		e.Public = *d.public
 	}
-	inner := "<p dir=\"auto\">" + strings.ReplaceAll(html.EscapeString(d.body), "\n", "<br>") + "</p>"
+	e.Body = expanded(e.Body, ticketID)
+	inner := "<p dir=\"auto\">" + strings.ReplaceAll(html.EscapeString(e.Body), "\n", "<br>") + "</p>"
 	if d.html != "" {
-		inner, e.Body = d.html, withoutMarkup(d.html)
+		inner = expanded(d.html, ticketID)
+		e.Body = withoutMarkup(inner)
 	}
+	inner = withLinks(inner)
 	e.PlainBody = e.Body
 	e.HTMLBody = `<div class="zd-comment" dir="auto">` + inner + `</div>`
 	return e
@@ -143,18 +147,82 @@ func (d *draftComment) blank() bool {
 	return strings.TrimSpace(d.body) == "" && strings.TrimSpace(withoutMarkup(d.html)) == ""
 }
 
-// withoutMarkup is the text of a piece of HTML.
+// blocks are the elements that stand on lines of their own.
+var blocks = map[string]bool{
+	"p": true, "div": true, "br": true, "ul": true, "ol": true, "li": true, "blockquote": true, "table": true, "tr": true, "pre": true, "h1": true, "h2": true, "hr": true,
+}
+
+// withoutMarkup is the text of a piece of HTML, in lines.
 func withoutMarkup(s string) string {
 	var text strings.Builder
 	for {
 		before, rest, found := strings.Cut(s, "<")
-		text.WriteString(before)
+		text.WriteString(html.UnescapeString(before))
 		if !found {
-			return html.UnescapeString(text.String())
+			return strings.Trim(blankLines.ReplaceAllString(text.String(), "\n\n"), "\n")
 		}
-		_, s, _ = strings.Cut(rest, ">")
+		var tag string
+		tag, s, _ = strings.Cut(rest, ">")
+		name, _, _ := strings.Cut(strings.ToLower(strings.Trim(tag, "/ ")), " ")
+		switch closes := strings.HasPrefix(tag, "/"); {
+		case name == "p" && closes:
+			text.WriteString("\n\n")
+		case name == "br", closes && blocks[name]:
+			text.WriteString("\n")
+		case name == "li":
+			text.WriteString("  * ")
+		}
 	}
 }
+
+var blankLines = regexp.MustCompile(`\n{3,}`)
+
+// bareLink finds what becomes a link by itself in a comment: no more than what surely does.
+var bareLink = regexp.MustCompile(`(?i)\b(?:https?|ftp|mailto|tel|skype|irc|webcal):[^\s<>"]+|\bwww\.[^\s<>"]+`)
+
+// withLinks makes links of the addresses in the text of a piece of HTML that stand in none.
+func withLinks(s string) string {
+	var out strings.Builder
+	linked := false
+	for s != "" {
+		text, rest, found := strings.Cut(s, "<")
+		if !linked {
+			text = bareLink.ReplaceAllStringFunc(text, func(address string) string {
+				return `<a href="` + address + `">` + address + `</a>`
+			})
+		}
+		out.WriteString(text)
+		if !found {
+			break
+		}
+		tag, after, closed := strings.Cut(rest, ">")
+		switch name, _, _ := strings.Cut(strings.ToLower(tag), " "); name {
+		case "a":
+			linked = true
+		case "/a":
+			linked = false
+		}
+		out.WriteString("<" + tag)
+		if closed {
+			out.WriteString(">")
+		}
+		s = after
+	}
+	return out.String()
+}
+
+// expanded fills in the placeholders that agents' comments may hold.
+// https://support.zendesk.com/hc/en-us/articles/4408886858138
+func expanded(s string, ticketID int64) string {
+	return placeholder.ReplaceAllStringFunc(s, func(found string) string {
+		if placeholder.FindStringSubmatch(found)[1] == "ticket.id" {
+			return strconv.FormatInt(ticketID, 10)
+		}
+		return ""
+	})
+}
+
+var placeholder = regexp.MustCompile(`\{\{\s*([a-z._]+)\s*\}\}`)
 
 // comments are what the audits of a ticket tell of them, oldest first.
 func comments(audits []audit) []comment {

@@ -73,6 +73,9 @@ type Fault struct {
 	Transfer Transfer
 	// Edit changes the answer, whoever gave it; nil leaves it as it is.
 	Edit *Edit
+	// Echo, a name in Echoes, puts what was sent, the credential and the secrets of a form, where EchoMark stands in Body
+	// and in the values of Edit: as gateways do that repeat a request.
+	Echo string
 	// Times is the number of requests hit; 0 means all until the fault is cleared.
 	Times int
 	// Probability is the chance, 0 to 1, that a request that matches is hit; nil
@@ -321,6 +324,7 @@ type faultWire struct {
 	Header map[string]string          `json:"header,omitempty"`
 	Set    map[string]json.RawMessage `json:"set,omitempty"`
 	Remove []string                   `json:"remove,omitempty"`
+	Echo   string                     `json:"echo,omitempty"`
 
 	Times       int      `json:"times,omitempty"`
 	Probability *float64 `json:"probability,omitempty"`
@@ -329,7 +333,7 @@ type faultWire struct {
 // UnmarshalJSON reads the form that POST /_sandbox/faults takes:
 // {method, path_prefix, status, retry_after, delay_ms, body, drop, act, hang,
 // reset, size, truncate, gzip, chunked, slow_bytes, slow_ms, header, set,
-// remove, times, probability}. retry_after is a number of seconds or a string,
+// remove, echo, times, probability}. retry_after is a number of seconds or a string,
 // body a string or any JSON, header an object of strings, set one of paths and
 // values, remove a list of paths.
 func (f *Fault) UnmarshalJSON(data []byte) error {
@@ -343,7 +347,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		Method: wire.Method, PathPrefix: wire.PathPrefix, Status: wire.Status,
 		Delay: time.Duration(wire.DelayMS) * time.Millisecond, Drop: wire.Drop, Act: wire.Act,
 		Hang: wire.Hang, Reset: wire.Reset, Transfer: wire.transfer(),
-		Times: wire.Times, Probability: wire.Probability,
+		Echo: wire.Echo, Times: wire.Times, Probability: wire.Probability,
 	}
 	if len(wire.Header)+len(wire.Set)+len(wire.Remove) > 0 {
 		read.Edit = &Edit{Header: wire.Header, Set: map[string]json.RawMessage{}}
@@ -375,6 +379,8 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 		read.Body = &body
 	}
 	switch {
+	case read.Echo != "" && Echoes[read.Echo] == nil:
+		return fmt.Errorf("echo %q is none of %q", read.Echo, slices.Sorted(maps.Keys(Echoes)))
 	case read.Drop != "" && read.Drop != DropBefore && read.Drop != DropAfter && read.Drop != DropMiddle:
 		return fmt.Errorf(`drop %q is not "before", "middle" or "after"`, read.Drop)
 	case read.Act != ActNever && read.Act != ActBefore && read.Act != ActAfter:

@@ -50,6 +50,22 @@ func TestFaultAnswers(t *testing.T) {
 	}
 }
 
+func TestFaultEchoes(t *testing.T) {
+	a := open(t, Config{})
+	for name, want := range map[string]string{
+		"plain": Agent.APIToken, "percent": "%73%61%6e", "form": "%3Asandbox", "json": `\u0073`, "html": "Basic ", "html_hex": "&#x73;", "base64": "QmFzaWMg", "hex": "73616e64",
+		"quoted_printable": "=73=61",
+	} {
+		a.do("DELETE", "/_sandbox/faults", "").want(t, 204)
+		a.do("POST", "/_sandbox/faults", `{"status":500,"body":"got {{echo}}","header":{"X-Echo":"{{echo}}"},"echo":"`+name+`"}`).want(t, 200)
+		got := a.do("GET", "/api/v2/groups.json", "", person(Agent)).want(t, 500)
+		if !strings.Contains(string(got.raw), want) || !strings.Contains(got.header.Get("X-Echo"), want) {
+			t.Errorf("%s: %v %s lacks %q", name, got.header, got.raw, want)
+		}
+	}
+	a.do("POST", "/_sandbox/faults", `{"echo":"rot13"}`).want(t, 400)
+}
+
 func TestFaultBodyEmpty(t *testing.T) {
 	a := open(t, Config{})
 	a.AddFault(Fault{Status: 200, Body: new("")})

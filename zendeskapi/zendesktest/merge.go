@@ -83,7 +83,7 @@ func (z *Zendesk) tellMerge(before *ticket, after ticket, m merging, text string
 		a.Metadata.Custom = json.RawMessage("{}")
 	}
 	a.Via.Source.Rel = new("merge")
-	said := (&draftComment{body: text, public: &public}).event(z.newID(), a.ID, m.author.ID, public)
+	said := (&draftComment{body: text, public: &public}).event(z.newID(), a.ID, m.author.ID, a.TicketID, public)
 	a.Events = append(a.Events, said)
 	z.change(&a, before, &d.ticket)
 	z.audits[after.ID] = append(z.audits[after.ID], a)

@@ -146,6 +146,9 @@ func (z *Zendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	at := z.config.Clock().UTC()
 	fault, requestID := z.takeFault(r)
+	if fault != nil {
+		fault = fault.echoing(r, body)
+	}
 
 	var sent recorder
 	act := func(w http.ResponseWriter) {

@@ -533,7 +533,7 @@ func (s *seeding) tell(y story) {
 	d := &draft{ticket: t}
 	z.settle(d, y.created)
 	opened := s.audit(t.ID, y.requester.ID, y.created, channel)
-	opened.Events = append(opened.Events, (&draftComment{body: y.said[0]}).event(z.newID(), opened.ID, y.requester.ID, true))
+	opened.Events = append(opened.Events, (&draftComment{body: y.said[0]}).event(z.newID(), opened.ID, y.requester.ID, opened.TicketID, true))
 	z.change(&opened, nil, &d.ticket)
 	z.audits[t.ID] = []audit{opened}
 
@@ -555,7 +555,7 @@ func (s *seeding) tell(y story) {
 			at = at.Add(y.step)
 			taken := s.audit(t.ID, y.agent, at, "web")
 			if i+1 < len(y.said) {
-				answered := (&draftComment{body: y.said[i+1]}).event(z.newID(), taken.ID, y.agent, i%2 == 0)
+				answered := (&draftComment{body: y.said[i+1]}).event(z.newID(), taken.ID, y.agent, taken.TicketID, i%2 == 0)
 				taken.Events = append(taken.Events, answered)
 			}
 			if i == max(len(y.said)-1, 1)-1 {

@@ -130,7 +130,7 @@ func (f *Fault) wire() faultWire {
 	wire := faultWire{
 		Method: f.Method, PathPrefix: f.PathPrefix, Status: f.Status, DelayMS: f.Delay.Milliseconds(),
 		Drop: f.Drop, Act: f.Act, Hang: f.Hang, Reset: f.Reset, transferWire: f.Transfer.wire(),
-		Times: f.Times, Probability: f.Probability,
+		Echo: f.Echo, Times: f.Times, Probability: f.Probability,
 	}
 	if f.RetryAfter != "" {
 		wire.RetryAfter = f.RetryAfter

@@ -569,7 +569,7 @@ func (z *Zendesk) newTicket(c *call, made func(ticket)) *reply {
 
 	a := z.auditOf(c, d.ID, d.metadata)
 	a.Via = d.Via
-	said := d.comment.event(z.newID(), a.ID, d.SubmitterID, true)
+	said := d.comment.event(z.newID(), a.ID, d.SubmitterID, a.TicketID, true)
 	a.Events = append(a.Events, said)
 	z.change(&a, nil, &d.ticket)
 	d.Description, d.IsPublic = said.Body, said.Public
@@ -652,7 +652,7 @@ func (z *Zendesk) updateTicket(c *call) *reply {
 
 	a := z.auditOf(c, t.ID, d.metadata)
 	if says {
-		said := d.comment.event(z.newID(), a.ID, c.caller.user.ID, t.IsPublic)
+		said := d.comment.event(z.newID(), a.ID, c.caller.user.ID, a.TicketID, t.IsPublic)
 		a.Events = append(a.Events, said)
 		d.IsPublic = d.IsPublic || said.Public
 	}

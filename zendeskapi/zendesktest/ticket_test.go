@@ -28,6 +28,29 @@ func (r response) value(t testing.TB, field int64) any {
 	return nil
 }
 
+// A comment is shown with what Zendesk makes of it: links, placeholders, lines.
+func TestCommentsAreRendered(t *testing.T) {
+	a := open(t, Config{})
+	for html, want := range map[string][2]string{
+		"<p>a<br>b</p><ul><li><b>c:</b> d &amp; e</li></ul><blockquote>f</blockquote>": {"a\nb\n\n  * c: d & e\n\nf", ""},
+		"<p>see http://x.example/1 or www.y.example</p>":                               {"see http://x.example/1 or www.y.example", `<a href="http://x.example/1">http://x.example/1</a> or <a href="www.y.example">`},
+		"<p>ticket {{ticket.id}}{{ dc.x }}!</p>":                                       {fmt.Sprintf("ticket %d!", CallerTickets[1]), ""},
+		`<p><a href="https://x.example">https://x.example</a></p>`:                     {"https://x.example", `<p><a href="https://x.example">https://x.example</a></p>`},
+	} {
+		body, err := json.Marshal(html)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := a.update(CallerTickets[1], `{"comment":{"html_body":`+string(body)+`,"public":false}}`).want(t, 200)
+		if text := got.text("audit", "events", 0, "plain_body"); text != want[0] {
+			t.Errorf("%s: text is %q, want %q", html, text, want[0])
+		}
+		if shown := got.text("audit", "events", 0, "html_body"); !strings.Contains(shown, want[1]) {
+			t.Errorf("%s: shown as %q, want %q", html, shown, want[1])
+		}
+	}
+}
+
 func TestUpdateIsOneAudit(t *testing.T) {
 	a := open(t, Config{})
 	id := CallerTickets[1]

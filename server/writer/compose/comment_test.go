@@ -31,7 +31,7 @@ func TestCommentReadsWell(t *testing.T) {
 				Channel: "voice", Direction: "inbound", FromAddress: "+15135557611", ToAddress: "+18005550199",
 				Agent: store.Agent{Email: "jane.doe@example.com"}, Service: "Billing", Disposition: "Refund agreed",
 				Notes:        "Was charged twice in October.\r\n\r\nAgreed with Tom: refund of 20 EUR, <5 working days.\n",
-				RecordingURL: "https://rec.example.com/c/8831?key=a%20b",
+				RecordingURL: "https://rec.example.com/c/8831?key=a%20b&n=1",
 				StartTime:    at("14:03:20").Add(700 * time.Millisecond), AnswerTime: at("14:03:32"), EndTime: at("14:08:04"),
 				Requester: store.Requester{Name: "Maria López", Email: "maria@example.com"},
 			},
@@ -39,22 +39,20 @@ func TestCommentReadsWell(t *testing.T) {
 				"Disposition": "sale", "Loyalty level": "Gold", "Callback date": "03/04/2026", "customer wish": "call\nback", "2103": "twenty",
 			},
 			want: `
-Inbound call from Maria López (+1 513-555-7611, maria@example.com) to +1 800-555-0199
-24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
-Agent: jane.doe@example.com
-Service: Billing
-Disposition: Refund agreed
-
-Was charged twice in October.
-
-Agreed with Tom: refund of 20 EUR, <5 working days.
-
-Recording: https://rec.example.com/c/8831?key=a%20b
-
-Refund (2103): twenty
-Callback date: 03/04/2026
-Loyalty level: Gold
-customer wish: call back`,
+<p>Inbound call from Maria López (+1 513-555-7611, maria@example.com) to +1 800-555-0199
+<br>24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
+<br><b>Agent:</b> jane.doe@example.com
+<br><b>Service:</b> Billing
+<br><b>Disposition:</b> Refund agreed
+<br><b>Recording:</b> <a href="https://rec.example.com/c/8831?key=a%20b&amp;n=1" rel="noopener noreferrer">https://rec.example.com/c/8831?key=a%20b&amp;n=1</a></p>
+<p><b>Attached data</b></p><ul>
+<li><b>Refund (2103):</b> twenty</li>
+<li><b>Callback date:</b> 03/04/2026</li>
+<li><b>Loyalty level:</b> Gold</li>
+<li><b>customer wish:</b> call back</li></ul>
+<p><b>Notes</b></p><blockquote>Was charged twice in October.
+<br>
+<br>Agreed with Tom: refund of 20 EUR, &lt;5 working days.</blockquote>`,
 		},
 		"outbound call": {
 			details: store.ActivityDetails{
@@ -62,8 +60,8 @@ customer wish: call back`,
 				StartTime: at("09:00:00"), AnswerTime: at("09:00:00"), EndTime: at("10:00:05"), Requester: store.Requester{Name: "K. Huber"},
 			},
 			want: `
-Outbound call from +49 30 901820 to K. Huber (+49 89 123456)
-24 Nov 2026, 09:00:00 to 10:00:05 UTC, answered after 0 s, talked 1 h 5 s`,
+<p>Outbound call from +49 30 901820 to K. Huber (+49 89 123456)
+<br>24 Nov 2026, 09:00:00 to 10:00:05 UTC, answered after 0 s, talked 1 h 5 s</p>`,
 		},
 		"caller who gave up": {
 			details: store.ActivityDetails{
@@ -71,10 +69,10 @@ Outbound call from +49 30 901820 to K. Huber (+49 89 123456)
 				StartTime: at("23:58:10"), EndTime: at("23:58:10").Add(3 * time.Minute),
 			},
 			want: `
-Inbound call from anonymous
-24 Nov 2026, 23:58:10 to 25 Nov 2026, 00:01:10 UTC, lasted 3 min
-Service: Sales
-Disposition: Abandoned`,
+<p>Inbound call from anonymous
+<br>24 Nov 2026, 23:58:10 to 25 Nov 2026, 00:01:10 UTC, lasted 3 min
+<br><b>Service:</b> Sales
+<br><b>Disposition:</b> Abandoned</p>`,
 		},
 		"chat": {
 			details: store.ActivityDetails{
@@ -82,9 +80,9 @@ Disposition: Abandoned`,
 				StartTime: at("08:00:00"), AnswerTime: at("08:00:40"), EndTime: at("08:10:00"),
 			},
 			want: `
-Chat from visitor 4711
-24 Nov 2026, 08:00:00 to 08:10:00 UTC, answered after 40 s, lasted 10 min
-Agent: jane.doe@example.com`,
+<p>Chat from visitor 4711
+<br>24 Nov 2026, 08:00:00 to 08:10:00 UTC, answered after 40 s, lasted 10 min
+<br><b>Agent:</b> jane.doe@example.com</p>`,
 		},
 		"e-mail from its requester": {
 			details: store.ActivityDetails{
@@ -92,61 +90,70 @@ Agent: jane.doe@example.com`,
 				Requester: store.Requester{Email: "maria@example.com"}, EndTime: at("08:10:00").In(time.FixedZone("", 3600)),
 			},
 			want: `
-Inbound e-mail from Maria@example.com to help@acme.example
-Ended 24 Nov 2026, 08:10:00 UTC`,
+<p>Inbound e-mail from Maria@example.com to help@acme.example
+<br>Ended 24 Nov 2026, 08:10:00 UTC</p>`,
 		},
 		"other channel and direction": {
 			details: store.ActivityDetails{Channel: "WhatsApp", Direction: "transferred", AnswerTime: at("08:10:00"), EndTime: at("08:10:09")},
-			want:    "\nTransferred WhatsApp\nAnswered 24 Nov 2026, 08:10:00 UTC, lasted 9 s",
+			want:    "<p>Transferred WhatsApp<br>Answered 24 Nov 2026, 08:10:00 UTC, lasted 9 s</p>",
 		},
 		"times in an impossible order": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:09:00"), EndTime: at("08:12:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)",
+			want:    "<p>Call<br>24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)</p>",
 		},
 		"end before start": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), EndTime: at("08:09:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:09:00 UTC (times as reported, out of order)",
+			want:    "<p>Call<br>24 Nov 2026, 08:10:00 to 08:09:00 UTC (times as reported, out of order)</p>",
 		},
 		"answer after end": {
 			details: store.ActivityDetails{Channel: "voice", StartTime: at("08:10:00"), AnswerTime: at("08:20:00"), EndTime: at("08:12:00")},
-			want:    "\nCall\n24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)",
+			want:    "<p>Call<br>24 Nov 2026, 08:10:00 to 08:12:00 UTC (times as reported, out of order)</p>",
 		},
 		"notes alone": {
 			details: store.ActivityDetails{Notes: "\n\n  * one\t\n  * two\n\n"},
-			want:    "\nInteraction\n\n  * one\n  * two",
+			want:    "<p>Interaction</p><p><b>Notes</b></p><blockquote>  * one<br>  * two</blockquote>",
 		},
-		"data alone":        {attached: map[string]string{"plan": "gold"}, want: "\nInteraction\n\nplan: gold"},
-		"nothing":           {want: "\nInteraction without details"},
-		"nothing but space": {details: store.ActivityDetails{Channel: " ", RecordingURL: "\x00", Notes: "\n"}, want: "\nInteraction"},
+		"data alone":        {attached: map[string]string{"plan": "gold"}, want: "<p>Interaction</p><p><b>Attached data</b></p><ul><li><b>plan:</b> gold</li></ul>"},
+		"nothing":           {want: "<p>Interaction without details</p>"},
+		"nothing but space": {details: store.ActivityDetails{Channel: " ", RecordingURL: "\x00", Notes: "\n"}, want: "<p>Interaction</p>"},
 		"no recording's address": {
 			details: store.ActivityDetails{RecordingURL: "tape\n12"},
-			want:    "\nInteraction\n\nRecording: tape 12",
+			want:    "<p>Interaction<br><b>Recording:</b> tape 12</p>",
+		},
+		"address that leads elsewhere": {
+			details: store.ActivityDetails{RecordingURL: "javascript:alert(1)"},
+			want:    "<p>Interaction<br><b>Recording:</b> javascript:|alert(1)</p>",
 		},
 		"what Zendesk would render": {
 			details: store.ActivityDetails{
-				FromAddress: "<b>Eve</b>", Service: "[x]: http://evil.example",
-				Notes:        "See [our site](http://evil.example) ![](http://evil.example/p.png) {{{ticket.id}}} {% if %} <!-- 1<2 -->",
-				RecordingURL: "https://rec.example.com/a](b",
+				FromAddress: "<b>Eve</b>", Service: `"x' onclick=y`, Remark: "see www.evil.example/x, evil.example. or #4711, at 10:30 v1.2",
+				Notes:        "See http://evil.example <img src=//evil.example/p.png> {{{ticket.id}}} {% if %} <!-- 1<2 -->\nAgent: me@evil.example",
+				RecordingURL: "https://rec.example.com/a](b'c",
 			},
-			attached: map[string]string{"[y]": "{{dc.secret}}"},
+			attached: map[string]string{"</b><a href=x>": "{{dc.secret}}", "Recording": "tel:+15135557611"},
 			want: `
-Interaction from < b>Eve< /b>
-Service: [x] : http://evil.example
-
-See [our site] (http://evil.example) ![] (http://evil.example/p.png) { { {ticket.id}}} { % if %} < !-- 1<2 -->
-
-Recording: https://rec.example.com/a%5D(b
-
-[y] : { {dc.secret}}`,
+<p>Interaction from &lt;b&gt;Eve&lt;/b&gt;
+<br><b>Service:</b> &#34;x&#39; onclick=y
+<br><b>Note:</b> see www|.|evil|.|example/x, evil|.|example. or #|4711, at 10:30 v1.2
+<br><b>Recording:</b> <a href="https://rec.example.com/a](b&#39;c" rel="noopener noreferrer">https://rec.example.com/a](b&#39;c</a></p>
+<p><b>Attached data</b></p><ul>
+<li><b>&lt;/b&gt;&lt;a href=x&gt;:</b> {|{dc|.|secret}}</li>
+<li><b>Recording:</b> tel:|+15135557611</li></ul>
+<p><b>Notes</b></p><blockquote>See http:|/|/evil|.|example &lt;img src=/|/evil|.|example/p|.|png&gt; {|{|{ticket|.|id}}} {|% if %} &lt;!-- 1&lt;2 --&gt;
+<br>Agent: me@evil.example</blockquote>`,
+		},
+		"label for a channel": {
+			details: store.ActivityDetails{Channel: "Recording: http://evil.example", Direction: "Agent:"},
+			want:    "<p>Agent Recording http /|/evil|.|example</p>",
 		},
 		"what is invisible": {
-			details: store.ActivityDetails{Service: "a\x00\u202e\u2066b\u2028c\x1b[0m", Notes: "one\rtwo\u2028thr\x07ee\xff\ufeff 👩‍👩‍👧"},
-			want:    "\nInteraction\nService: ab c[0m\n\none\ntwo\nthree\ufffd 👩‍👩‍👧",
+			details: store.ActivityDetails{Service: "a\x00\u202e\u2066b\u2028c\x1b[0m\u2060\u200b\u00ad\u115f", Notes: "one\rtwo\u2028thr\x07ee\xff\ufeff 👩‍👩‍👧"},
+			want:    "<p>Interaction<br><b>Service:</b> ab c[0m</p><p><b>Notes</b></p><blockquote>one<br>two<br>three\ufffd 👩‍👩‍👧</blockquote>",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := compose.Compose(c.details, c.attached, fields, compose.Left{}).Comment
-			if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), got); diff != "" {
+			if diff := cmp.Diff(strings.ReplaceAll(c.want, "\n", ""), strings.ReplaceAll(got, "\u2060", "|")); diff != "" {
 				t.Errorf("comment (-want +got):\n%s", diff)
 			}
 		})
@@ -165,18 +172,18 @@ func TestCommentIsCut(t *testing.T) {
 		attached map[string]string
 		ends     []string // of paragraphs, or within
 	}{
-		"notes":          {store.ActivityDetails{Notes: long, Service: "Sales"}, nil, []string{"Service: Sales\n\n", "ä" + cut}},
-		"value":          {store.ActivityDetails{}, map[string]string{"a": long, "b": "whole"}, []string{"ä" + cut + "\nb: whole"}},
-		"notes and data": {store.ActivityDetails{Notes: long}, map[string]string{"a": long}, []string{"ä" + cut + "\n\na: ä", "ä" + cut}},
+		"notes":          {store.ActivityDetails{Notes: long, Service: "Sales"}, nil, []string{"</b> Sales</p>", "ä" + cut + "</blockquote>"}},
+		"value":          {store.ActivityDetails{}, map[string]string{"a": long, "b": "whole"}, []string{"ä" + cut + "</li><li><b>b:</b> whole"}},
+		"notes and data": {store.ActivityDetails{Notes: long}, map[string]string{"a": long}, []string{"<li><b>a:</b> ä", "ä" + cut + "</li>", "ä" + cut + "</blockquote>"}},
 		"all": {
 			store.ActivityDetails{
 				Channel: long, Direction: long, FromAddress: long, ToAddress: long, Agent: store.Agent{Email: long}, Service: long, Disposition: long,
 				Notes: long, RecordingURL: "https://example.com/" + strings.Repeat("x", 2000), Requester: store.Requester{Name: long, Email: long},
 			},
 			attached,
-			[]string{"Disposition: ä ä", cut + "\n\nRecording: https://example.com/xxx", "\nshort: whole"},
+			[]string{"<b>Disposition:</b> ä ä", cut + "<br><b>Recording:</b> <a href=\"https://example.com/xxx", "<b>short:</b> whole"},
 		},
-		"detail": {store.ActivityDetails{Disposition: long, Notes: "kept"}, nil, []string{cut + "\n\nkept"}},
+		"detail": {store.ActivityDetails{Disposition: long, Notes: "kept"}, nil, []string{cut + "</p>", "kept"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := compose.Compose(c.details, c.attached, nil, compose.Left{}).Comment
@@ -188,7 +195,7 @@ func TestCommentIsCut(t *testing.T) {
 					t.Errorf("comment lacks %q", want)
 				}
 			}
-			if lines := strings.Count(got, "\nkkk"); name == "all" && lines != 199 {
+			if lines := strings.Count(got, "<b>kkk"); name == "all" && lines != 199 {
 				t.Errorf("%d of 199 keys are in the comment", lines)
 			}
 		})
@@ -197,8 +204,8 @@ func TestCommentIsCut(t *testing.T) {
 	for i := range 1000 {
 		many[strings.Repeat("k", 250)+strconv.Itoa(i)] = "some value"
 	}
-	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil, compose.Left{}).Comment; len(got) > compose.MaxCommentBytes || !strings.HasSuffix(got, cut) {
-		t.Errorf("comment of 1,000 keys has %d bytes and ends with %q", len(got), got[len(got)-10:])
+	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil, compose.Left{}).Comment; len(got) > compose.MaxCommentBytes || !strings.HasSuffix(got, cut+"</blockquote>") || !strings.Contains(got, "<li>"+cut+"</li>") {
+		t.Errorf("comment of 1,000 keys has %d bytes and ends with %q", len(got), got[len(got)-30:])
 	}
 	got := compose.Compose(store.ActivityDetails{Notes: long}, map[string]string{"a": long}, nil, compose.Left{}).Comment
 	if shown, _, _ := strings.Cut(got, cut); len(shown) < compose.MaxCommentBytes*49/100 {
@@ -207,7 +214,7 @@ func TestCommentIsCut(t *testing.T) {
 	notes := strings.Repeat("n", compose.MaxCommentBytes/2)
 	value := strings.Repeat("v", compose.MaxCommentBytes/3)
 	got = compose.Compose(store.ActivityDetails{Notes: notes}, map[string]string{"a": value, "b": "w"}, nil, compose.Left{}).Comment
-	if want := "Interaction\n\n" + notes + "\n\na: " + value + "\nb: w"; got != want {
+	if want := "<p>Interaction</p><p><b>Attached data</b></p><ul><li><b>a:</b> " + value + "</li><li><b>b:</b> w</li></ul><p><b>Notes</b></p><blockquote>" + notes + "</blockquote>"; got != want {
 		t.Errorf("what fits was cut: %d bytes, want %d", len(got), len(want))
 	}
 }
@@ -221,7 +228,7 @@ func TestSubject(t *testing.T) {
 		{store.ActivityDetails{Channel: "voice", FromAddress: "+15135557611", StartTime: at("14:03:20")}, "Call from +1 513-555-7611 on 24 Nov 2026"},
 		{store.ActivityDetails{Channel: "voice", Direction: "outbound", FromAddress: "1", ToAddress: "+15135557611", Requester: store.Requester{Name: "Maria\nLopez"}}, "Call to Maria Lopez"},
 		{store.ActivityDetails{Channel: "chat", Requester: store.Requester{Email: "m@example.com"}, EndTime: at("14:03:20")}, "Chat from m@example.com on 24 Nov 2026"},
-		{store.ActivityDetails{Channel: "sms", Requester: store.Requester{Name: "{{x}}"}}, "SMS from { {x}}"},
+		{store.ActivityDetails{Channel: "sms", Requester: store.Requester{Name: "{{x}}"}}, "SMS from {\u2060{x}}"},
 		{store.ActivityDetails{Requester: store.Requester{Name: strings.Repeat("x", 600)}, StartTime: at("14:03:20")}, "Interaction from " + strings.Repeat("x", 150-17-8-15) + "…(cut) on 24 Nov 2026"},
 	} {
 		if got := compose.Subject(c.details); got != c.want {

@@ -3,8 +3,7 @@
 // It hides how a comment reads, which custom field a key of the attached data means, and what each type of field takes:
 //
 //	update := compose.Compose(details, attached, fields, compose.Left{})
-//	// update.Comment:      Inbound call from Maria Lopez (+1 513-555-7611) to +1 800-555-0199
-//	//                      24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s, talked 4 min 32 s
+//	// update.Comment:      <p>Inbound call from Maria Lopez (+1 513-555-7611) to +1 800-555-0199<br>24 Nov 2026, 14:03:20 …</p>
 //	// update.CustomFields: {45900000002101 sale}
 //	// update.Rejected:     {Callback date, value is no date such as 2026-11-24}
 //
@@ -26,7 +25,8 @@ import (
 
 // Update is what is written to the ticket, in one request.
 type Update struct {
-	// Comment is plain text, UTF-8, at most MaxCommentBytes, never empty.
+	// Comment is HTML, UTF-8, at most MaxCommentBytes, never empty. Every value in it is escaped: it stands within its line,
+	// and neither makes links and placeholders nor looks like what is said here.
 	Comment string
 	// CustomFields are in the order of their keys, no field twice. Values are strings, lists of strings (multiselect) or
 	// bools (checkbox).

@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
 	"pgregory.net/rapid"
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
@@ -90,8 +92,54 @@ func FuzzCompose(f *testing.F) {
 	})
 }
 
-// rendered finds what Zendesk would take for more than text. ]: inside a line is only the end of an IPv6 host.
-var rendered = regexp.MustCompile(`\]\(|(?m:^[^\n:]*\]:)|\{[{%]|<[A-Za-z/!?]`)
+// rendered finds what Zendesk would take for more than text.
+var rendered = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*:[^\s\x{2060}]|//|www\.|\{[{%]|#[0-9]`)
+
+// checkComment checks that a comment is made of what is ours, and that all else is text within it. It returns the texts of
+// the lines of attached data.
+func checkComment(t failer, comment, recording string) (lines []string) {
+	t.Helper()
+	nodes, err := html.ParseFragment(strings.NewReader(comment), &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div})
+	if err != nil {
+		t.Errorf("comment is no HTML: %v", err)
+	}
+	within := map[string][]string{ // what may stand where
+		"div": {"p", "ul", "blockquote"}, "p": {"b", "br", "a"}, "ul": {"li"}, "li": {"b"}, "blockquote": {"br"}, "b": {}, "br": {}, "a": {},
+	}
+	var check func(n *html.Node, parent string) string
+	check = func(n *html.Node, parent string) string {
+		if n.Type == html.TextNode {
+			if parent != "a" && rendered.MatchString(n.Data) || parent == "ul" || parent == "div" {
+				t.Errorf("text %q in <%s> is not harmless", n.Data, parent)
+			}
+			return n.Data
+		}
+		if n.Type != html.ElementNode || !slices.Contains(within[parent], n.Data) {
+			t.Errorf("<%s> stands in <%s>", n.Data, parent)
+		}
+		text := ""
+		for child := range n.ChildNodes() {
+			text += check(child, n.Data)
+		}
+		switch {
+		case n.Data == "a":
+			if len(n.Attr) != 2 || n.Attr[0].Key != "href" || n.Attr[1].Key != "rel" || n.Attr[0].Val != recording || text != recording {
+				t.Errorf("link %q has the attributes %v, and the recording is %q", text, n.Attr, recording)
+			}
+		case len(n.Attr) > 0:
+			t.Errorf("<%s> has the attributes %v", n.Data, n.Attr)
+		case n.Data == "b" && (n.PrevSibling != nil && n.PrevSibling.Data != "br" || n.NextSibling != nil && !strings.HasSuffix(text, ":")):
+			t.Errorf("label %q stands within a line", text)
+		case n.Data == "li":
+			lines = append(lines, text)
+		}
+		return text
+	}
+	for _, n := range nodes {
+		check(n, "div")
+	}
+	return lines
+}
 
 type failer interface {
 	Errorf(format string, args ...any)
@@ -106,6 +154,7 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 		t.Errorf("the same input gave another update: %s", cmp.Diff(update, again))
 	}
 	checkText(t, "comment", update.Comment, compose.MaxCommentBytes)
+	lines := checkComment(t, update.Comment, details.RecordingURL)
 	checkText(t, "subject", compose.Subject(details), 150)
 	if strings.Contains(compose.Subject(details), "\n") {
 		t.Errorf("the subject has several lines")
@@ -132,8 +181,6 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 			t.Errorf("field %q gets %v", f.ID, f.Value)
 		}
 	}
-	lines := strings.Split(update.Comment, "\n")
-	lines = lines[max(len(lines)-len(update.Rejected), 0):]
 	keys := slices.Sorted(maps.Keys(attached))
 	for i, r := range update.Rejected {
 		if !slices.Contains(keys, r.Key) || r.Reason == "" {
@@ -142,8 +189,8 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 		if i > 0 && update.Rejected[i-1].Key >= r.Key {
 			t.Errorf("rejections are not in order")
 		}
-		// Spaces are what collapses and what makes a key inert; a long one is cut.
-		if i < len(lines) && !strings.Contains(lines[i], "…(cut)") && !strings.Contains(visible(lines[i]), visible(r.Key)) {
+		// Spaces collapse, and a long key is cut.
+		if i < len(lines) && !strings.Contains(lines[i], "…(cut)") && !strings.Contains(visible(lines[i]), strings.TrimRight(visible(r.Key), ":")) {
 			t.Errorf("the key %q is not in its line of the comment, %q", r.Key, lines[i])
 		}
 	}
@@ -160,8 +207,8 @@ func checkText(t failer, what, text string, limit int) {
 	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }); i >= 0 {
 		t.Errorf("%s has %q", what, text[i:min(i+8, len(text))])
 	}
-	if found := rendered.FindString(text); found != "" {
-		t.Errorf("%s has %q", what, found)
+	if strings.Contains(text, "{{") || strings.Contains(text, "{%") {
+		t.Errorf("%s has a placeholder: %q", what, text)
 	}
 	if strings.TrimSpace(text) == "" {
 		t.Errorf("%s is blank", what)
@@ -171,7 +218,7 @@ func checkText(t failer, what, text string, limit int) {
 // visible is a text without white space and what is invisible.
 func visible(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\ufeff' {
+		if unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co) || strings.ContainsRune("\u3164\uffa0\u2800\u115f\u1160\u034f", r) {
 			return -1
 		}
 		return r

@@ -36,7 +36,15 @@ func Subject(d store.ActivityDetails) string {
 			break
 		}
 	}
-	return clip(subject, maxSubjectBytes-len(on)) + on
+	return clip(inert(subject), maxSubjectBytes-len(on)) + on
+}
+
+// inert breaks what Zendesk would take for a placeholder. A subject is plain text.
+func inert(text string) string {
+	for _, opened := range []string{"{{", "{{", "{%"} { // of several braces every second one at first
+		text = strings.ReplaceAll(text, opened, opened[:1]+joiner+opened[1:])
+	}
+	return text
 }
 
 // headline says what it was and who had it with whom.
@@ -99,7 +107,7 @@ func noun(channel string) string {
 	if known, ok := nouns[fold(channel)]; ok {
 		return known
 	}
-	return channel
+	return named(channel)
 }
 
 // isSpoken tells whether people talk on the channel.
@@ -120,8 +128,11 @@ func direction(text string) string {
 	if known, ok := directions[fold(text)]; ok {
 		return known
 	}
-	return text
+	return named(text)
 }
+
+// named is a word that begins the first line: without colons, which would make a label of it.
+func named(text string) string { return oneLine(strings.ReplaceAll(text, ":", " ")) }
 
 func capital(text string) string {
 	first, size := utf8.DecodeRuneInString(text)

@@ -24,47 +24,22 @@ func multiLine(text string) string {
 }
 
 // clean takes away what is invisible and can deceive a reader: control characters, of which only line feeds stay and other
-// white space becomes a space, and those that reorder text. Joiners stay: scripts and emoji need them.
+// white space becomes a space, those that reorder text, and those that show nothing. Joiners stay where scripts and emoji
+// need them.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n':
+		case r < 0x300 && !unicode.IsControl(r) && r != '\u00ad': // most of all
 			return r
-		case unicode.IsSpace(r) && unicode.IsControl(r):
+		case r == '\n' || r == '\u200c' || r == '\u200d' || r >= 0xe0020 && r <= 0xe007f: // flags are written with tags
+			return r
+		case unicode.IsSpace(r) && unicode.IsControl(r), r == '\u3164', r == '\uffa0', r == '\u2800': // fillers
 			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\ufeff':
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co), r == '\u115f', r == '\u1160', r == '\u034f':
 			return -1
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\ufffd"))
-}
-
-// inert makes a text plain. In comments Zendesk renders Markdown, the HTML tags in it and placeholders in braces: what
-// would begin a link, a tag or a placeholder gets a space after its first character. That harms what a person wrote less
-// than an escape, which an account without Markdown would show.
-// https://developer.zendesk.com/api-reference/ticketing/tickets/ticket_comments/#bodies
-func inert(text string) string {
-	var b strings.Builder
-	for i := range len(text) {
-		b.WriteByte(text[i])
-		if i+1 < len(text) && isSyntax(text[i], text[i+1]) {
-			b.WriteByte(' ')
-		}
-	}
-	return b.String()
-}
-
-// isSyntax tells whether two characters begin a link ([text](address), or [name]: address), a tag or a placeholder.
-func isSyntax(first, second byte) bool {
-	switch first {
-	case ']':
-		return second == '(' || second == ':'
-	case '{':
-		return second == '{' || second == '%'
-	case '<':
-		return second >= 'a' && second <= 'z' || second >= 'A' && second <= 'Z' || strings.IndexByte("/!?", second) >= 0
-	}
-	return false
 }
 
 // clip cuts a text to at most limit bytes, mark included, on a character boundary. The limit is at least len(cutMark).

@@ -535,21 +535,27 @@ func TestConnectionBounds(t *testing.T) {
 		}
 		accept("a1", "192.0.2.1")
 		accept("a2", "192.0.2.1")
-		accept("a3", "192.0.2.1") // a1 makes room
+		connect("a0", "192.0.2.1") // a1 has had no time yet
+		time.AfterFunc(strangeTime, func() { connect("a3", "192.0.2.1") })
+		c, err := s.Accept() // a1 makes room
+		must(t, err)
+		taken["a3"] = c.(*conn)
+		time.Sleep(strangeTime)
 		accept("b1", "2001:db8::1")
 		accept("b2", "2001:db8::2")
 		s.admitted(taken["b1"])
+		time.Sleep(strangeTime)
 		accept("b3", "2001:db8:0:0:ffff::3") // b2 does, whose network is the same
 		s.admitted(taken["b3"])
 		accept("c1", "2001:db8:0:1::1") // a2 does, the oldest of all
-		mustEqual(t, "closed", closed, map[string]bool{"a1": true, "b2": true, "a2": true})
+		mustEqual(t, "closed", closed, map[string]bool{"a0": true, "a1": true, "b2": true, "a2": true})
 		for _, c := range taken {
 			s.admitted(c)
 		}
 		connect("b4", "2001:db8::4") // known callers stay
 		must(t, taken["c1"].Close())
 		accept("d1", "192.0.2.4")
-		mustEqual(t, "closed", closed, map[string]bool{"a1": true, "b2": true, "a2": true, "c1": true, "b4": true})
+		mustEqual(t, "closed", closed, map[string]bool{"a0": true, "a1": true, "b2": true, "a2": true, "c1": true, "b4": true})
 		if len(s.open) != 4 || len(log.lines(t)) != 1 {
 			t.Errorf("%d are open; the log says %s", len(s.open), log.String())
 		}
@@ -558,6 +564,27 @@ func TestConnectionBounds(t *testing.T) {
 		}
 		if s.strange.Len() != 0 || len(s.addresses) != 0 {
 			t.Errorf("%v are remembered, %v", s.strange, s.addresses)
+		}
+	})
+}
+
+// Of connections that no known caller has used there are never more than maxStrange, wherever they come from.
+func TestStrangeConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &queue{accepted: make(chan net.Conn, 1)}
+		s := newConnections(l, Bounds{Connections: 10_000}, slog.New(slog.DiscardHandler))
+		closed := map[string]bool{}
+		for i := range maxStrange + 1 {
+			l.accepted <- &namedConn{name: fmt.Sprint(i), address: fmt.Sprintf("10.0.%d.%d", i/250, i%250), closed: closed}
+			if i == maxStrange {
+				time.AfterFunc(strangeTime, func() { l.accepted <- &namedConn{name: "late", address: "192.0.2.1", closed: closed} })
+			}
+			_, err := s.Accept()
+			must(t, err)
+		}
+		mustEqual(t, "closed", closed, map[string]bool{fmt.Sprint(maxStrange): true, "0": true})
+		if len(s.open) != maxStrange {
+			t.Errorf("%d are open", len(s.open))
 		}
 	})
 }

@@ -22,9 +22,17 @@ import (
 // handshakeTime is how long a new connection may take until calls can be made on it.
 const handshakeTime = 10 * time.Second
 
+const (
+	// maxStrange connections may be open that no known caller has used: each takes some 30 KiB.
+	maxStrange = 2000
+	// strangeTime is how long such a connection has at least until it makes room for another.
+	strangeTime = 3 * time.Second
+)
+
 // connections is a listener that knows its connections and whether calls run on them, so that a drain waits for no other.
-// It has as many of them as it may, in all and of an address. When there are more, one that no known caller has used makes
-// room, the oldest first, and is closed; if there is none the new one is.
+// It has as many of them as it may, in all and of an address, and of those that no known caller has used. When there are
+// more, the oldest of these makes room and is closed, if it has had some time; else the new one is: what a flood of them costs
+// is bounded, and who is known gets in beside it.
 type connections struct {
 	net.Listener
 	log             *slog.Logger
@@ -101,20 +109,24 @@ func (s *connections) accept() (c net.Conn, inTheWay net.Conn, err error) {
 		s.addresses[added.address] = &address{}
 	}
 	s.addresses[added.address].open++
-	added.strange = s.strange.PushBack(added)
+	added.strange, added.strangeOfAddress = s.strange.PushBack(added), s.addresses[added.address].strange.PushBack(added)
 	return added, inTheWay, nil
 }
 
 // inTheWay says whether there are as many connections as there may be before another one of an address, and which of them
 // may go; nil: none.
 func (s *connections) inTheWay(address string) (old *conn, full bool) {
-	from := s.addresses[address]
-	ofAddress := s.maxAddress > 0 && address != "" && from != nil && from.open >= s.maxAddress
-	if !ofAddress && (s.max == 0 || len(s.open) < s.max) {
+	var oldest *list.Element
+	switch from := s.addresses[address]; {
+	case s.maxAddress > 0 && address != "" && from != nil && from.open >= s.maxAddress:
+		oldest = from.strange.Front()
+	case s.max > 0 && len(s.open) >= s.max, s.strange.Len() >= maxStrange:
+		oldest = s.strange.Front()
+	default:
 		return nil, false
 	}
-	for e := s.strange.Front(); e != nil; e = e.Next() {
-		if c := e.Value.(*conn); !ofAddress || c.address == address {
+	if oldest != nil {
+		if c := oldest.Value.(*conn); time.Since(c.opened) >= strangeTime { //nolint:forcetypeassert // nothing else is in the lists
 			return c, true
 		}
 	}
@@ -147,7 +159,8 @@ func (s *connections) admitted(c *conn) {
 func (s *connections) acquaint(c *conn) {
 	if c.strange != nil {
 		s.strange.Remove(c.strange)
-		c.strange = nil
+		s.addresses[c.address].strange.Remove(c.strangeOfAddress)
+		c.strange, c.strangeOfAddress = nil, nil
 	}
 }
 
@@ -157,17 +170,18 @@ func (s *connections) forget(c *conn) {
 		return
 	}
 	delete(s.open, c)
+	s.acquaint(c)
 	from := s.addresses[c.address]
 	if from.open--; from.open == 0 {
 		delete(s.addresses, c.address)
 	}
-	s.acquaint(c)
 }
 
 // address is where connections come from.
 type address struct {
-	open int
-	due  time.Time // when what strangers have called from there is paid for
+	open    int
+	strange list.List // of the open ones that no known caller has used, the oldest first
+	due     time.Time // when what strangers have called from there is paid for
 }
 
 const (
@@ -292,7 +306,8 @@ type conn struct {
 	address string      // whose it is; empty: not told
 	spoke   atomic.Bool // something has come
 	known   atomic.Bool // a known caller has used it
-	strange *list.Element
+
+	strange, strangeOfAddress *list.Element // nil: a known caller has used it
 
 	mu    sync.Mutex
 	calls int       // unary ones that run

@@ -84,7 +84,7 @@ func fill(t testing.TB, path string) {
 // Killed at any moment amid changes, the service loses no line of what was acknowledged, and notes nothing that did not happen,
 // also while it rotates.
 func TestAuditOutlivesKills(t *testing.T) {
-	s := startService(t, "--audit-max-size", "1")
+	s := startService(t, "--audit-max-size", "1", "--max-accounts", "0")
 	path := s.dataFile() + ".audit"
 	// crowd leaves little room in the audit, so that it is rotated soon.
 	crowd := func() {

@@ -568,25 +568,49 @@ func TestConnectionBounds(t *testing.T) {
 	})
 }
 
-// Of connections that no known caller has used there are never more than maxStrange, wherever they come from.
+// Of connections that no known caller has used there are never more than maxStrange, wherever they come from. Addresses
+// share them, and each has hers for a while.
 func TestStrangeConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &queue{accepted: make(chan net.Conn, 1)}
-		s := newConnections(l, Bounds{Connections: 10_000}, slog.New(slog.DiscardHandler))
-		closed := map[string]bool{}
-		for i := range maxStrange + 1 {
-			l.accepted <- &namedConn{name: fmt.Sprint(i), address: fmt.Sprintf("10.0.%d.%d", i/250, i%250), closed: closed}
-			if i == maxStrange {
-				time.AfterFunc(strangeTime, func() { l.accepted <- &namedConn{name: "late", address: "192.0.2.1", closed: closed} })
+	for _, addresses := range []int{40, maxStrange} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &queue{accepted: make(chan net.Conn, 2)}
+			s := newConnections(l, Bounds{Connections: 10_000}, slog.New(slog.DiscardHandler))
+			closed := map[string]bool{}
+			connect := func(name string, address int) {
+				l.accepted <- &namedConn{name: name, address: fmt.Sprintf("10.0.%d.%d", address/250, address%250), closed: closed}
 			}
-			_, err := s.Accept()
-			must(t, err)
-		}
-		mustEqual(t, "closed", closed, map[string]bool{fmt.Sprint(maxStrange): true, "0": true})
-		if len(s.open) != maxStrange {
-			t.Errorf("%d are open", len(s.open))
-		}
-	})
+			accepted := func() string {
+				c, err := s.Accept()
+				must(t, err)
+				return c.(*conn).Conn.(*namedConn).name
+			}
+			for i := range maxStrange {
+				connect(fmt.Sprint(i), i%addresses)
+				accepted()
+			}
+			connect("of an address that has one", 0)
+			connect("of a new one", addresses)
+			time.AfterFunc(strangeTime, func() { connect("late", 0) })
+			got := []string{accepted()}
+			want := map[string]bool{"of an address that has one": true, "0": true, "of a new one": true}
+			if addresses < maxStrange { // others have many
+				delete(want, "of a new one")
+				delete(want, "0")
+				got = append(got, accepted())
+			}
+			if len(s.open) != maxStrange || got[len(got)-1] != "late" || (len(got) > 1) != (addresses < maxStrange) {
+				t.Errorf("%d are open, and %q came in", len(s.open), got)
+			}
+			for name := range want {
+				if !closed[name] {
+					t.Errorf("%d addresses: %q is not closed", addresses, name)
+				}
+			}
+			if closed["of a new one"] == (addresses < maxStrange) {
+				t.Errorf("%d addresses: of a new one: closed %v", addresses, closed["of a new one"])
+			}
+		})
+	}
 }
 
 // shown returns the context of a call that came with an authorization header.

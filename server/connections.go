@@ -31,8 +31,8 @@ const (
 
 // connections is a listener that knows its connections and whether calls run on them, so that a drain waits for no other.
 // It has as many of them as it may, in all and of an address, and of those that no known caller has used. When there are
-// more, the oldest of these makes room and is closed, if it has had some time; else the new one is: what a flood of them costs
-// is bounded, and who is known gets in beside it.
+// more, the oldest of these makes room and is closed, if it has had some time, or its address has more than the new one's;
+// else the new one is. So what a flood of them costs is bounded, and others get in beside it.
 type connections struct {
 	net.Listener
 	log             *slog.Logger
@@ -121,6 +121,14 @@ func (s *connections) inTheWay(address string) (old *conn, full bool) {
 	case s.maxAddress > 0 && address != "" && from != nil && from.open >= s.maxAddress:
 		oldest = from.strange.Front()
 	case s.max > 0 && len(s.open) >= s.max, s.strange.Len() >= maxStrange:
+		own := 0
+		if from != nil {
+			own = from.strange.Len()
+		}
+		// Addresses share: who has none gets one, also amid a flood from others.
+		if most := s.strangest(); most != nil && most.strange.Len() > own+1 {
+			return most.strange.Front().Value.(*conn), true //nolint:forcetypeassert // nothing else is in the lists
+		}
 		oldest = s.strange.Front()
 	default:
 		return nil, false
@@ -131,6 +139,16 @@ func (s *connections) inTheWay(address string) (old *conn, full bool) {
 		}
 	}
 	return nil, true
+}
+
+// strangest is the address that has the most connections which no known caller has used; nil: none has any.
+func (s *connections) strangest() (most *address) {
+	for _, a := range s.addresses {
+		if n := a.strange.Len(); n > 0 && (most == nil || n > most.strange.Len()) {
+			most = a
+		}
+	}
+	return most
 }
 
 // tellEvery is how often it is told that connections were closed for want of room.

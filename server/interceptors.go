@@ -17,7 +17,7 @@ import (
 )
 
 // unaryInterceptors is the chain of every unary call, outermost first.
-func unaryInterceptors(log *slog.Logger, access *access, admission *admission, timeouts Timeouts) []grpc.UnaryServerInterceptor {
+func unaryInterceptors(log *slog.Logger, access *access, admission *admission, timeouts Timeouts, turns *rpc.Turns) []grpc.UnaryServerInterceptor {
 	return []grpc.UnaryServerInterceptor{
 		// Counting stands outside all others: a drain waits for all that is done for a call.
 		countCall,
@@ -31,8 +31,10 @@ func unaryInterceptors(log *slog.Logger, access *access, admission *admission, t
 		access.unary,
 		// Admission stands within authentication, which says whose the call is. It reads the message.
 		admission.unary,
-		// The deadline is the innermost: what the others do must not eat into it.
+		// The deadline stands within these: what they do must not eat into it.
 		timeouts.unary,
+		// Turns are the innermost: who waits for one does so within the deadline, and holds nothing of the processors.
+		turns.Unary,
 	}
 }
 

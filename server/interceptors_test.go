@@ -58,7 +58,7 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
 		grpc.InTapHandle(tap),
-		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults())...),
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9))...),
 		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
@@ -128,7 +128,7 @@ func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
 		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
-		{"countCall", "count"}, {"streamEnds", "ends"},
+		{"countCall", "count"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role
@@ -140,13 +140,13 @@ func roleOf(interceptor any) string {
 func TestInterceptorOrder(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var unary, stream []string
-	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}) {
+	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9)) {
 		unary = append(unary, roleOf(interceptor))
 	}
 	for _, interceptor := range streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds) {
 		stream = append(stream, roleOf(interceptor))
 	}
-	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "admission", "deadline"})
+	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "admission", "deadline", "turns"})
 	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "recovery", "access", "admission"})
 }
 

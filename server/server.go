@@ -45,6 +45,8 @@ import (
 const (
 	maxHeaderBytes = 16 << 10
 	maxStreams     = 100 // of a connection at a time, unary calls included
+	// tenantTurns calls of a tenant are worked on at a time: more would only make others wait for processors.
+	tenantTurns = 64
 
 	// A caller may send streamWindow of a message that nothing was asked for of, on each stream; admission asks for more. The
 	// window of a connection opens again as data comes, and bounds nothing. Buffers are small, for there may be many connections.
@@ -135,7 +137,7 @@ func New(c Config) (*Server, error) {
 	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults())...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(tenantTurns))...),
 			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, admission, streamEnds{draining, age})...),
 			transportSecurity,
 			grpc.InTapHandle(tap),

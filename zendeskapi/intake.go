@@ -10,8 +10,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/jsonscan"
 )
 
 const (
@@ -176,11 +179,15 @@ func (in *intake) more() error {
 		if in.turn && in.read-in.turned >= turnBytes {
 			in.pause()
 		}
-		if !in.turn && in.read > smallAnswerBytes {
+		if in.read <= smallAnswerBytes {
+			continue
+		}
+		if !in.turn {
 			if err := in.resume(); err != nil {
 				return err
 			}
 		}
+		runtime.Gosched() // what runs for long comes after what has just something to do
 	}
 	return nil
 }
@@ -188,7 +195,7 @@ func (in *intake) more() error {
 // next returns the next character that is no white space, and leaves it there; 0 at the end.
 func (in *intake) next() (byte, error) {
 	for {
-		in.at = skipSpace(in.window, in.at)
+		in.at = jsonscan.SkipSpace(in.window, in.at)
 		if in.at < len(in.window) {
 			return in.window[in.at], nil
 		}
@@ -210,7 +217,7 @@ func (in *intake) part(skip func(data []byte, at int, final bool) (end int, err 
 			part := in.window[in.at:end]
 			in.at = end
 			return part, nil
-		case !errors.Is(err, errShort):
+		case !errors.Is(err, jsonscan.ErrShort):
 			return nil, errNotObject
 		}
 		if err := in.more(); err != nil {
@@ -250,12 +257,12 @@ func (in *intake) object(list string, each func(json.RawMessage) error) (object,
 				return nil, err
 			}
 		}
-		quoted, err := in.part(skipName)
+		quoted, err := in.part(jsonscan.SkipName)
 		if err != nil {
 			return nil, err
 		}
 		quoted = bytes.TrimRight(quoted[:len(quoted)-1], " \t\r\n")
-		m := member{name: unquote(quoted)}
+		m := member{name: jsonscan.Unquote(quoted)}
 		if c, err = in.next(); err != nil {
 			return nil, err
 		}
@@ -263,7 +270,7 @@ func (in *intake) object(list string, each func(json.RawMessage) error) (object,
 			m.value = json.RawMessage("[]")
 			err = in.elements(each)
 		} else {
-			m.value, err = in.part(skipValue)
+			m.value, err = in.part(jsonscan.SkipValue)
 			m.value = bytes.Clone(m.value)
 			held += len(m.value)
 			if err == nil && (len(o) == maxMembers || list != "" && held > maxOtherBytes) {
@@ -306,7 +313,7 @@ func (in *intake) elements(each func(json.RawMessage) error) error {
 				return err
 			}
 		}
-		element, err := in.part(skipValue)
+		element, err := in.part(jsonscan.SkipValue)
 		if err != nil {
 			return err
 		}

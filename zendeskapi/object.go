@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/jsonscan"
 )
 
 // object is a JSON object whose members are read one by one: those that decide must be as promised, and what the others
@@ -39,26 +41,33 @@ const maxMembers = 10_000
 
 // readObject takes a text of one JSON object apart. Its values are parts of the text.
 func readObject(data []byte) (object, error) {
-	at := skipSpace(data, 0)
-	if end, err := skipValue(data, at, true); err != nil || data[at] != '{' || skipSpace(data, end) != len(data) {
+	at := jsonscan.SkipSpace(data, 0)
+	if at == len(data) || data[at] != '{' {
 		return nil, errNotObject
 	}
 	o := object{}
-	for at = skipSpace(data, at+1); data[at] != '}'; {
-		if data[at] == ',' {
-			at = skipSpace(data, at+1)
+	for at = jsonscan.SkipSpace(data, at+1); at < len(data) && data[at] != '}'; at = jsonscan.SkipSpace(data, at) {
+		if len(o) > 0 {
+			if data[at] != ',' {
+				return nil, errNotObject
+			}
+			at = jsonscan.SkipSpace(data, at+1)
 		}
-		if len(o) == maxMembers {
+		valueAt, err := jsonscan.SkipName(data, at, true)
+		if err != nil || len(o) == maxMembers {
 			return nil, errNotObject
 		}
-		// None can fail: it is all JSON.
-		nameEnd, _ := skipString(data, at, true)
-		name := unquote(data[at:nameEnd])
-		at, _ = skipName(data, at, true)
-		at = skipSpace(data, at)
-		end, _ := skipValue(data, at, true)
-		o = append(o, member{name, data[at:end:end]})
-		at = skipSpace(data, end)
+		nameEnd, _ := jsonscan.SkipString(data, at, true) // it was read just now
+		valueAt = jsonscan.SkipSpace(data, valueAt)
+		end, err := jsonscan.SkipValue(data, valueAt, true)
+		if err != nil {
+			return nil, errNotObject
+		}
+		o = append(o, member{jsonscan.Unquote(data[at:nameEnd]), data[valueAt:end:end]})
+		at = end
+	}
+	if at == len(data) || jsonscan.SkipSpace(data, at+1) != len(data) {
+		return nil, errNotObject
 	}
 	return o, nil
 }

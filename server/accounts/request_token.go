@@ -16,6 +16,7 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
@@ -41,7 +42,8 @@ func (s *Service) RequestToken(ctx context.Context, req *zendeskv1.RequestTokenR
 	caller, _ := rpc.Caller(ctx)
 	waitCtx, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
-	updated, err := s.credentials.RequestToken(waitCtx, caller, account, grant, request)
+	var updated store.Account
+	rpc.Aside(ctx, func() { updated, err = s.credentials.RequestToken(waitCtx, caller, account, grant, request) })
 	if errors.Is(err, credentials.ErrStillRequesting) && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -19,7 +19,8 @@ func (s *Service) TestConnection(ctx context.Context, req *zendeskv1.TestConnect
 	}
 	testCtx, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
-	tested, err := s.credentials.Test(testCtx, rpc.Tenant(ctx), account)
+	var tested credentials.Connection
+	rpc.Aside(ctx, func() { tested, err = s.credentials.Test(testCtx, rpc.Tenant(ctx), account) })
 	if err != nil {
 		return nil, rpc.AccountError(err, account.ID)
 	}

@@ -75,7 +75,11 @@ func executeOnce[R response](ctx context.Context, s *Service, method string, req
 		if req.GetRequestId() != "" {
 			waitCtx, cancel := rpc.AnswerInTime(ctx)
 			defer cancel()
-			leave, err := s.gate.Enter(waitCtx, once.Key{Tenant: b.tenant, Interaction: b.interaction, Method: method, RequestID: req.GetRequestId()})
+			var leave func()
+			var err error
+			rpc.Aside(waitCtx, func() {
+				leave, err = s.gate.Enter(waitCtx, once.Key{Tenant: b.tenant, Interaction: b.interaction, Method: method, RequestID: req.GetRequestId()})
+			})
 			if err != nil {
 				return inVain(ctx, b, rpc.Failure(store.ReasonRequestInProgress, "an earlier request with this request_id still runs"))
 			}

@@ -164,11 +164,14 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 		keep = func(record json.RawMessage) (json.RawMessage, error) { return recordset.Prune(record, columns) }
 	}
 	var answer zendeskapi.SearchResult
-	err := s.credentials.Do(ctx, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
-		answer, err = client.Search(ctx, zendeskapi.SearchQuery{
-			Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep,
+	var err error
+	rpc.Aside(ctx, func() {
+		err = s.credentials.Do(ctx, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
+			answer, err = client.Search(ctx, zendeskapi.SearchQuery{
+				Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep,
+			})
+			return err
 		})
-		return err
 	})
 	if err != nil {
 		logging.AddFields(ctx, logging.Fields{"message", err.Error()}) // with the cause, and nothing that was asked or answered

@@ -41,7 +41,9 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	}
 	d := delivery{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
 	// One delivery of an interaction at a time: a pop that is being shown must not be shown again.
-	leave, err := s.gate.Enter(ctx, once.Key{Tenant: d.tenant, Interaction: d.interaction})
+	var leave func()
+	var err error
+	rpc.Aside(ctx, func() { leave, err = s.gate.Enter(ctx, once.Key{Tenant: d.tenant, Interaction: d.interaction}) })
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +197,7 @@ func (s *Service) show(ctx context.Context, d *delivery, accounts map[string]sto
 			return nil
 		})
 	}
-	_ = group.Wait() // no function returns an error
+	rpc.Aside(ctx, func() { _ = group.Wait() }) // no function returns an error
 	return shown
 }
 

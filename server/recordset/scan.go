@@ -1,12 +1,15 @@
 package recordset
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/jsonscan"
 )
 
 // What is read here is valid JSON: check has looked at all of it before. Nothing is decoded but what is asked for, and nothing
@@ -17,7 +20,7 @@ func check(record json.RawMessage) error {
 	if kindOf(record) != '{' {
 		return errNotObject
 	}
-	if json.Valid(record) {
+	if jsonscan.Valid(record) {
 		return nil
 	}
 	var whole json.RawMessage
@@ -44,13 +47,20 @@ func skipSpace(text []byte, at int) int {
 
 // stringEnd is where the string ends that begins at a quote.
 func stringEnd(text []byte, at int) int {
-	for at++; at < len(text); at++ {
-		switch text[at] {
-		case '\\':
-			at++
-		case '"':
-			return at + 1
+	quote := at // the next one
+	for at++; at < len(text); {
+		if quote < at {
+			further := bytes.IndexByte(text[at:], '"')
+			if further < 0 {
+				break
+			}
+			quote = at + further
 		}
+		escape := bytes.IndexByte(text[at:quote], '\\')
+		if escape < 0 {
+			return quote + 1
+		}
+		at += escape + 2
 	}
 	return len(text)
 }

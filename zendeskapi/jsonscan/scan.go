@@ -1,41 +1,51 @@
-package zendeskapi
+// Package jsonscan finds and checks values of JSON (RFC 8259) in one pass, without copies, as package json reads them. It hides
+// the grammar. What is read may be 16 MiB of anything, and its first use is to throw most of it away; it may also be a part
+// of a text of which more is to come.
+//
+//	end, err := jsonscan.SkipValue(data, jsonscan.SkipSpace(data, 0), true)
+package jsonscan
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math/bits"
 )
 
-// The grammar of JSON (RFC 8259), as package json reads it: values are found and checked in one pass, without copies. What is
-// read may be 16 MiB of anything, and its first use is to throw most of it away.
+// ErrShort says that data which are not final break off within what was to be skipped.
+var ErrShort = errors.New("more is needed")
 
-var (
-	errShort  = errors.New("more is needed")
-	errSyntax = errors.New("this is no JSON")
-)
+var errSyntax = errors.New("this is no JSON")
 
 // maxNesting is package json's: what passes here must be readable there.
 const maxNesting = 10_000
 
-// skipSpace returns where something begins that is no white space.
-func skipSpace(data []byte, at int) int {
+// SkipSpace returns where something begins that is no white space.
+func SkipSpace(data []byte, at int) int {
 	for at < len(data) && (data[at] == ' ' || data[at] == '\n' || data[at] == '\r' || data[at] == '\t') {
 		at++
 	}
 	return at
 }
 
-// skipValue returns the end of the value that begins at a place, behind white space. The data may go on behind their end,
-// unless they are final. Errors: errShort, errSyntax.
-func skipValue(data []byte, at int, final bool) (int, error) { return skipNested(data, at, final, 0) }
+// Valid tells whether data are one value, with white space around it or none.
+func Valid(data []byte) bool {
+	end, err := SkipValue(data, 0, true)
+	return err == nil && SkipSpace(data, end) == len(data)
+}
+
+// SkipValue returns the end of the value that begins at a place, behind white space. The data may go on behind their end,
+// unless they are final. Errors: ErrShort, or that it is no JSON.
+func SkipValue(data []byte, at int, final bool) (int, error) { return skipNested(data, at, final, 0) }
 
 func skipNested(data []byte, at int, final bool, depth int) (end int, err error) {
-	at = skipSpace(data, at)
+	at = SkipSpace(data, at)
 	if at == len(data) {
 		return at, short(final)
 	}
 	switch c := data[at]; {
 	case c == '"':
-		return skipString(data, at, final)
+		return SkipString(data, at, final)
 	case c == '-' || c >= '0' && c <= '9':
 		return skipNumber(data, at, final)
 	case c == 't':
@@ -50,7 +60,7 @@ func skipNested(data []byte, at int, final bool, depth int) (end int, err error)
 	isObject, first := data[at] == '{', true
 	closing := data[at] + 2 // of both pairs of ASCII
 	for at++; ; first = false {
-		if at = skipSpace(data, at); at == len(data) {
+		if at = SkipSpace(data, at); at == len(data) {
 			return at, short(final)
 		}
 		if data[at] == closing {
@@ -60,10 +70,10 @@ func skipNested(data []byte, at int, final bool, depth int) (end int, err error)
 			if data[at] != ',' {
 				return at, errSyntax
 			}
-			at = skipSpace(data, at+1)
+			at = SkipSpace(data, at+1)
 		}
 		if isObject {
-			if at, err = skipName(data, at, final); err != nil {
+			if at, err = SkipName(data, at, final); err != nil {
 				return at, err
 			}
 		} else if at < len(data) && data[at] == closing {
@@ -75,18 +85,18 @@ func skipNested(data []byte, at int, final bool, depth int) (end int, err error)
 	}
 }
 
-// skipName returns what is behind the name of a member and its colon.
-func skipName(data []byte, at int, final bool) (end int, err error) {
+// SkipName returns what is behind the name of a member and its colon. Errors: see SkipValue.
+func SkipName(data []byte, at int, final bool) (end int, err error) {
 	if at == len(data) {
 		return at, short(final)
 	}
 	if data[at] != '"' {
 		return at, errSyntax
 	}
-	if at, err = skipString(data, at, final); err != nil {
+	if at, err = SkipString(data, at, final); err != nil {
 		return at, err
 	}
-	if at = skipSpace(data, at); at == len(data) {
+	if at = SkipSpace(data, at); at == len(data) {
 		return at, short(final)
 	}
 	if data[at] != ':' {
@@ -99,21 +109,38 @@ func short(final bool) error {
 	if final {
 		return errSyntax
 	}
-	return errShort
+	return ErrShort
 }
 
-// plain are the bytes that stand for themselves in a string.
-var plain = func() (table [256]bool) {
-	for c := range table {
-		table[c] = c >= ' ' && c != '"' && c != '\\'
+// skipPlain returns where the first byte is that does not stand for itself in a string: a quote, a backslash, a control
+// character. It looks at eight at a time: most of what is read is text.
+func skipPlain(data []byte, at int) int {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x8080808080808080
+	)
+	for ; at+8 <= len(data); at += 8 {
+		x := binary.LittleEndian.Uint64(data[at:])
+		quote, backslash := x^'"'*ones, x^'\\'*ones
+		// The top bit of a byte is set where it is less than a space, or nothing is left of it. The lowest that is set is right,
+		// those above it may be set by its borrow.
+		if found := ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops; found != 0 {
+			return at + bits.TrailingZeros64(found)/8
+		}
 	}
-	return table
-}()
+	for at < len(data) && data[at] >= ' ' && data[at] != '"' && data[at] != '\\' {
+		at++
+	}
+	return at
+}
 
-func skipString(data []byte, at int, final bool) (int, error) {
-	for at++; at < len(data); at++ {
+// SkipString returns the end of the string that begins at a place. Errors: see SkipValue.
+func SkipString(data []byte, at int, final bool) (int, error) {
+	for at++; ; at++ {
+		if at = skipPlain(data, at); at >= len(data) {
+			return len(data), short(final)
+		}
 		switch c := data[at]; {
-		case plain[c]:
 		case c == '"':
 			return at + 1, nil
 		case c != '\\':
@@ -138,7 +165,6 @@ func skipString(data []byte, at int, final bool) (int, error) {
 			}
 		}
 	}
-	return at, short(final)
 }
 
 func skipNumber(data []byte, at int, final bool) (int, error) {
@@ -178,7 +204,7 @@ func skipNumber(data []byte, at int, final bool) (int, error) {
 		}
 	}
 	if at == len(data) && !final {
-		return at, errShort
+		return at, ErrShort
 	}
 	return at, nil
 }
@@ -194,8 +220,8 @@ func skipWord(data []byte, at int, word string, final bool) (int, error) {
 	return at, errSyntax
 }
 
-// unquote returns the text of a string that skipString has accepted.
-func unquote(quoted []byte) string {
+// Unquote returns the text of a string that SkipString has accepted.
+func Unquote(quoted []byte) string {
 	for _, c := range quoted[1 : len(quoted)-1] {
 		if c == '\\' || c >= 0x80 {
 			var text string

@@ -1,4 +1,4 @@
-package zendeskapi
+package jsonscan
 
 import (
 	"encoding/json"
@@ -20,8 +20,8 @@ var jsonTexts = []string{
 // What is accepted is what package json accepts, and every beginning of it may be continued.
 func checkScan(t *testing.T, data []byte) {
 	t.Helper()
-	end, err := skipValue(data, 0, true)
-	accepted := err == nil && skipSpace(data, end) == len(data)
+	end, _ := SkipValue(data, 0, true)
+	accepted := Valid(data)
 	if valid := json.Valid(data); accepted != valid {
 		t.Fatalf("%.100q is accepted: %t; package json: %t", data, accepted, valid)
 	}
@@ -30,7 +30,7 @@ func checkScan(t *testing.T, data []byte) {
 	}
 	step := 1 + len(data)/500
 	for n := 0; n < end; n += step {
-		if _, err := skipValue(data[:n], 0, false); !errors.Is(err, errShort) {
+		if _, err := SkipValue(data[:n], 0, false); !errors.Is(err, ErrShort) {
 			t.Fatalf("the first %d bytes of %.100q: %v", n, data, err)
 		}
 	}

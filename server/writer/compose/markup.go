@@ -117,7 +117,7 @@ func clipMarkup(m markup, limit int) markup {
 	if len(m) <= limit {
 		return m
 	}
-	end := limit - len(cutMark)
+	end := max(0, limit-len(joiner+cutMark))
 	for end > 0 && !utf8.RuneStart(m[end]) {
 		end--
 	}
@@ -130,6 +130,9 @@ func clipMarkup(m markup, limit int) markup {
 	for trimmed := ""; trimmed != kept; {
 		trimmed = kept
 		kept = strings.TrimSuffix(strings.TrimRightFunc(strings.TrimSuffix(kept, joiner), unicode.IsSpace), "<br>")
+	}
+	if strings.HasSuffix(kept, ":") {
+		kept += joiner // with the mark behind it, it would look like an address
 	}
 	return markup(kept + cutMark)
 }

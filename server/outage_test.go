@@ -209,6 +209,7 @@ func TestStoreFails(t *testing.T) {
 		must(t, err)
 		_, err = watch.Header()
 		must(t, err)
+		synctest.Wait() // what works in the background has looked at the store, and does not find out before the call
 		engine.set(errSick)
 		mustReason(t, attachTo(t, conn), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN)
 		_, err = watch.Recv()

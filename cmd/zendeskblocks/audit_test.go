@@ -101,7 +101,7 @@ func TestAuditOutlivesKills(t *testing.T) {
 		killed := make(chan struct{})
 		for i := range 1000 {
 			id := string(rune('a'+round)) + "-" + string(rune('a'+i/26)) + string(rune('a'+i%26))
-			if i == 10+7*round {
+			if i == 30+7*round {
 				go func() {
 					defer close(killed)
 					s.kill(t)

@@ -1,7 +1,6 @@
 package recordset
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -32,37 +31,16 @@ func check(record json.RawMessage) error {
 
 // kindOf returns the first character of a JSON value, which tells its kind; 0 if there is none.
 func kindOf(value []byte) byte {
-	if at := skipSpace(value, 0); at < len(value) {
+	if at := jsonscan.SkipSpace(value, 0); at < len(value) {
 		return value[at]
 	}
 	return 0
 }
 
-func skipSpace(text []byte, at int) int {
-	for at < len(text) && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n') {
-		at++
-	}
-	return at
-}
-
 // stringEnd is where the string ends that begins at a quote.
 func stringEnd(text []byte, at int) int {
-	quote := at // the next one
-	for at++; at < len(text); {
-		if quote < at {
-			further := bytes.IndexByte(text[at:], '"')
-			if further < 0 {
-				break
-			}
-			quote = at + further
-		}
-		escape := bytes.IndexByte(text[at:quote], '\\')
-		if escape < 0 {
-			return quote + 1
-		}
-		at += escape + 2
-	}
-	return len(text)
+	end, _ := jsonscan.SkipString(text, at, true) // it is valid
+	return end
 }
 
 // valueEnd is where the value ends that begins at a place.
@@ -96,18 +74,18 @@ func valueEnd(text []byte, at int) int {
 // membersIn are the members of an object in their order: the names as they are written, and the values.
 func membersIn(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
-		for at := skipSpace(object, 0) + 1; ; {
-			if at = skipSpace(object, at); at >= len(object) || object[at] != '"' {
+		for at := jsonscan.SkipSpace(object, 0) + 1; ; {
+			if at = jsonscan.SkipSpace(object, at); at >= len(object) || object[at] != '"' {
 				return
 			}
 			end := stringEnd(object, at)
 			name := object[at:end]
-			at = skipSpace(object, skipSpace(object, end)+1) // behind the colon
+			at = jsonscan.SkipSpace(object, jsonscan.SkipSpace(object, end)+1) // behind the colon
 			end = valueEnd(object, at)
 			if at >= end || !yield(name, object[at:end]) {
 				return
 			}
-			at = skipSpace(object, end) + 1 // behind the comma
+			at = jsonscan.SkipSpace(object, end) + 1 // behind the comma
 		}
 	}
 }
@@ -115,13 +93,13 @@ func membersIn(object []byte) iter.Seq2[[]byte, []byte] {
 // elementsIn are the elements of an array.
 func elementsIn(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for at := skipSpace(array, 0) + 1; ; {
-			at = skipSpace(array, at)
+		for at := jsonscan.SkipSpace(array, 0) + 1; ; {
+			at = jsonscan.SkipSpace(array, at)
 			end := valueEnd(array, at)
 			if at >= end || !yield(array[at:end]) {
 				return
 			}
-			at = skipSpace(array, end) + 1
+			at = jsonscan.SkipSpace(array, end) + 1
 		}
 	}
 }
@@ -175,8 +153,8 @@ func textOf(written []byte) string {
 
 // hasNested tells whether an array has an object or an array in it.
 func hasNested(array []byte) bool {
-	for at := skipSpace(array, 0) + 1; ; {
-		at = skipSpace(array, at)
+	for at := jsonscan.SkipSpace(array, 0) + 1; ; {
+		at = jsonscan.SkipSpace(array, at)
 		if at < len(array) && (array[at] == '{' || array[at] == '[') {
 			return true
 		}
@@ -184,7 +162,7 @@ func hasNested(array []byte) bool {
 		if at >= end {
 			return false
 		}
-		at = skipSpace(array, end) + 1
+		at = jsonscan.SkipSpace(array, end) + 1
 	}
 }
 

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
+
+// The same cases each time, so that a change is judged by itself; -rapid.seed=0 draws others.
+func init() { _ = flag.Set("rapid.seed", "1") }
 
 func TestAppendToken(t *testing.T) {
 	_, added := newToken(t, Caller{Tenant: "acme", Name: "added", Roles: []Role{Admin}, Expires: inAnHour()})
@@ -223,32 +227,27 @@ func TestWithoutTokens(t *testing.T) {
 	}
 }
 
-// Whatever stands in a file, no line goes but those of the name, and what is left is never an empty file.
+// Whatever stands in a file, no line goes but those of the name, the others stay as they are and in their order, and what
+// is left is never an empty file.
 func TestWithoutTokensLosesNothing(t *testing.T) {
+	doomed := strings.TrimSpace(line("", ""))
 	rapid.Check(t, func(t *rapid.T) {
-		var content strings.Builder
-		var others []string
-		for range rapid.IntRange(0, 8).Draw(t, "lines") {
-			l := rapid.OneOf(rapid.SampledFrom([]string{line("", ""), line(`"x"`, `"y"`), line("acme", "beta"), "# c\n", "\n", "{", "\x00\n", "x\r\n"}), rapid.String()).Draw(t, "line")
-			content.WriteString(l)
-			if l != line("", "") {
-				others = append(others, strings.TrimRight(l, "\n"))
+		lines := rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom([]string{
+			doomed, " " + doomed + "\t\r", line(`"x"`, `"y"`), line("acme", "beta"), "# c\n", "\n", "{", "\x00\n", "x\r\n",
+		}), rapid.String()), 0, 8).Draw(t, "lines")
+		content := strings.Join(lines, rapid.SampledFrom([]string{"", "\n"}).Draw(t, "between"))
+		var want string
+		for l := range strings.Lines(content) { // not those drawn: one without a line feed goes on in the next
+			if strings.Trim(l, " \t\r\n") != doomed { // the white space of JSON
+				want += l
 			}
 		}
-		rest, _ := withoutTokens([]byte(content.String()), "acme", "x")
-		if len(bytes.TrimSpace(rest)) == 0 {
-			t.Error("nothing is left")
+		if strings.TrimSpace(want) == "" {
+			want = headLines
 		}
-		if len(bytes.TrimSpace([]byte(strings.Join(others, "")))) == 0 {
-			return // a head stands in for what is blank
-		}
-		at := 0
-		for _, other := range others {
-			i := bytes.Index(rest[at:], []byte(other))
-			if i < 0 {
-				t.Fatalf("%q is lost or has moved in:\n%s", other, rest)
-			}
-			at += i + len(other)
+		rest, _ := withoutTokens([]byte(content), "acme", "x")
+		if string(rest) != want {
+			t.Errorf("of\n%q\nthere is left\n%q\nwant\n%q", content, rest, want)
 		}
 	})
 }

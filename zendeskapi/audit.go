@@ -31,7 +31,7 @@ func readAudit(o object) (Audit, error) {
 	var events []json.RawMessage
 	if json.Unmarshal(o.lenient("events"), &events) == nil {
 		for _, raw := range events {
-			event, _ := readObject(raw)
+			event, _ := partsOf(raw)
 			a.closes = a.closes || event.text("field_name") == "status" && event.text("value") == "closed"
 		}
 	}

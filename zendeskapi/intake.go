@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/jsonscan"
 )
@@ -41,6 +42,7 @@ type intake struct {
 	taken  int64     // of memory
 	turn   bool      // it has one
 	turned int64     // where the turn began
+	since  time.Time // when
 
 	window []byte // what was read of the text and is not done with
 	at     int    // where what is not done with begins
@@ -95,7 +97,7 @@ func (in *intake) pause() bool {
 	had := in.turn
 	if had {
 		in.turn = false
-		in.guest.endTurn()
+		in.guest.endTurn(time.Since(in.since))
 	}
 	return had
 }
@@ -104,7 +106,7 @@ func (in *intake) resume() error {
 	if err := in.guest.startTurn(in.ctx); err != nil {
 		return &roomError{err}
 	}
-	in.turn, in.turned = true, in.read
+	in.turn, in.turned, in.since = true, in.read, time.Now()
 	return nil
 }
 
@@ -155,13 +157,13 @@ func (in *intake) more() error {
 		if have >= maxValueBytes {
 			return errTooLarge
 		}
-		size := min(2*have, maxValueBytes)
+		size := min(4*have, maxValueBytes) // a large value is looked at anew each time
 		if err := in.take(int64(size-have), false); err != nil {
 			return err
 		}
 		in.window = append(make([]byte, 0, size), in.window...)
 	}
-	// Full, so that a large value is looked at few times.
+	// Full: see above.
 	for len(in.window) < cap(in.window) && !in.ended {
 		from := len(in.window)
 		n, err := in.text.Read(in.window[from:min(cap(in.window), from+turnBytes)])

@@ -231,7 +231,7 @@ func TestSlowAnswers(t *testing.T) {
 		}
 		found.Release()
 		// Nobody ends the turn of another: time runs out while it waits.
-		busy := client.transport.room.enter(owner{"other", "x"})
+		busy := client.transport.room.enter(t.Context(), owner{"other", "x"})
 		if err := busy.startTurn(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestSlowAnswers(t *testing.T) {
 			t.Errorf("a small answer waits: %v", err)
 		}
 		found.Release()
-		busy.endTurn()
+		busy.endTurn(0)
 		busy.leave()
 		if r := client.transport.room; r.held != 0 || r.reading != 0 || len(r.guests) != 0 {
 			t.Errorf("what is left: %+v", r)

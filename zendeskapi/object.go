@@ -41,33 +41,31 @@ const maxMembers = 10_000
 
 // readObject takes a text of one JSON object apart. Its values are parts of the text.
 func readObject(data []byte) (object, error) {
+	if !jsonscan.Valid(data) {
+		return nil, errNotObject
+	}
+	return partsOf(data)
+}
+
+// partsOf is readObject for what is known to be valid JSON.
+func partsOf(data []byte) (object, error) {
 	at := jsonscan.SkipSpace(data, 0)
 	if at == len(data) || data[at] != '{' {
 		return nil, errNotObject
 	}
 	o := object{}
-	for at = jsonscan.SkipSpace(data, at+1); at < len(data) && data[at] != '}'; at = jsonscan.SkipSpace(data, at) {
+	for at = jsonscan.SkipSpace(data, at+1); data[at] != '}'; at = jsonscan.SkipSpace(data, at) {
+		if len(o) == maxMembers {
+			return nil, errNotObject
+		}
 		if len(o) > 0 {
-			if data[at] != ',' {
-				return nil, errNotObject
-			}
-			at = jsonscan.SkipSpace(data, at+1)
+			at = jsonscan.SkipSpace(data, at+1) // behind the comma
 		}
-		valueAt, err := jsonscan.SkipName(data, at, true)
-		if err != nil || len(o) == maxMembers {
-			return nil, errNotObject
-		}
-		nameEnd, _ := jsonscan.SkipString(data, at, true) // it was read just now
-		valueAt = jsonscan.SkipSpace(data, valueAt)
-		end, err := jsonscan.SkipValue(data, valueAt, true)
-		if err != nil {
-			return nil, errNotObject
-		}
+		nameEnd := jsonscan.StringEnd(data, at)
+		valueAt := jsonscan.SkipSpace(data, jsonscan.SkipSpace(data, nameEnd)+1) // behind the colon
+		end := jsonscan.ValueEnd(data, valueAt)
 		o = append(o, member{jsonscan.Unquote(data[at:nameEnd]), data[valueAt:end:end]})
 		at = end
-	}
-	if at == len(data) || jsonscan.SkipSpace(data, at+1) != len(data) {
-		return nil, errNotObject
 	}
 	return o, nil
 }

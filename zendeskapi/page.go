@@ -119,7 +119,7 @@ func (c *Client) list(ctx context.Context, op, path string, query url.Values, ke
 
 // visitPage reads a page and shows it to visit. The answer is nil when there is no page.
 func (c *Client) visitPage(ctx context.Context, r request, p *page, visit func(*answer, []json.RawMessage) (more bool, err error)) (got *answer, more bool, err error) {
-	r.guest = c.transport.room.enter(owner{c.tenant, c.origin})
+	r.guest = c.transport.room.enter(ctx, owner{c.tenant, c.origin})
 	defer r.guest.leave()
 	if got, err = c.do(ctx, true, r, p); err != nil {
 		return nil, false, err
@@ -199,7 +199,7 @@ func listOf[T any](ctx context.Context, c *Client, op, path string, query url.Va
 func readRecords[T any](records []json.RawMessage, read func(object) (T, error)) []T {
 	var readable []T
 	for _, raw := range records {
-		o, err := readObject(raw)
+		o, err := partsOf(raw)
 		if err != nil {
 			continue
 		}

@@ -129,7 +129,7 @@ func (c *Client) readAnswer(ctx context.Context, res *http.Response, g *guest, o
 	defer func() { _ = res.Body.Close() }() // what was read counts
 	got := newAnswer(res.StatusCode, res.Header)
 	if g == nil {
-		g = c.transport.room.enter(owner{c.tenant, c.origin})
+		g = c.transport.room.enter(ctx, owner{c.tenant, c.origin})
 		defer g.leave()
 	}
 	in, err := g.open(ctx, res)

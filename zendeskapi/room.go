@@ -33,7 +33,8 @@ const (
 // room is the memory and the time of processors that the answers of all accounts share.
 //
 // Who finds no room waits, until its context is done. Memory: a tenant has at most half of it, and an account a quarter.
-// Turns: all processors but one. Who goes first: the oldest guest of each account, then the second of each; and so among the
+// Turns: all processors but one, with rests between them as long as nobody is pressed for time: what comes in masses is read
+// in time, and no faster, that it leaves processors to others. Who goes first: the oldest guest of each account, then the second of each; and so among the
 // tenants. What begins first ends first, so that the others wait no longer than they must, and no account or tenant waits
 // for all that another has begun.
 //
@@ -46,7 +47,8 @@ type room struct {
 	mu       sync.Mutex
 	guests   []*guest // the oldest first
 	waiting  []*wish
-	reading  int // turns that are taken
+	reading  int           // turns that are taken, or rested from
+	owed     time.Duration // rest that was too short to take
 	held     int64
 	byTenant map[string]int64
 	byOwner  map[owner]int64
@@ -58,9 +60,10 @@ type owner struct{ tenant, origin string }
 
 // guest is a request, or a whole search, whose answers take room. It may be used concurrently.
 type guest struct {
-	room  *room
-	owner owner
-	held  int64
+	room    *room
+	owner   owner
+	pressed time.Time // from when on its time runs short
+	held    int64
 }
 
 // wish is what a guest waits for.
@@ -78,9 +81,14 @@ func newRoom(memory int64) *room {
 	}
 }
 
-// enter lets in a guest, who must leave.
-func (r *room) enter(o owner) *guest {
-	g := &guest{room: r, owner: o}
+// enter lets in a guest, who must leave, and has time until ctx ends.
+func (r *room) enter(ctx context.Context, o owner) *guest {
+	begun := time.Now()
+	left := requestTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		left = deadline.Sub(begun)
+	}
+	g := &guest{room: r, owner: o, pressed: begun.Add(left / 2)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.guests = append(r.guests, g)
@@ -145,11 +153,44 @@ func (g *guest) startTurn(ctx context.Context) error {
 	return r.wait(ctx, w)
 }
 
-func (g *guest) endTurn() {
-	g.room.mu.Lock()
-	defer g.room.mu.Unlock()
-	g.room.reading--
-	g.room.grant()
+// endTurn ends a turn, of which so much was spent at work.
+func (g *guest) endTurn(worked time.Duration) {
+	r := g.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	pressed := slices.ContainsFunc(r.guests, func(g *guest) bool { return now.After(g.pressed) })
+	var pause time.Duration
+	if pause, r.owed = rest(r.owed, worked, pressed); pause > 0 {
+		time.AfterFunc(pause, r.rested)
+		return
+	}
+	r.reading--
+	r.grant()
+}
+
+func (r *room) rested() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reading--
+	r.grant()
+}
+
+const (
+	shortestRest = time.Millisecond // timers are not finer
+	longestRest  = 10 * time.Millisecond
+)
+
+// rest decides how long nobody takes a turn's place: half as long again as it was worked, where nobody is pressed for time.
+// What is too short is owed.
+func rest(owed, worked time.Duration, pressed bool) (pause, stillOwed time.Duration) {
+	if pressed {
+		return 0, 0
+	}
+	if owed += worked * 3 / 2; owed < shortestRest {
+		return 0, owed
+	}
+	return min(owed, longestRest), 0
 }
 
 func (r *room) isGranted(w *wish) bool { return !slices.Contains(r.waiting, w) }

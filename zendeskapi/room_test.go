@@ -42,8 +42,8 @@ func TestRoomIsShared(t *testing.T) {
 	const mib = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(128 * mib)
-		a, b, c := r.enter(owner{"a", "1"}), r.enter(owner{"a", "1"}), r.enter(owner{"a", "2"})
-		d := r.enter(owner{"b", "1"})
+		a, b, c := r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "2"})
+		d := r.enter(t.Context(), owner{"b", "1"})
 		take := func(g *guest, bytes int64, entry bool) chan error {
 			done := make(chan error, 1)
 			go func() { done <- g.take(t.Context(), bytes, entry, false) }()
@@ -98,7 +98,7 @@ func TestRoomWaitsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(MinAnswerMemory)
 		r.turns = 1
-		first, g := r.enter(owner{"a", "1"}), r.enter(owner{"a", "1"})
+		first, g := r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "1"})
 		for range 3 {
 			if err := first.take(t.Context(), r.memory/4, false, true); err != nil {
 				t.Fatal(err) // the first gets what it needs
@@ -122,7 +122,7 @@ func TestRoomWaitsEnd(t *testing.T) {
 		if err := g.startTurn(context.Background()); !timedOut(err) || time.Since(began) != requestTimeout {
 			t.Errorf("without a deadline: %v after %s", err, time.Since(began))
 		}
-		first.endTurn()
+		first.endTurn(0)
 		if err := g.startTurn(t.Context()); err != nil || len(r.waiting) != 0 {
 			t.Errorf("a turn that ended: %v", err)
 		}
@@ -142,7 +142,7 @@ func TestRoomNeverStandsStill(t *testing.T) {
 				steps := random.IntN(4 * 8)
 				own := rand.New(rand.NewPCG(random.Uint64(), 1))
 				all.Go(func() {
-					g := r.enter(o)
+					g := r.enter(t.Context(), o)
 					defer g.leave()
 					if err := g.take(context.Background(), answerBytes, true, false); err != nil {
 						t.Errorf("entry: %v", err)
@@ -155,14 +155,62 @@ func TestRoomNeverStandsStill(t *testing.T) {
 							t.Errorf("turn: %v", err)
 						}
 						time.Sleep(time.Duration(own.IntN(10)) * time.Millisecond)
-						g.endTurn()
+						g.endTurn(time.Millisecond)
 					}
 				})
 			}
 			all.Wait()
+			time.Sleep(longestRest)
+			synctest.Wait()
 			if r.held != 0 || r.reading != 0 || r.mostHeld > r.memory || len(r.waiting) != 0 {
 				t.Errorf("held %d, at most %d of %d; %d turns", r.held, r.mostHeld, r.memory, r.reading)
 			}
 		})
 	}
+}
+
+func TestRest(t *testing.T) {
+	for name, test := range map[string]struct {
+		owed, worked time.Duration
+		pressed      bool
+		pause, still time.Duration
+	}{
+		"a moment":            {0, 100 * time.Microsecond, false, 0, 150 * time.Microsecond},
+		"and what is owed":    {900 * time.Microsecond, 100 * time.Microsecond, false, 1050 * time.Microsecond, 0},
+		"long":                {0, 2 * time.Millisecond, false, 3 * time.Millisecond, 0},
+		"too long":            {0, time.Second, false, longestRest, 0},
+		"somebody is pressed": {900 * time.Microsecond, time.Second, true, 0, 0},
+	} {
+		if pause, still := rest(test.owed, test.worked, test.pressed); pause != test.pause || still != test.still {
+			t.Errorf("%s: %s, and %s is owed, want %s and %s", name, pause, still, test.pause, test.still)
+		}
+	}
+}
+
+// Turns come with rests between them, until half of a guest's time is over.
+func TestTurnsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(MinAnswerMemory)
+		r.turns = 1
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		g := r.enter(ctx, owner{"a", "1"})
+		defer g.leave()
+		turnsIn := func(d time.Duration) (n int) {
+			for begun := time.Now(); time.Since(begun) < d; n++ {
+				if err := g.startTurn(ctx); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Millisecond)
+				g.endTurn(2 * time.Millisecond)
+			}
+			return n
+		}
+		if n := turnsIn(time.Second); n != 201 { // the first, and each 5 ms
+			t.Errorf("%d turns in the first half of its time", n)
+		}
+		if n := turnsIn(time.Second / 2); n != 250 {
+			t.Errorf("%d turns then", n)
+		}
+	})
 }

@@ -78,7 +78,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 	if q.Max < 1 || q.Max > MaxSearchResults {
 		return SearchResult{}, invalid("search", fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
 	}
-	search := &search{client: c, query: q, guest: c.transport.room.enter(owner{c.tenant, c.origin})}
+	search := &search{client: c, query: q, guest: c.transport.room.enter(ctx, owner{c.tenant, c.origin})}
 	handed := false
 	defer func() {
 		if !handed {
@@ -230,7 +230,7 @@ var errTooMuch = &Error{
 
 // element keeps what is wanted of a record.
 func (a *searchAnswer) element(in *intake, raw json.RawMessage) error {
-	o, err := readObject(raw)
+	o, err := partsOf(raw)
 	if err != nil {
 		return errNotRecords
 	}

@@ -37,40 +37,6 @@ func kindOf(value []byte) byte {
 	return 0
 }
 
-// stringEnd is where the string ends that begins at a quote.
-func stringEnd(text []byte, at int) int {
-	end, _ := jsonscan.SkipString(text, at, true) // it is valid
-	return end
-}
-
-// valueEnd is where the value ends that begins at a place.
-func valueEnd(text []byte, at int) int {
-	for depth := 0; at < len(text); {
-		switch text[at] {
-		case '"':
-			if at = stringEnd(text, at); depth == 0 {
-				return at
-			}
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth < 0 {
-				return at // of a number or a word: what it stands in ends
-			}
-			if depth == 0 {
-				return at + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return at
-			}
-		}
-		at++
-	}
-	return at
-}
-
 // membersIn are the members of an object in their order: the names as they are written, and the values.
 func membersIn(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
@@ -78,10 +44,10 @@ func membersIn(object []byte) iter.Seq2[[]byte, []byte] {
 			if at = jsonscan.SkipSpace(object, at); at >= len(object) || object[at] != '"' {
 				return
 			}
-			end := stringEnd(object, at)
+			end := jsonscan.StringEnd(object, at)
 			name := object[at:end]
 			at = jsonscan.SkipSpace(object, jsonscan.SkipSpace(object, end)+1) // behind the colon
-			end = valueEnd(object, at)
+			end = jsonscan.ValueEnd(object, at)
 			if at >= end || !yield(name, object[at:end]) {
 				return
 			}
@@ -95,7 +61,7 @@ func elementsIn(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for at := jsonscan.SkipSpace(array, 0) + 1; ; {
 			at = jsonscan.SkipSpace(array, at)
-			end := valueEnd(array, at)
+			end := jsonscan.ValueEnd(array, at)
 			if at >= end || !yield(array[at:end]) {
 				return
 			}
@@ -158,7 +124,7 @@ func hasNested(array []byte) bool {
 		if at < len(array) && (array[at] == '{' || array[at] == '[') {
 			return true
 		}
-		end := valueEnd(array, at)
+		end := jsonscan.ValueEnd(array, at)
 		if at >= end {
 			return false
 		}

@@ -6,6 +6,7 @@
 package jsonscan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -113,25 +114,44 @@ func short(final bool) error {
 }
 
 // skipPlain returns where the first byte is that does not stand for itself in a string: a quote, a backslash, a control
-// character. It looks at eight at a time: most of what is read is text.
+// character. It looks at eight at a time, and at more where there are many: most of what is read is text.
 func skipPlain(data []byte, at int) int {
-	const (
-		ones = 0x0101010101010101
-		tops = 0x8080808080808080
-	)
-	for ; at+8 <= len(data); at += 8 {
-		x := binary.LittleEndian.Uint64(data[at:])
-		quote, backslash := x^'"'*ones, x^'\\'*ones
-		// The top bit of a byte is set where it is less than a space, or nothing is left of it. The lowest that is set is right,
-		// those above it may be set by its borrow.
-		if found := ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops; found != 0 {
+	for n := 0; at+8 <= len(data); n++ {
+		if found := special(binary.LittleEndian.Uint64(data[at:])); found != 0 {
 			return at + bits.TrailingZeros64(found)/8
+		}
+		if at += 8; n == 8 {
+			at = skipPlainBlocks(data, at)
 		}
 	}
 	for at < len(data) && data[at] >= ' ' && data[at] != '"' && data[at] != '\\' {
 		at++
 	}
 	return at
+}
+
+// skipPlainBlocks skips blocks without such a byte.
+func skipPlainBlocks(data []byte, at int) int {
+	for ; at+32 <= len(data); at += 32 {
+		block := data[at : at+32 : at+32]
+		if special(binary.LittleEndian.Uint64(block))|special(binary.LittleEndian.Uint64(block[8:]))|
+			special(binary.LittleEndian.Uint64(block[16:]))|special(binary.LittleEndian.Uint64(block[24:])) != 0 {
+			break
+		}
+	}
+	return at
+}
+
+// special marks bytes that do not stand for themselves, by their top bits: the lowest that is set is right, those above it may
+// be set by its borrow.
+func special(x uint64) uint64 {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x8080808080808080
+	)
+	quote, backslash := x^'"'*ones, x^'\\'*ones
+	// It is set where a byte is less than a space, or nothing is left of it.
+	return ((x-' '*ones)&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
 }
 
 // SkipString returns the end of the string that begins at a place. Errors: see SkipValue.
@@ -218,6 +238,54 @@ func skipWord(data []byte, at int, word string, final bool) (int, error) {
 		return at, short(final)
 	}
 	return at, errSyntax
+}
+
+// StringEnd returns the end of the string that begins at a place, in what SkipValue has accepted.
+func StringEnd(data []byte, at int) int {
+	for from := at + 1; from < len(data); {
+		quote := bytes.IndexByte(data[from:], '"')
+		if quote < 0 {
+			break
+		}
+		quote += from
+		escape := quote
+		for escape > from && data[escape-1] == '\\' {
+			escape--
+		}
+		if (quote-escape)%2 == 0 {
+			return quote + 1
+		}
+		from = quote + 1
+	}
+	return len(data)
+}
+
+// ValueEnd returns the end of the value that begins at a place, in what SkipValue has accepted. It goes down nowhere.
+func ValueEnd(data []byte, at int) int {
+	for depth := 0; at < len(data); {
+		switch data[at] {
+		case '"':
+			if at = StringEnd(data, at); depth == 0 {
+				return at
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return at // of a number or a word: what it stands in ends
+			}
+			if depth == 0 {
+				return at + 1
+			}
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return at
+			}
+		}
+		at++
+	}
+	return at
 }
 
 // Unquote returns the text of a string that SkipString has accepted.

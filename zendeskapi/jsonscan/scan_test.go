@@ -28,6 +28,9 @@ func checkScan(t *testing.T, data []byte) {
 	if !accepted {
 		return
 	}
+	if begin := SkipSpace(data, 0); ValueEnd(data, begin) != end {
+		t.Fatalf("%.100q ends at %d, and then at %d", data, end, ValueEnd(data, begin))
+	}
 	step := 1 + len(data)/500
 	for n := 0; n < end; n += step {
 		if _, err := SkipValue(data[:n], 0, false); !errors.Is(err, ErrShort) {
@@ -47,4 +50,27 @@ func FuzzSkipValue(f *testing.F) {
 		f.Add([]byte(text[:min(len(text), 200)]))
 	}
 	f.Fuzz(checkScan)
+}
+
+func BenchmarkSkipValue(b *testing.B) {
+	for name, text := range map[string]string{
+		"long strings":  `{"description":"` + strings.Repeat("all that was said of it, ", 4000) + `"}`,
+		"short strings": `[` + strings.Repeat(`{"id":4690000001,"tags":["a","vip"],"via":{"channel":"web"}},`, 1500) + `{}]`,
+		"escapes":       `["` + strings.Repeat(`\"so\" \u00e9, `, 6000) + `"]`,
+	} {
+		data := []byte(text)
+		for end, skip := range map[string]func() int{
+			"checked": func() int { end, _ := SkipValue(data, 0, true); return end },
+			"known":   func() int { return ValueEnd(data, 0) },
+		} {
+			b.Run(name+"/"+end, func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				for b.Loop() {
+					if skip() != len(data) {
+						b.Fatal("another end")
+					}
+				}
+			})
+		}
+	}
 }

@@ -77,18 +77,11 @@ func newAccess(a *auth.Authenticator, log *audit.Log) *access {
 
 // admit returns the context of a call that may be made.
 func (a *access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
-	c := connectionOf(ctx)
 	if strings.HasPrefix(fullMethod, healthPrefix) {
-		if c != nil {
-			c.all.stranger(c)
-		}
 		return ctx, nil
 	}
 	caller, err := a.caller(ctx)
 	if err != nil {
-		if c != nil {
-			c.all.stranger(c)
-		}
 		a.audit.Stranger()
 		return nil, &rpc.Error{
 			Reason:  zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
@@ -104,7 +97,7 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 			Metadata: map[string]string{"caller": caller.Name, "method": fullMethod},
 		}
 	}
-	if c != nil {
+	if c := connectionOf(ctx); c != nil {
 		c.all.admitted(c)
 	}
 	return rpc.WithCaller(ctx, caller), nil

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -75,13 +76,14 @@ type Bounds struct {
 	ConnectionsPerAddress int // of an IPv4 address, or a /64 of IPv6; default 256
 	CallsPerTenant        int // that run, streams but watches of screen pops included; default 5,000
 	WatchesPerCredential  int // of screen pops; default 20,000
+	BusyTenantPercent     int // of the processors' time, for calls of a tenant that has many while others call; default 3
 }
 
 func (b Bounds) withDefaults() Bounds {
 	for _, bound := range []struct {
 		of  *int
 		def int
-	}{{&b.Connections, 10_000}, {&b.ConnectionsPerAddress, 256}, {&b.CallsPerTenant, 5_000}, {&b.WatchesPerCredential, 20_000}} {
+	}{{&b.Connections, 10_000}, {&b.ConnectionsPerAddress, 256}, {&b.CallsPerTenant, 5_000}, {&b.WatchesPerCredential, 20_000}, {&b.BusyTenantPercent, 3}} {
 		if *bound.of == 0 {
 			*bound.of = bound.def
 		}
@@ -96,6 +98,7 @@ type admission struct {
 	calls       *turnstile.Turnstile[string] // by tenant; so with reflections
 	reflections *turnstile.Turnstile[string]
 	watches     *turnstile.Turnstile[credential]
+	refusals    *refusals // of watches
 
 	// Calls of health.
 	strangers           *turnstile.Turnstile[struct{}]
@@ -112,6 +115,7 @@ func newAdmission(b Bounds) *admission {
 		calls:               turnstile.New[string](b.CallsPerTenant),
 		reflections:         turnstile.New[string](maxReflections),
 		watches:             turnstile.New[credential](b.WatchesPerCredential),
+		refusals:            newRefusals(),
 		strangers:           turnstile.New[struct{}](maxHealthCalls),
 		strangersAddress:    turnstile.New[string](maxHealthCallsAddress),
 		strangersConnection: turnstile.New[*conn](maxHealthCallsConnection),
@@ -243,7 +247,16 @@ func (a *admission) stream(srv any, stream grpc.ServerStream, info *grpc.StreamS
 		return err
 	}
 	defer leave()
-	return handler(srv, &readStream{stream, a.reader, a.call(stream.Context(), info.FullMethod, info.IsClientStream)})
+	err = handler(srv, &readStream{stream, a.reader, a.call(stream.Context(), info.FullMethod, info.IsClientStream)})
+	if caller, _ := rpc.Caller(stream.Context()); caller.Agent != "" && isTooManyWatches(err) { // else it may be one agent's of many
+		a.refusals.note(stream.Context())
+	}
+	return err
+}
+
+func isTooManyWatches(err error) bool {
+	refused, ok := errors.AsType[*rpc.Error](err)
+	return ok && refused.Reason == zendeskv1.ErrorReason_ERROR_REASON_TOO_MANY_WATCHES
 }
 
 // readStream is a stream whose messages intake reads.

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	grpctap "google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -430,9 +431,9 @@ func TestCrowds(t *testing.T) {
 }
 
 func TestBoundsDefaults(t *testing.T) {
-	mustEqual(t, "defaults", Bounds{}.withDefaults(), Bounds{10_000, 256, 5_000, 20_000})
-	mustEqual(t, "no limits", Bounds{-1, -1, -1, -1}.withDefaults(), Bounds{})
-	mustEqual(t, "limits", Bounds{1, 2, 3, 4}.withDefaults(), Bounds{1, 2, 3, 4})
+	mustEqual(t, "defaults", Bounds{}.withDefaults(), Bounds{10_000, 256, 5_000, 20_000, 3})
+	mustEqual(t, "no limits", Bounds{-1, -1, -1, -1, -1}.withDefaults(), Bounds{})
+	mustEqual(t, "limits", Bounds{1, 2, 3, 4, 5}.withDefaults(), Bounds{1, 2, 3, 4, 5})
 }
 
 // Limits of messages are of methods that there are.
@@ -662,51 +663,103 @@ func TestAddressOf(t *testing.T) {
 // Strangers who call more often than they may wait where their connection is read, and known callers do not.
 func TestStrangersArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &queue{accepted: make(chan net.Conn, 3)}
+		l := &queue{accepted: make(chan net.Conn, 4)}
 		s := newConnections(l, Bounds{}, slog.New(slog.DiscardHandler))
 		var conns []*conn
-		for _, from := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.2"} {
+		for _, from := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"} {
 			l.accepted <- &namedConn{address: from, closed: map[string]bool{}}
 			c, err := s.Accept()
 			must(t, err)
 			conns = append(conns, c.(*conn))
 		}
-		flooding, sibling, other := conns[0], conns[1], conns[2]
-		for range strangerBurst {
-			s.stranger(flooding)
-		}
-		if pause := s.pause(flooding); pause != 0 {
-			t.Errorf("after a burst there is a pause of %s", pause)
-		}
-		s.stranger(flooding)
-		for c, want := range map[*conn]time.Duration{flooding: strangerEvery, sibling: strangerEvery, other: 0} {
-			if pause := s.pause(c); pause != want {
+		flooding, sibling, becoming, other := conns[0], conns[1], conns[2], conns[3]
+		called := func(c *conn, want time.Duration) {
+			t.Helper()
+			if pause := s.called(c); pause != want {
 				t.Errorf("from %s there is a pause of %s, want %s", c.address, pause, want)
 			}
 		}
+		for range strangerBurst {
+			called(flooding, 0)
+		}
+		called(flooding, strangerEvery)
+		called(sibling, 2*strangerEvery)
+		called(other, 0)
+		called(becoming, 3*strangerEvery)
+		s.admitted(becoming) // so it was no stranger
+		called(becoming, 0)
+		called(flooding, 3*strangerEvery)
 		for range 1000 {
-			s.stranger(flooding)
+			s.called(flooding)
 		}
-		if pause := s.pause(flooding); pause != strangerPause {
-			t.Errorf("the pause is %s", pause)
-		}
-		s.admitted(sibling)
-		if pause := s.pause(sibling); pause != 0 {
-			t.Errorf("a known caller waits for %s", pause)
-		}
+		called(flooding, strangerPause)
 		time.Sleep(time.Minute)
-		if pause := s.pause(flooding); pause != 0 {
-			t.Errorf("after a minute there is a pause of %s", pause)
-		}
+		called(flooding, 0)
 		begun := time.Now()
+		a := newAdmission(Bounds{})
 		for range 1000 {
 			ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: flooding.RemoteAddr()})
-			_, err := tap(ctx, nil)
+			_, err := a.tap(ctx, &grpctap.Info{FullMethodName: healthv1.Health_Check_FullMethodName})
 			must(t, err)
-			s.stranger(flooding)
 		}
-		if took, want := time.Since(begun), (1000-strangerBurst-1)*strangerEvery; took != want {
+		if took, want := time.Since(begun), (1000-strangerBurst+1)*strangerEvery; took != want {
 			t.Errorf("1000 calls took %s, want %s", took, want)
+		}
+	})
+}
+
+// What is refused without a credential is refused where the connection is read, with all that belongs to it.
+func TestHealthIsRefusedAtTheTap(t *testing.T) {
+	a := newAdmission(Bounds{})
+	for range maxHealthCalls {
+		leave, ok := a.strangers.Enter(struct{}{})
+		if !ok {
+			t.Fatal("there is no room")
+		}
+		defer leave()
+	}
+	_, err := a.tap(t.Context(), &grpctap.Info{FullMethodName: healthv1.Health_Watch_FullMethodName})
+	if s := status.Convert(err); s.Code() != codes.ResourceExhausted || len(s.Details()) != 2 {
+		t.Errorf("error is %v, with %v", err, s.Details())
+	}
+	_, err = a.tap(t.Context(), &grpctap.Info{FullMethodName: zendeskv1.BlockService_Search_FullMethodName})
+	must(t, err)
+}
+
+// Who was refused watches and goes on asking waits where the connection is read; others, and other calls, do not.
+func TestRefusedWatchesArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const watch = zendeskv1.InteractionService_WatchScreenPops_FullMethodName
+		r := newRefusals()
+		mine, other := metadata.Pairs("authorization", "Bearer a"), metadata.Pairs("authorization", "Bearer b")
+		asked := func(header metadata.MD, method string, want time.Duration) {
+			t.Helper()
+			if pause := r.asked(header, method); pause != want {
+				t.Errorf("there is a pause of %s, want %s", pause, want)
+			}
+		}
+		for range 1000 {
+			asked(mine, watch, 0)
+		}
+		r.note(metadata.NewIncomingContext(t.Context(), mine))
+		r.note(t.Context()) // shows none
+		for range watchBurst - 1 {
+			asked(mine, watch, 0)
+		}
+		asked(mine, watch, watchEvery)
+		asked(other, watch, 0)
+		asked(nil, watch, 0)
+		asked(mine, zendeskv1.InteractionService_DeliverInteraction_FullMethodName, 0)
+		for range 1000 {
+			r.asked(mine, watch)
+		}
+		asked(mine, watch, watchPause)
+		time.Sleep(time.Minute)
+		asked(mine, watch, 0)
+		time.Sleep(time.Minute)
+		r.note(metadata.NewIncomingContext(t.Context(), other))
+		if len(r.due) != 1 {
+			t.Errorf("%d are remembered", len(r.due))
 		}
 	})
 }

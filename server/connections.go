@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,6 +171,9 @@ func (s *connections) admitted(c *conn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if from := s.addresses[c.address]; from != nil {
+		from.due = from.due.Add(-time.Duration(c.charged) * strangerEvery) // they were no stranger's
+	}
 	s.acquaint(c)
 }
 
@@ -205,33 +209,13 @@ type address struct {
 const (
 	// Strangers may call strangerBurst times from an address, and once more every strangerEvery. When they call more often
 	// their connections take no call for a while, at most strangerPause: a flood of calls that are refused costs others little.
-	strangerBurst = 200
-	strangerEvery = 10 * time.Millisecond
+	strangerBurst = 50
+	strangerEvery = 20 * time.Millisecond
 	strangerPause = time.Second
 )
 
-// stranger tells that someone unknown has called on a connection.
-func (s *connections) stranger(c *conn) {
-	if c.address == "" || c.known.Load() {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if from := s.addresses[c.address]; from != nil {
-		from.due = charged(from.due, time.Now())
-	}
-}
-
-// charged is when a call at a time is paid for, after those that are by due.
-func charged(due, now time.Time) time.Time {
-	if free := now.Add(-strangerBurst * strangerEvery); due.Before(free) {
-		due = free
-	}
-	return due.Add(strangerEvery)
-}
-
-// pause is how long a connection takes no call now.
-func (s *connections) pause(c *conn) time.Duration {
+// called counts a call on a connection that no known caller has used, and returns how long it takes no other now.
+func (s *connections) called(c *conn) time.Duration {
 	if c.address == "" || c.known.Load() {
 		return 0
 	}
@@ -241,14 +225,26 @@ func (s *connections) pause(c *conn) time.Duration {
 	if from == nil {
 		return 0
 	}
-	return min(max(time.Until(from.due), 0), strangerPause)
+	now := time.Now()
+	from.due = charged(from.due, now, strangerBurst, strangerEvery)
+	c.charged++
+	return min(max(from.due.Sub(now), 0), strangerPause)
 }
 
-// tap is the tap handle of the server. It runs where a connection is read: that it pauses there holds up only the strangers
-// of this connection.
-func tap(ctx context.Context, info *grpctap.Info) (context.Context, error) {
+// tap is the tap handle of the server. It runs where a connection is read: that it pauses there holds up only who shares it.
+func (a *admission) tap(ctx context.Context, info *grpctap.Info) (context.Context, error) {
+	pause := a.refusals.asked(info.Header, info.FullMethodName)
 	if c := connectionOf(ctx); c != nil {
-		time.Sleep(c.all.pause(c))
+		pause = max(pause, c.all.called(c))
+	}
+	time.Sleep(pause)
+	if strings.HasPrefix(info.FullMethodName, healthPrefix) {
+		// What is refused costs least here.
+		leave, err := a.enter(ctx, info.FullMethodName)
+		if words, ok := errors.AsType[*rpc.Error](err); ok {
+			return nil, words.Wire()
+		}
+		leave()
 	}
 	return intake.Tap(ctx, info)
 }
@@ -326,6 +322,7 @@ type conn struct {
 	known   atomic.Bool // a known caller has used it
 
 	strange, strangeOfAddress *list.Element // nil: a known caller has used it
+	charged                   int           // calls before that
 
 	mu    sync.Mutex
 	calls int       // unary ones that run

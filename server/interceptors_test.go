@@ -57,8 +57,8 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 	c := &chained{log: &textBuffer{}}
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
-		grpc.InTapHandle(tap),
-		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9))...),
+		grpc.InTapHandle(newAdmission(Bounds{}).tap),
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9, 0))...),
 		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
@@ -140,7 +140,7 @@ func roleOf(interceptor any) string {
 func TestInterceptorOrder(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var unary, stream []string
-	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9)) {
+	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9, 0)) {
 		unary = append(unary, roleOf(interceptor))
 	}
 	for _, interceptor := range streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds) {

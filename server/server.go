@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -45,8 +46,6 @@ import (
 const (
 	maxHeaderBytes = 16 << 10
 	maxStreams     = 100 // of a connection at a time, unary calls included
-	// tenantTurns calls of a tenant are worked on at a time: more would only make others wait for processors.
-	tenantTurns = 64
 
 	// A caller may send streamWindow of a message that nothing was asked for of, on each stream; admission asks for more. The
 	// window of a connection opens again as data comes, and bounds nothing. Buffers are small, for there may be many connections.
@@ -137,10 +136,10 @@ func New(c Config) (*Server, error) {
 	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(tenantTurns))...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
 			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, admission, streamEnds{draining, age})...),
 			transportSecurity,
-			grpc.InTapHandle(tap),
+			grpc.InTapHandle(admission.tap),
 			grpc.StaticStreamWindowSize(streamWindow),
 			grpc.StaticConnWindowSize(connectionWindow),
 			grpc.ReadBufferSize(readBuffer),

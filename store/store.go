@@ -53,6 +53,12 @@ var (
 	ErrClosed         = kv.ErrClosed
 )
 
+// WithWait has the store, where it is called with the context, wait for commits within around, which may give up meanwhile
+// what others can use. It is called from the goroutine that called the store.
+func WithWait(ctx context.Context, around func(wait func())) context.Context {
+	return kv.WithWait(ctx, around)
+}
+
 // Why stored data is not read.
 var (
 	errNewer    = errors.New("made by a newer zendeskblocks (run that version, or restore a backup made before the upgrade)")

@@ -89,6 +89,7 @@ type boundFlags struct {
 	MaxConnections           int `help:"How many connections may be open; 0: no limit." default:"10000" placeholder:"NUMBER"`
 	MaxConnectionsPerAddress int `help:"How many of them may come from one address, or from one /64 of IPv6; 0: no limit. More for a proxy that callers share." default:"256" placeholder:"NUMBER"`
 	MaxCallsPerTenant        int `help:"How many calls of a tenant may run; 0: no limit." default:"5000" placeholder:"NUMBER"`
+	BusyTenantPercent        int `help:"While others call, how much of the processors' time a tenant gets that has many calls at a time; 0: no limit." default:"3" placeholder:"PERCENT"`
 	MaxWatchesPerCredential  int `help:"How many watches of screen pops one credential may have open; 0: no limit." default:"20000" placeholder:"NUMBER"`
 }
 
@@ -99,10 +100,14 @@ func (f *boundFlags) problems() (problems []error) {
 	}{
 		{"max-connections", f.MaxConnections}, {"max-connections-per-address", f.MaxConnectionsPerAddress},
 		{"max-calls-per-tenant", f.MaxCallsPerTenant}, {"max-watches-per-credential", f.MaxWatchesPerCredential},
+		{"busy-tenant-percent", f.BusyTenantPercent},
 	} {
 		if bound.value < 0 {
 			problems = append(problems, fmt.Errorf("--%s must not be less than 0", bound.flag))
 		}
+	}
+	if f.BusyTenantPercent > 100 {
+		problems = append(problems, errors.New("--busy-tenant-percent must not be more than 100"))
 	}
 	return problems
 }
@@ -113,6 +118,7 @@ func (f *boundFlags) bounds() server.Bounds {
 	return server.Bounds{
 		Connections: or(f.MaxConnections), ConnectionsPerAddress: or(f.MaxConnectionsPerAddress),
 		CallsPerTenant: or(f.MaxCallsPerTenant), WatchesPerCredential: or(f.MaxWatchesPerCredential),
+		BusyTenantPercent: or(f.BusyTenantPercent),
 	}
 }
 

@@ -225,6 +225,9 @@ type statusError struct {
 func (e *statusError) Error() string              { return e.cause.Error() }
 func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
+// Wire returns the error as callers get it, for where no interceptor makes it so.
+func (e *Error) Wire() error { return &statusError{status: e.status(), cause: e} }
+
 // toStatus is the one crossing from Go errors to gRPC's. What nobody expected is INTERNAL, and its text stays here.
 func toStatus(ctx context.Context, err error) error {
 	err = Ended(ctx, err)

@@ -90,8 +90,8 @@ type Engine interface {
 	//
 	// Commits that wait take turns over the first segment of the key that fn named first.
 	//
-	// A context that ends before the commit has begun gives its error, and nothing is written. A commit once begun is
-	// waited for; where its answer may never come, the end of the context ends that with [ErrUnknownOutcome].
+	// For its commit it waits by [Wait]. A context that ends before the commit has begun gives its error, and nothing is
+	// written. A commit once begun is waited for; where its answer may never come, the end of the context ends that with [ErrUnknownOutcome].
 	Update(ctx context.Context, fn func(Txn) error) error
 
 	// Watch reports changes of keys that begin with prefix (an empty one: of all keys) on a channel of empty tokens.
@@ -111,6 +111,23 @@ type Engine interface {
 	// Close waits for running Views and Updates, and releases the database. Everything asked later gets [ErrClosed];
 	// closing again does nothing.
 	Close() error
+}
+
+type waitKey struct{}
+
+// WithWait has an [Engine] that is called with the context wait for commits within around: it may give up meanwhile what
+// others can use, and is called from the goroutine that called the engine.
+func WithWait(ctx context.Context, around func(wait func())) context.Context {
+	return context.WithValue(ctx, waitKey{}, around)
+}
+
+// Wait is how an engine waits for a commit.
+func Wait(ctx context.Context, wait func()) {
+	if around, ok := ctx.Value(waitKey{}).(func(wait func())); ok {
+		around(wait)
+		return
+	}
+	wait()
 }
 
 // Getter reads keys.

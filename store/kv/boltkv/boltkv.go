@@ -200,13 +200,14 @@ func (d *DB) view(ctx context.Context, fn func(kv.Reader) error) (version int, e
 // meanwhile says so, whatever was read.
 func (d *DB) durable(ctx context.Context, version int) error {
 	for int64(version) > d.changes.committed.Load() {
-		select {
-		case <-*d.flight.Load():
-		case <-d.failed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := d.Err(); err != nil {
+		kv.Wait(ctx, func() {
+			select {
+			case <-*d.flight.Load():
+			case <-d.failed:
+			case <-ctx.Done():
+			}
+		})
+		if err := cmp.Or(d.Err(), ctx.Err()); err != nil {
 			return err
 		}
 	}
@@ -240,6 +241,12 @@ func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again b
 	}
 	u.done = make(chan struct{})
 	d.queue.push(u)
+	kv.Wait(ctx, func() { again, err = d.outcome(ctx, u) })
+	return again, err
+}
+
+// outcome waits until an update is committed or not.
+func (d *DB) outcome(ctx context.Context, u *update) (again bool, err error) {
 	select {
 	case <-u.done:
 		return u.again, u.err

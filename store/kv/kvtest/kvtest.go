@@ -55,6 +55,7 @@ func Run(t *testing.T, open func(*testing.T) kv.Engine) {
 		{"Failed", testFailed},
 		{"Close", testClose},
 		{"Oracle", testOracle},
+		{"Wait", testWait},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -894,6 +895,28 @@ func testClose(t *testing.T, e kv.Engine) {
 	for name, err := range errs {
 		if !errors.Is(err, kv.ErrClosed) {
 			t.Errorf("%s after Close = %v, want %v", name, err, kv.ErrClosed)
+		}
+	}
+}
+
+// testWait has what goes on around the wait for a commit.
+func testWait(t *testing.T, e kv.Engine) {
+	waits, waiting := 0, false
+	ctx := kv.WithWait(t.Context(), func(wait func()) {
+		waits, waiting = waits+1, true
+		wait()
+		waiting = false
+	})
+	for i := range 3 {
+		err := e.Update(ctx, func(tx kv.Txn) error {
+			if waiting {
+				t.Error("a function runs while its commit is waited for")
+			}
+			tx.Put([]byte("k"), []byte{byte(i)})
+			return nil
+		})
+		if err != nil || waits <= i || waiting {
+			t.Errorf("%d commits were waited for %d times, %v", i+1, waits, err)
 		}
 	}
 }

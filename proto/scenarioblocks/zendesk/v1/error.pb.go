@@ -82,8 +82,8 @@ const (
 	// UNAVAILABLE. The audit cannot be written, so that more than 10,000 lines, or some for more than 10 minutes, wait for it:
 	// changes that have to be noted there are refused until it can. Nothing was changed. Blocks go on.
 	ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE ErrorReason = 25
-	// RESOURCE_EXHAUSTED. The caller's tenant has as many calls running as it may (the metadata say how many). Nothing was
-	// done; google.rpc.RetryInfo says when to repeat the call.
+	// RESOURCE_EXHAUSTED. The caller's tenant has as many calls running as it may (the metadata say how many), or more waiting
+	// than are worked on in time. Nothing was done; google.rpc.RetryInfo says when to repeat the call.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 26
 	// RESOURCE_EXHAUSTED. The credential, or the agent, has as many watches open as it may (the metadata say which, and how
 	// many). google.rpc.RetryInfo says when to try again.

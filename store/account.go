@@ -17,12 +17,13 @@ const maxAccountIDBytes = 63
 
 // Account is an integration account: a Zendesk and the credentials to use it with.
 type Account struct {
-	ID            string      `json:"id"`                       // unique in the tenant; 1 to 63 bytes; chosen at creation, then fixed
-	Name          string      `json:"name"`                     // unique in the tenant without regard to case; never another account's ID
-	URL           string      `json:"url"`                      // origin of the Zendesk; chosen at creation, then fixed
-	DefaultRegion string      `json:"default_region,omitempty"` // ISO 3166 region of telephone numbers without country code
-	Incarnation   string      `json:"incarnation"`              // random; tells the account from another one that had its ID
-	Default       bool        `json:"-"`                        // one account of a tenant has the mark; a tenant's first account gets it
+	ID            string      `json:"id"`                        // unique in the tenant; 1 to 63 bytes; chosen at creation, then fixed
+	Name          string      `json:"name"`                      // unique in the tenant without regard to case; never another account's ID
+	URL           string      `json:"url"`                       // origin of the Zendesk; chosen at creation, then fixed
+	DefaultRegion string      `json:"default_region,omitempty"`  // ISO 3166 region of telephone numbers without country code
+	MaxLimitShare int         `json:"max_limit_share,omitempty"` // per cent of the Zendesk's limit that it may use; 0: 100
+	Incarnation   string      `json:"incarnation"`               // random; tells the account from another one that had its ID
+	Default       bool        `json:"-"`                         // one account of a tenant has the mark; a tenant's first account gets it
 	APIToken      *APIToken   `json:"api_token,omitempty"`
 	OAuthToken    *OAuthToken `json:"oauth_token,omitempty"` // if there is one, it is in force
 	Check         Check       `json:"check,omitzero"`

@@ -172,6 +172,19 @@ func NewActivityID(now time.Time) string {
 // activityIDStart is what ids of a microsecond begin with.
 func activityIDStart(at time.Time) string { return "a" + kv.Time(at) }
 
+// activityIDTime is the time that an id was made of, to the microsecond; zero, when it was made of none.
+func activityIDTime(id string) time.Time {
+	digits := len(activityIDStart(time.Time{}))
+	if len(id) < digits {
+		return time.Time{}
+	}
+	at, err := kv.ParseTime(id[1:digits])
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
 func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
 	value, err := v.open(key, sealed)
 	if err != nil {

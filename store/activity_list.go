@@ -194,3 +194,61 @@ func (f *ActivityFilter) rows(index []byte, at string, limit int) kv.Range {
 	}
 	return rows
 }
+
+// MaxDeadCounted is up to how many DEAD activities of an account are counted.
+const MaxDeadCounted = 1000
+
+// AccountActivities is what an account has of activities that are not written.
+type AccountActivities struct {
+	Dead          int       // up to MaxDeadCounted
+	OldestPending time.Time // CreateTime of the pending one that was created first, to the microsecond; zero: none is pending
+}
+
+// AccountActivities looks at the activities of each of these accounts, which are told by their ids: those of an earlier
+// account of the same id are among them, as in [Store.ListActivities]. It reads index rows only, and of an account no more
+// than MaxDeadCounted and one.
+func (s *Store) AccountActivities(ctx context.Context, tenant string, accounts ...string) (all []AccountActivities, err error) {
+	err = s.view(ctx, tenant, func(_ *reading, rows kv.Reader) error {
+		all = make([]AccountActivities, len(accounts))
+		for i, account := range accounts {
+			if all[i].Dead, err = countRows(rows, activityIndex(tenant, account, ActivityDead), MaxDeadCounted); err != nil {
+				return err
+			}
+			if all[i].OldestPending, err = firstRowTime(rows, activityIndex(tenant, account, ActivityPending)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// countRows counts the rows of an index, up to a number of them.
+func countRows(rows kv.Reader, index []byte, most int) (n int, err error) {
+	for part := kv.Prefix(index); ; {
+		part.Limit, part.KeysOnly = min(most-n, kv.MaxScanLimit), true
+		entries, more, err := rows.Scan(part)
+		if err != nil {
+			return 0, err
+		}
+		if n += len(entries); !more || n >= most || len(entries) == 0 {
+			return n, nil
+		}
+		part.Start = kv.After(entries[len(entries)-1].Key)
+	}
+}
+
+// firstRowTime is the time that the id of an index's first activity was made of; zero: there is none, or it is not readable.
+func firstRowTime(rows kv.Reader, index []byte) (time.Time, error) {
+	first := kv.Prefix(index)
+	first.Limit, first.KeysOnly = 1, true
+	entries, _, err := rows.Scan(first)
+	if err != nil || len(entries) == 0 {
+		return time.Time{}, err
+	}
+	segments, err := kv.Split(entries[0].Key)
+	if err != nil || len(segments) < 2 {
+		return time.Time{}, nil // Scrub tells of the damage; nobody's account is hidden for it
+	}
+	return activityIDTime(segments[len(segments)-2]), nil
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
@@ -508,6 +509,52 @@ func testListActivities(t *testing.T, s *fixture) {
 	cancel()
 	if _, _, err := s.ListActivities(ctx, tenant, store.ActivityFilter{}, "", 5); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+// testAccountActivities compares what is said of accounts with their activities.
+func testAccountActivities(t *testing.T, s *fixture) {
+	check := func(tenant string, accounts []string, want ...store.AccountActivities) {
+		t.Helper()
+		got, err := s.AccountActivities(t.Context(), tenant, accounts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("activities of %q (-want +got):\n%s", accounts, diff)
+		}
+	}
+	check(tenant, nil)
+	check(tenant, []string{"a", "b"}, store.AccountActivities{}, store.AccountActivities{})
+
+	all := addActivities(t, s, tenant, 640, variedActivity)
+	addActivities(t, s, "other", 3, variedActivity)
+	want := map[string]store.AccountActivities{}
+	for _, a := range all {
+		w := want[a.Account.AccountID]
+		if a.State == store.ActivityDead {
+			w.Dead++
+		}
+		if a.State == store.ActivityPending && w.OldestPending.IsZero() {
+			w.OldestPending = a.CreateTime.Truncate(time.Microsecond)
+		}
+		want[a.Account.AccountID] = w
+	}
+	if want["a"].Dead == 0 || want["b"].OldestPending.IsZero() {
+		t.Fatalf("nothing to find: %v", want)
+	}
+	check(tenant, []string{"b", "none", "a"}, want["b"], store.AccountActivities{}, want["a"])
+
+	// More than are counted, and one whose id tells no time.
+	addActivities(t, s, "many", store.MaxDeadCounted+1, func(int) store.Activity {
+		return store.Activity{ID: store.NewActivityID(someTime), Account: atZendesk("dead"), State: store.ActivityDead}
+	})
+	odd := pendingActivity(0)
+	odd.Account = atZendesk("odd")
+	complete(t, s, "many", "odd", odd)
+	check("many", []string{"dead", "odd"}, store.AccountActivities{Dead: store.MaxDeadCounted}, store.AccountActivities{})
+	if _, err := s.AccountActivities(t.Context(), "!"); err == nil {
+		t.Error("there is a tenant !")
 	}
 }
 

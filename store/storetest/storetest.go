@@ -113,6 +113,7 @@ var tests = []test{
 	{"PendingActivities", testPendingActivities, onFaultless},
 	{"ListActivities", testListActivities, onFaultless},
 	{"ListActivitiesThatChange", testListActivitiesThatChange, onAny},
+	{"AccountActivities", testAccountActivities, onFaultless},
 	{"LargestActivity", testLargestActivity, onAny},
 	{"ActivitiesModel", testActivitiesModel, onAny},
 

@@ -385,7 +385,7 @@ func TestDeadlineIsNotTheCredentials(t *testing.T) {
 			info := &grpc.UnaryServerInfo{FullMethod: zendeskv1.BlockService_Search_FullMethodName}
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["runtime"]))
 			_, err := a.unary(ctx, nil, info, func(ctx context.Context, req any) (any, error) {
-				return Timeouts{}.withDefaults().unary(ctx, req, info, func(ctx context.Context, _ any) (any, error) {
+				return (&deadlines{timeouts: Timeouts{}.withDefaults()}).unary(ctx, req, info, func(ctx context.Context, _ any) (any, error) {
 					if deadline, _ := ctx.Deadline(); time.Until(deadline) != 3*time.Second {
 						t.Errorf("a block whose credential has %v left has %v, want 3 s", left, time.Until(deadline))
 					}

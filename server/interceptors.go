@@ -32,7 +32,7 @@ func unaryInterceptors(log *slog.Logger, access *access, admission *admission, t
 		// Admission stands within authentication, which says whose the call is. It reads the message.
 		admission.unary,
 		// The deadline stands within these: what they do must not eat into it.
-		timeouts.unary,
+		(&deadlines{timeouts: timeouts}).unary,
 		// Turns are the innermost: who waits for one does so within the deadline, and holds nothing of the processors.
 		turns.Unary,
 	}
@@ -100,8 +100,14 @@ func (t Timeouts) of(fullMethod string) (timeout, limit time.Duration) {
 	return t.Other, 0
 }
 
-func (t Timeouts) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	timeout, limit := t.of(info.FullMethod)
+// deadlines bounds how long calls take, and counts those that run.
+type deadlines struct {
+	timeouts Timeouts
+	crowd    rpc.Crowd
+}
+
+func (d *deadlines) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	timeout, limit := d.timeouts.of(info.FullMethod)
 	if _, ok := ctx.Deadline(); ok {
 		timeout = limit
 	}
@@ -110,6 +116,8 @@ func (t Timeouts) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
+	ctx, leave := d.crowd.Enter(ctx)
+	defer leave()
 	resp, err := handler(ctx, req)
 	if err != nil && !rpc.Foreign(info.FullMethod, err) {
 		return nil, rpc.Ended(ctx, err) // outside of here a deadline of ours is not known

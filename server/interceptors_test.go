@@ -127,7 +127,7 @@ func (b *textBuffer) finishes(t testing.TB) []map[string]any {
 func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
-		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"Timeouts", "deadline"}, {"ServerInterceptor", "logging"},
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"deadlines)", "deadline"}, {"ServerInterceptor", "logging"},
 		{"countCall", "count"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
@@ -259,7 +259,7 @@ func TestDeadlines(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, test.caller)
 				defer cancel()
 			}
-			_, err := Timeouts{}.withDefaults().unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: test.method}, func(ctx context.Context, _ any) (any, error) {
+			_, err := (&deadlines{timeouts: Timeouts{}.withDefaults()}).unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: test.method}, func(ctx context.Context, _ any) (any, error) {
 				deadline, ok := ctx.Deadline()
 				if got := time.Until(deadline); !ok || got != test.want {
 					t.Errorf("%s with %v has %v, want %v", test.method, test.caller, got, test.want)

@@ -183,10 +183,9 @@ func TestSearchOfAMovedZendesk(t *testing.T) {
 // What Zendesk did not ask for is not told, whatever is made of it here.
 func TestSearchTellsRetryAfter(t *testing.T) {
 	t.Parallel()
-	s := newBlockServer(t)
 	for header, want := range map[string]time.Duration{"": 0, "soon": 0, "-5": 0, "7": 7 * time.Second, "2.2": 3 * time.Second, "3, 90": 90 * time.Second} {
 		t.Run(header, func(t *testing.T) {
-			s.zendesk.ClearFaults()
+			s := newBlockServer(t)
 			s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 429, RetryAfter: header})
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()

@@ -125,7 +125,6 @@ func TestSearchKeepsUnknownTypes(t *testing.T) {
 func body(text string) *string { return &text }
 
 func TestSearchFailures(t *testing.T) {
-	s := newBlockServer(t)
 	type reason = zendeskv1.FailureReason
 	const (
 		badResponse = zendeskv1.FailureReason_FAILURE_REASON_BAD_RESPONSE
@@ -175,7 +174,7 @@ func TestSearchFailures(t *testing.T) {
 		{"answer lost", zendesktest.Fault{Drop: zendesktest.DropAfter}, unavailable, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.zendesk.ClearFaults()
+			s := newBlockServer(t) // one that is not left alone
 			before := s.search(t, "one", callerQuery)
 			mustExit(t, before, next)
 			test.fault.PathPrefix = searchPath

@@ -86,7 +86,7 @@ func (s *testServer) start(t testing.TB) {
 	s.store, err = store.Open(t.Context(), config)
 	must(t, err)
 	s.config.Store = s.store
-	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: s.config.AllowHosts})
+	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: s.config.AllowHosts, Now: s.clock.now})
 	must(t, err)
 	srv, err := New(s.config)
 	must(t, err)

@@ -771,6 +771,8 @@ func TestUnreadableFieldsStandInTheComment(t *testing.T) {
 			s := newActivityServer(t)
 			tt.fault.PathPrefix = "/api/v2/ticket_fields"
 			s.zendesk.AddFault(tt.fault)
+			// Nothing says that the limit of all is used up.
+			must(t, s.zendesk.SetLimits(zendesktest.Limits{Headers: zendesktest.HeadersNone}))
 			s.attach(t, "call-1", map[string]string{"Score": "5"})
 			id := s.complete(t, "call-1", openTickets[0]).GetActivityId()
 			if tt.waits > 0 {

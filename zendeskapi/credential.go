@@ -1,6 +1,7 @@
 package zendeskapi
 
 import (
+	"crypto/sha256"
 	"net/http"
 
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
@@ -23,6 +24,12 @@ func APITokenCredential(username string, token secret.Value) Credential {
 func BearerCredential(accessToken secret.Value) Credential { return Credential{secret: accessToken} }
 
 func (c Credential) none() bool { return c.secret.Reveal() == "" }
+
+// identity tells a credential from others, and nothing else of it.
+func (c Credential) identity() string {
+	sum := sha256.Sum256([]byte(c.username + "\x00" + c.secret.Reveal()))
+	return string(sum[:])
+}
 
 func (c Credential) authenticate(r *http.Request) {
 	if c.username == "" {

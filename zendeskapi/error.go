@@ -54,9 +54,10 @@ type Error struct {
 	MovedTo    string        // the host, with its port if it names one, that the answer redirects to; empty if it is no other one
 	RequestID  string        // X-Request-Id of the answer, for Zendesk's support
 	Date       time.Time     // Zendesk's clock when it answered, in whole seconds (ours, if it did not tell); zero when there was no answer
-	RetryAfter time.Duration // how long Zendesk asks to be left alone, in whole seconds, at most an hour; 0 when it did not say
+	RetryAfter time.Duration // how long Zendesk asks to be left alone, or is left alone, in whole seconds, at most an hour; 0 when it did not say
 	Pause      time.Duration // how long to leave it alone: RetryAfter, else what its headers tell of an exhausted limit, else, when throttled, ten seconds
-	Attempts   int           // how many requests were sent
+	Attempts   int           // how many requests were sent; 0 when it was refused here
+	Unsent     bool          // it was refused here: the Zendesk's limit, or an endpoint that fails, leaves no room for it now
 	Err        error         // what there is beside the status, such as an error of the network
 
 	body      secret.Value // the answer as text; a secret.Value so that no formatting prints it

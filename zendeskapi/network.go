@@ -20,6 +20,7 @@ type phase int32
 
 const (
 	phaseQueued phase = iota
+	phaseTurn
 	phaseResolving
 	phaseConnecting
 	phaseHandshake
@@ -31,6 +32,7 @@ const (
 
 var phaseTexts = map[phase]string{
 	phaseQueued:     "while waiting for a connection",
+	phaseTurn:       "while waiting for its turn",
 	phaseResolving:  "while resolving the host's name",
 	phaseConnecting: "while connecting",
 	phaseHandshake:  "in the TLS handshake",

@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const maxRequestBytes = 1 << 20
@@ -24,8 +26,9 @@ type request struct {
 	path   string // below the origin, escaped
 	query  string // escaped
 	header http.Header
-	body   any  // sent as JSON; nil: none
-	quiet  bool // the answer may hold a token: its text is kept nowhere
+	body   any    // sent as JSON; nil: none
+	record string // what it writes to, which Zendesk may have a limit of its own for; empty: nothing
+	quiet  bool   // the answer may hold a token: its text is kept nowhere
 
 	guest *guest // who the answer's memory is taken for; nil: nobody but the answer itself
 }
@@ -52,6 +55,20 @@ func newAnswer(status int, header http.Header) *answer {
 // be anything but a page. An idempotent request is sent up to three times while the answers are of the kind that passes
 // and the waits fit the context's deadline. Every error is an *Error.
 func (c *Client) do(ctx context.Context, idempotent bool, r request, out reader) (*answer, error) {
+	return c.doWithin(ctx, new(budget), idempotent, r, out)
+}
+
+// budget is for all that is sent for one thing that is wanted: however many requests that takes, few of them are repeated.
+type budget struct {
+	sent    atomic.Int32
+	repeats atomic.Int32
+}
+
+// repeat takes a repetition, if there is one left.
+func (b *budget) repeat() bool { return b.repeats.Add(1) < maxAttempts }
+
+// doWithin is do with a budget that others spend too.
+func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r request, out reader) (*answer, error) {
 	if c.credential.none() {
 		return nil, &Error{Op: r.op, Kind: CredentialsRejected, Detail: errNoCredential.Error(), Err: errNoCredential}
 	}
@@ -66,32 +83,110 @@ func (c *Client) do(ctx context.Context, idempotent bool, r request, out reader)
 		}
 	}
 	unknown := false
+	var before *Error // of the attempt before
 	for attempts := 1; ; attempts++ {
-		if ctx.Err() != nil {
-			e := connectionError(ctx, ctx.Err(), phaseQueued)
-			e.Op, e.Attempts, e.unknown = r.op, attempts-1, unknown
-			return nil, e
-		}
-		got, e := c.send(ctx, r, body, out)
+		got, e := c.attempt(ctx, all, r, body, out)
 		if e == nil {
 			got.attempts = attempts
 			return got, nil
 		}
+		if e.Unsent && before != nil && ctx.Err() == nil {
+			// What Zendesk has said itself says more.
+			before.Pause = max(before.Pause, e.Pause)
+			return nil, before
+		}
+		if e.Unsent {
+			attempts--
+		}
 		// What an earlier attempt may have done stays unknown.
 		unknown = unknown || e.unknown && r.method != http.MethodGet
 		e.Op, e.Attempts, e.unknown = r.op, attempts, unknown
-		if !idempotent || !e.transient || attempts == maxAttempts {
+		if e.Unsent || !idempotent || !e.transient {
+			e.Unsent = e.Unsent && attempts == 0
 			return nil, e
 		}
 		wait := backoff(e, attempts)
-		if !waitFits(ctx, wait) {
+		if !waitFits(ctx, wait) || !all.repeat() {
 			return nil, e
 		}
-		sleep(ctx, wait)
+		// What throttling asks for is waited for where it is known to all.
+		if before = e; e.Kind != RateLimited {
+			sleep(ctx, wait)
+		}
 	}
 }
 
-// send sends a request once.
+// attempt sends a request once, when it is its turn, unless its endpoint is left alone.
+func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byte, out reader) (*answer, *Error) {
+	if ctx.Err() != nil {
+		return nil, notSent(connectionError(ctx, ctx.Err(), phaseQueued))
+	}
+	key := breakerKey{c.origin, c.account, r.op}
+	judge, rest := c.transport.breakers.allow(key)
+	if judge == nil {
+		return nil, leftAlone(rest)
+	}
+	proof := errNoEvidence
+	defer func() { judge(proof) }()
+	turn, err := c.transport.governor.Enter(ctx, limit.Request{
+		Origin: c.origin, Endpoint: r.op, Record: r.record, Tenant: c.tenant, Account: c.account, MaxShare: c.maxShare, Lane: c.lane,
+	})
+	if refused, ok := errors.AsType[*limit.RefusedError](err); ok {
+		return nil, refusedHere(refused)
+	}
+	if err != nil {
+		return nil, notSent(connectionError(ctx, err, phaseTurn))
+	}
+	if rest, left := c.transport.breakers.tripped(key); left {
+		// While it waited, others have failed.
+		turn.GiveBack()
+		return nil, leftAlone(rest)
+	}
+	came := limit.Answer{}
+	defer func() { turn.Done(came) }()
+	all.sent.Add(1)
+	begun := time.Now()
+	got, e := c.send(ctx, r, body, out)
+	proof = evidence(e, time.Since(begun))
+	if got != nil {
+		came.Status, came.Header = got.status, got.header
+	}
+	if e == nil {
+		return got, nil
+	}
+	came.Pause = e.Pause
+	if e.Kind == RateLimited && came.Status != http.StatusServiceUnavailable {
+		came.Status = http.StatusTooManyRequests // whatever it says otherwise
+	}
+	return nil, e
+}
+
+// notSent says that Zendesk was not asked.
+func notSent(e *Error) *Error {
+	e.Unsent = true
+	return e
+}
+
+// leftAlone is the error for an endpoint that is not asked, for it has failed again and again.
+func leftAlone(rest time.Duration) *Error {
+	rest = wholeSeconds(rest)
+	return notSent(&Error{
+		Kind: Unavailable, RetryAfter: rest, Pause: rest,
+		Cause: fmt.Sprintf("it has failed %d times in a row, and is left alone for %v; no request was sent", tripAfter, rest),
+	})
+}
+
+// refusedHere is the error for a request that would have waited in vain.
+func refusedHere(refused *limit.RefusedError) *Error {
+	e := notSent(&Error{Kind: RateLimited, RetryAfter: refused.RetryAfter, Pause: refused.RetryAfter})
+	e.Cause = fmt.Sprintf("the limit of requests is used up for %v; no request was sent", refused.RetryAfter)
+	if refused.Crowded {
+		e.Kind, e.Cause = Unavailable, "too many requests of this account wait for it already; no request was sent"
+	}
+	return e
+}
+
+// send sends a request once. With an error, there is as much of the answer as was read, or none.
 func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (*answer, *Error) {
 	ctx, progress := watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, r.method, c.origin+r.path, bytes.NewReader(body))
@@ -118,7 +213,7 @@ func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (
 	}
 	got, e := c.readAnswer(ctx, res, r.guest, out)
 	if e != nil {
-		return nil, c.complete(e, got, r.quiet)
+		return got, c.complete(e, got, r.quiet)
 	}
 	return got, nil
 }

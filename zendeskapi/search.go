@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -36,9 +37,12 @@ type SearchQuery struct {
 	// Keep returns what is to be kept of a record, a valid JSON object. It must not hold the record itself, is called while
 	// the answers are read, and from several goroutines at once. An error of it makes the answer a BadResponse. Nil: all.
 	Keep func(record json.RawMessage) (json.RawMessage, error)
+	// Kept names what Keep keeps: who asks the same meanwhile, and has the same kept, shares the answer. With a Keep and
+	// without a name it is not shared.
+	Kept string
 }
 
-// SearchResult is what a search found.
+// SearchResult is what a search found. Others may have the same records: nobody changes them.
 type SearchResult struct {
 	Records    []json.RawMessage // JSON objects as Zendesk sent them but for the account's secrets, or what Keep made of them, in its order; never nil without an error
 	TotalCount int64             // how many there are in Zendesk; may be more than Records
@@ -52,22 +56,35 @@ type SearchResult struct {
 // others wait for it. Without it, that happens when the result is garbage.
 func (r SearchResult) Release() {
 	if r.memory != nil {
-		r.memory.guest.leave()
+		r.memory.release()
 	}
 }
 
-// memory is what a result holds of the answers' memory.
-type memory struct{ guest *guest }
+// memory is what a result holds of the answers' memory, alone or with others.
+type memory struct {
+	guest   *guest
+	holders *atomic.Int32
+	release func() // once; also when the result is garbage
+}
 
-func heldBy(g *guest) *memory {
-	m := &memory{g}
-	runtime.AddCleanup(m, (*guest).leave, g)
+// heldBy holds what a guest has, for one more of its holders. The guest leaves with the last of them.
+func heldBy(g *guest, holders *atomic.Int32) *memory {
+	holders.Add(1)
+	m := &memory{guest: g, holders: holders, release: sync.OnceFunc(func() {
+		if holders.Add(-1) == 0 {
+			g.leave()
+		}
+	})}
+	runtime.AddCleanup(m, func(release func()) { release() }, m.release)
 	return m
 }
 
 // Search finds records of every type. Pages after the first are fetched three at a time; a record that comes twice,
 // because the index moved between pages, is kept once. A page with more records than it counts, or with none where it
-// counts some, is asked for once more; more is then taken for what there is.
+// counts some, is asked for once more; more is then taken for what there is. Of all pages together few are asked for again.
+//
+// Who asks the same as the same account and with the same credential while a search runs gets the answer of that one. Each
+// waits no longer than its ctx lasts; the search ends with the last of them.
 //
 // It returns all that is asked for, or an error: of the kinds of a read; InvalidRequest when Zendesk does not understand
 // the query, and when what is to be kept is larger than MaxSearchBytes; BadResponse when an answer holds no list of objects,
@@ -78,7 +95,37 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 	if q.Max < 1 || q.Max > MaxSearchResults {
 		return SearchResult{}, invalid("search", fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
 	}
-	search := &search{client: c, query: q, guest: c.transport.room.enter(ctx, owner{c.tenant, c.origin})}
+	if q.Keep != nil && q.Kept == "" {
+		return c.search(ctx, new(budget), q)
+	}
+	found, err := share(ctx, &c.transport.flights, c.flightOf(q), sharedRead[SearchResult]{
+		read: func(ctx context.Context, b *budget) (SearchResult, error) { return c.search(ctx, b, q) },
+		take: func(found SearchResult) SearchResult {
+			found.memory = heldBy(found.memory.guest, found.memory.holders)
+			return found
+		},
+		drop: SearchResult.Release,
+		gaveUp: func(sent int) error {
+			e := connectionError(ctx, ctx.Err(), phaseWaiting)
+			e.Op, e.Attempts = "search", sent
+			return e
+		},
+	})
+	if failed, ok := err.(*Error); ok { //nolint:errorlint // it is never wrapped
+		own := *failed
+		err = &own
+	}
+	return found, err
+}
+
+// flightOf tells a search from all that are not the same.
+func (c *Client) flightOf(q SearchQuery) flightKey {
+	whole := fmt.Sprintf("%q %q %q %d %q", q.Query, q.SortBy, q.SortOrder, q.Max, q.Kept)
+	return flightKey{origin: c.origin, account: fmt.Sprintf("%q %q", c.tenant, c.account), credential: c.credential.identity(), lane: int(c.lane), what: "search " + whole}
+}
+
+func (c *Client) search(ctx context.Context, all *budget, q SearchQuery) (SearchResult, error) {
+	search := &search{client: c, query: q, budget: all, guest: c.transport.room.enter(ctx, owner{c.tenant, c.origin})}
 	handed := false
 	defer func() {
 		if !handed {
@@ -87,7 +134,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 	}()
 	found, err := c.searchPages(ctx, search)
 	if err == nil {
-		found.memory, handed = heldBy(search.guest), true
+		found.memory, handed = heldBy(search.guest, new(atomic.Int32)), true
 	}
 	return found, err
 }
@@ -96,6 +143,7 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 type search struct {
 	client *Client
 	query  SearchQuery
+	budget *budget
 	guest  *guest
 	kept   atomic.Int64 // bytes of all pages
 }
@@ -173,7 +221,7 @@ func (c *Client) searchPage(ctx context.Context, s *search, number int, total in
 	for {
 		page := searchAnswer{search: s}
 		r := request{op: "search", method: http.MethodGet, path: apiPath("search"), query: encodeQuery(query), guest: s.guest}
-		got, err := c.do(ctx, true, r, &page)
+		got, err := c.doWithin(ctx, s.budget, true, r, &page)
 		if failed, ok := errors.AsType[*Error](err); ok {
 			failed.Attempts += attempts
 			return page, nil, failed
@@ -186,7 +234,7 @@ func (c *Client) searchPage(ctx context.Context, s *search, number int, total in
 		attempts += got.attempts
 		got.attempts = attempts
 		e := c.badResponse("search", got, errIncomplete)
-		if wait := backoff(e, 1); again && waitFits(ctx, wait) {
+		if wait := backoff(e, 1); again && waitFits(ctx, wait) && s.budget.repeat() {
 			page.begin() // forgets
 			sleep(ctx, wait)
 			continue

@@ -4,16 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/redact"
 )
 
 // library answers searches among records 1 to total.
@@ -308,4 +314,98 @@ func BenchmarkSearch(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestSearchIsAskedOnce has many search for the same, and others for something else or as somebody else.
+func TestSearchIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		client := bubbleClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			time.Sleep(time.Second)
+			_, _ = fmt.Fprintf(w, `{"results":[{"id":1,"result_type":"user","name":%q}],"count":1}`, r.Header.Get("Authorization")[7:])
+		}))
+		client.secrets = func() *redact.Secrets { return redact.New() } // it repeats who asked
+		other, lane, credential := *client, *client, *client
+		other.account, lane.lane, credential.credential = "other", limit.Background, BearerCredential(secret.New("another credential"))
+		name := func(record json.RawMessage) (json.RawMessage, error) { return record, nil }
+		var group sync.WaitGroup
+		search := func(c *Client, q SearchQuery) {
+			group.Go(func() {
+				found, err := c.Search(t.Context(), q)
+				if err != nil || len(found.Records) != 1 || !strings.Contains(string(found.Records[0]), c.credential.secret.Reveal()) {
+					t.Errorf("%+v: %s, %v", q, found.Records, err)
+				}
+				found.Release()
+				found.Release()
+			})
+		}
+		for range 100 {
+			search(client, SearchQuery{Query: "x", Max: 1})
+		}
+		synctest.Wait()
+		if asked.Load() != 1 {
+			t.Errorf("%d requests for one search", asked.Load())
+		}
+		for _, c := range []*Client{&other, &lane, &credential} {
+			search(c, SearchQuery{Query: "x", Max: 1})
+		}
+		for _, q := range []SearchQuery{
+			{Query: "y", Max: 1}, {Query: "x", Max: 2}, {Query: "x", SortBy: "status", Max: 1}, {Query: "x", SortOrder: "asc", Max: 1},
+			{Query: "x", Max: 1, Keep: name, Kept: "name"}, {Query: "x", Max: 1, Keep: name}, {Query: "x", Max: 1, Keep: name},
+		} {
+			search(client, q)
+		}
+		synctest.Wait()
+		if asked.Load() != 11 {
+			t.Errorf("%d requests for 11 different searches", asked.Load())
+		}
+		group.Wait()
+		r := client.transport.room
+		if len(client.transport.flights.flying) != 0 || len(r.guests) != 0 || r.held != 0 {
+			t.Errorf("left: %d searches, %d guests, %d bytes", len(client.transport.flights.flying), len(r.guests), r.held)
+		}
+	})
+}
+
+// TestSharedSearchKeepsItsMemory until the last of those who have it releases it.
+func TestSharedSearchKeepsItsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := bubbleClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			_, _ = io.WriteString(w, `{"results":[{"id":1}],"count":1}`)
+		}))
+		held := func() int64 {
+			client.transport.room.mu.Lock()
+			defer client.transport.room.mu.Unlock()
+			return client.transport.room.held
+		}
+		var found [2]SearchResult
+		var group sync.WaitGroup
+		for i := range found {
+			group.Go(func() { found[i], _ = client.Search(t.Context(), SearchQuery{Query: "x", Max: 1}) })
+		}
+		group.Wait()
+		found[0].Release()
+		found[0].Release()
+		if held() == 0 {
+			t.Error("released while another has it")
+		}
+		found[1].Release()
+		if n := held(); n != 0 {
+			t.Errorf("%d bytes are held", n)
+		}
+	})
+}
+
+// TestOneBudget bounds what is sent for one search, whatever fails of it.
+func TestOneBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		incomplete := reply{body: `{"results":[],"count":5}`}
+		zendesk := scripted(reply{status: http.StatusBadGateway}, incomplete, reply{status: http.StatusBadGateway})
+		_, err := bubbleClient(t, zendesk).Search(t.Context(), SearchQuery{Query: "x", Max: 5})
+		if e := failed(t, err, Unavailable); e.Attempts != maxAttempts || len(zendesk.requests()) != maxAttempts {
+			t.Errorf("%d requests: %+v", len(zendesk.requests()), *e)
+		}
+	})
 }

@@ -157,7 +157,7 @@ func (c *Client) UpdateTicket(ctx context.Context, ticketID string, update Ticke
 	if err != nil {
 		return TicketChange{}, err
 	}
-	return c.writeTicket(ctx, false, request{op: op, method: http.MethodPut, path: apiPath("tickets", ticketID)}, ticketID, ticketBody{
+	return c.writeTicket(ctx, false, request{op: op, method: http.MethodPut, path: apiPath("tickets", ticketID), record: ticketID}, ticketID, ticketBody{
 		Comment: privateComment(update.Comment), CustomFields: fields, Metadata: update.Metadata,
 		SafeUpdate: update.Stamp != "", UpdatedStamp: update.Stamp,
 	})

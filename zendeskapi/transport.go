@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // Backstops for callers without a deadline; with one, the context ends a request earlier.
@@ -34,6 +36,9 @@ type TransportConfig struct {
 	// MinAnswerMemory. A tenant has half of it, an account a quarter; who finds no room waits. The process takes up to twice
 	// as much for it, until garbage is collected.
 	AnswerMemory int64
+
+	// Now tells when a limit has room again. Default time.Now.
+	Now func() time.Time
 }
 
 // Transport is the pool of connections that the clients of all accounts share. It keeps no cookies.
@@ -52,6 +57,10 @@ type Transport struct {
 	room   *room
 	base   *http.Transport
 	client *http.Client
+
+	governor *limit.Governor
+	breakers breakers
+	flights  flights
 }
 
 // NewTransport makes a pool. An unreadable entry of AllowHosts, or an unreadable proxy address, is an error.
@@ -84,17 +93,31 @@ func NewTransport(c TransportConfig) (*Transport, error) {
 			MaxReceiveBufferPerStream: 256 << 10, MaxReceiveBufferPerConnection: 4 << 20,
 		},
 	}
-	return newTransport(base, allow, c.AnswerMemory), nil
+	return newTransport(base, allow, c), nil
 }
 
-func newTransport(base *http.Transport, allow allowList, memory int64) *Transport {
+func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Transport {
 	return &Transport{
 		allow:  allow,
-		room:   newRoom(max(cmp.Or(memory, DefaultAnswerMemory), MinAnswerMemory)),
+		room:   newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
 		base:   base,
 		client: &http.Client{Transport: readableRedirects{base}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
+
+		governor: limit.New(limit.Config{Now: c.Now}),
 	}
 }
+
+// Limits tells what is known of the limit of the Zendesk at an origin. It asks nobody.
+func (t *Transport) Limits(origin string) limit.Limits { return t.governor.Limits(origin) }
+
+// Room is how many requests more a lane may send to the Zendesk at an origin within a time, as far as is known; at most 64.
+func (t *Transport) Room(origin string, lane limit.Lane, within time.Duration) int {
+	return t.governor.Room(origin, lane, within)
+}
+
+// Failing lists what is not asked any more of the Zendesk at an origin on behalf of an account, since it has failed again and
+// again: names as in [Error.Op], in order. It asks nobody.
+func (t *Transport) Failing(origin, account string) []string { return t.breakers.open(origin, account) }
 
 // Close closes the connections that are idle. Requests that run end as usual.
 func (t *Transport) Close() { t.base.CloseIdleConnections() }

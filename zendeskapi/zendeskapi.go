@@ -30,6 +30,7 @@ import (
 	"sync"
 
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/redact"
 )
 
@@ -37,7 +38,10 @@ import (
 type Config struct {
 	Tenant     string     // whose account it is: whose hosts it may name, and whose share of the Transport it takes
 	Origin     string     // required: what ParseOrigin returned for the account's URL
+	Account    string     // of the tenant's accounts, tells it from the others, also from one that had its name before
 	Credential Credential // without one only RequestToken can be called
+	Lane       limit.Lane // whose turn its requests are when the Zendesk's limit is short
+	MaxShare   int        // per cent of the Zendesk's limit that the account may use; 0: 100
 	// Secrets are what else no text of an answer may repeat: whatever Zendesk was told on behalf of the account before.
 	Secrets   []secret.Value
 	Transport *Transport // required; shared by all clients
@@ -48,6 +52,9 @@ type Config struct {
 // one is cheap and needs no Close.
 type Client struct {
 	tenant     string
+	account    string
+	lane       limit.Lane
+	maxShare   int
 	origin     string
 	credential Credential
 	transport  *Transport
@@ -79,6 +86,9 @@ func New(c Config) (*Client, error) {
 	}
 	return &Client{
 		tenant:     c.Tenant,
+		account:    c.Account,
+		lane:       c.Lane,
+		maxShare:   c.MaxShare,
 		origin:     origin,
 		credential: c.Credential,
 		transport:  c.Transport,

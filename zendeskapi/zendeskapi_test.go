@@ -120,7 +120,7 @@ func bubbleClient(t *testing.T, handler http.Handler) *Client {
 	server := &http.Server{Handler: handler}
 	served := make(chan error)
 	go func() { served <- server.Serve(listener) }()
-	transport := newTransport(&http.Transport{DialContext: listener.dial}, allowList{{host: "127.0.0.1"}}, 0)
+	transport := newTransport(&http.Transport{DialContext: listener.dial}, allowList{{host: "127.0.0.1"}}, TransportConfig{})
 	t.Cleanup(func() {
 		transport.Close()
 		if err := server.Shutdown(context.Background()); err != nil {

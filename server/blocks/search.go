@@ -18,6 +18,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/variables"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // Variables that every block which asks Zendesk sets.
@@ -160,15 +161,17 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 	}
 	columns := req.GetColumns()
 	var keep func(json.RawMessage) (json.RawMessage, error)
+	var kept string
 	if len(columns) > 0 {
+		kept = fmt.Sprintf("%q", columns)
 		keep = func(record json.RawMessage) (json.RawMessage, error) { return recordset.Prune(record, columns) }
 	}
 	var answer zendeskapi.SearchResult
 	var err error
 	rpc.Aside(ctx, func() {
-		err = s.credentials.Do(ctx, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
+		err = s.credentials.Do(ctx, limit.Blocks, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
 			answer, err = client.Search(ctx, zendeskapi.SearchQuery{
-				Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep,
+				Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep, Kept: kept,
 			})
 			return err
 		})

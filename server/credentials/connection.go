@@ -12,6 +12,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/recordset"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // noSuchID is an id that nothing in Zendesk has: its own are around 4.6e13, and tickets count from 1.
@@ -165,13 +166,14 @@ func stopAfter(name string, f Check) *Check {
 
 func (t *connectionTest) checkUser(ctx context.Context) Check {
 	var user zendeskapi.User
-	err := t.keeper.ask(ctx, t.tenant, &t.account, func(client *zendeskapi.Client) (err error) {
+	err := t.keeper.ask(ctx, limit.Background, t.tenant, &t.account, func(client *zendeskapi.Client) (err error) {
 		t.client = client
 		start := t.keeper.now()
 		user, err = client.Me(ctx)
 		t.latency = t.keeper.now().Sub(start)
 		return err
 	})
+	t.keeper.courses.note(t.tenant, t.account, err)
 	if err == nil {
 		t.user = &user
 	}

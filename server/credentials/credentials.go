@@ -5,7 +5,7 @@
 // nothing of gRPC.
 //
 //	keeper := credentials.New(credentials.Config{...})
-//	err := keeper.Do(ctx, tenant, &account, func(client *zendeskapi.Client) (err error) {
+//	err := keeper.Do(ctx, limit.Blocks, tenant, &account, func(client *zendeskapi.Client) (err error) {
 //		found, err = client.Search(ctx, query)
 //		return err
 //	})
@@ -24,6 +24,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // useMemory is how long it is remembered that an account was used.
@@ -52,7 +53,7 @@ type Keeper struct {
 	renewals  *renewals
 	upkeep    *upkeep
 	changes   *Changes
-	illnesses *illnesses
+	courses   *courses
 	uses      *cache.Cache[Key, time.Time] // when Zendesk last took an account's credential
 	ended     chan struct{}                // closed when what could not be stored is given up
 	end       func()                       // closes it
@@ -61,11 +62,14 @@ type Keeper struct {
 // Key tells an account of a tenant from all others, also from one that had its id before.
 type Key struct{ Tenant, Incarnation string }
 
+// String is the key as one text, as the account is named to the [zendeskapi.Transport].
+func (k Key) String() string { return k.Tenant + "/" + k.Incarnation }
+
 // New makes a Keeper. It does nothing by itself until Run.
 func New(c Config) *Keeper {
 	k := &Keeper{
 		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
-		changes: newChanges(), illnesses: newIllnesses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
+		changes: newChanges(), courses: newCourses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
 		ended: make(chan struct{}),
 	}
 	k.end = sync.OnceFunc(func() { close(k.ended) })
@@ -97,15 +101,23 @@ func (k *Keeper) Changes() *Changes { return k.changes }
 
 // client returns a client that acts as the account: with its OAuth access token if there is one, else with its API token.
 // No answer may repeat what the account has of secrets, nor those that were sent beside.
-func (k *Keeper) client(tenant string, account store.Account, sent ...secret.Value) (*zendeskapi.Client, error) {
+func (k *Keeper) client(lane limit.Lane, tenant string, account store.Account, sent ...secret.Value) (*zendeskapi.Client, error) {
 	return zendeskapi.New(zendeskapi.Config{
 		Tenant:     tenant,
+		Account:    Key{tenant, account.Incarnation}.String(),
+		Lane:       lane,
+		MaxShare:   account.MaxLimitShare,
 		Origin:     account.URL,
 		Credential: credentialOf(account),
 		Secrets:    append(secretsOf(account), sent...),
 		Transport:  k.transport,
 		UserAgent:  k.userAgent,
 	})
+}
+
+// Room is how many requests more a lane may send to the Zendesk at an origin within a time.
+func (k *Keeper) Room(origin string, lane limit.Lane, within time.Duration) int {
+	return k.transport.Room(origin, lane, within)
 }
 
 // secretsOf lists what an account has of secrets, also those that are not in force.
@@ -133,19 +145,19 @@ func credentialOf(account store.Account) zendeskapi.Credential {
 	return zendeskapi.Credential{}
 }
 
-// Do makes requests as an account. When Zendesk refuses the credential, request runs once more with the one that has
+// Do makes requests as an account, in a lane of the Zendesk's limit. When Zendesk refuses the credential, request runs once more with the one that has
 // replaced it, or that a renewal brings within ctx; account is then as it is with that. What the answer says about the
 // credential is kept. Errors are those of request; when the renewal is not decided, a [*zendeskapi.Error] of Kind Timeout,
 // RateLimited or Unavailable.
-func (k *Keeper) Do(ctx context.Context, tenant string, account *store.Account, request func(*zendeskapi.Client) error) error {
-	err := k.ask(ctx, tenant, account, request)
+func (k *Keeper) Do(ctx context.Context, lane limit.Lane, tenant string, account *store.Account, request func(*zendeskapi.Client) error) error {
+	err := k.ask(ctx, lane, tenant, account, request)
 	k.note(ctx, tenant, *account, err)
 	return err
 }
 
 // ask is Do for those who keep the outcome themselves.
-func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account, request func(*zendeskapi.Client) error) error {
-	err := k.askOnce(tenant, *account, request)
+func (k *Keeper) ask(ctx context.Context, lane limit.Lane, tenant string, account *store.Account, request func(*zendeskapi.Client) error) error {
+	err := k.askOnce(lane, tenant, *account, request)
 	refusal, refused := credentialRefused(err)
 	if !refused {
 		return err
@@ -161,7 +173,7 @@ func (k *Keeper) ask(ctx context.Context, tenant string, account *store.Account,
 		return undecided(refusal, renewalErr)
 	}
 	*account = renewed
-	return k.askOnce(tenant, *account, request)
+	return k.askOnce(lane, tenant, *account, request)
 }
 
 // tooEarly is the error of a request whose token Zendesk refused soon after it had granted it.
@@ -187,8 +199,8 @@ func undecided(refusal *zendeskapi.Error, renewalErr error) error {
 	return &e
 }
 
-func (k *Keeper) askOnce(tenant string, account store.Account, request func(*zendeskapi.Client) error) error {
-	client, err := k.client(tenant, account)
+func (k *Keeper) askOnce(lane limit.Lane, tenant string, account store.Account, request func(*zendeskapi.Client) error) error {
+	client, err := k.client(lane, tenant, account)
 	if err != nil {
 		return err
 	}
@@ -206,7 +218,7 @@ const rejectedReason = string(store.ReasonCredentialsRejected)
 
 // note keeps what an answer says about a credential, if that is news.
 func (k *Keeper) note(ctx context.Context, tenant string, account store.Account, err error) {
-	k.illnesses.note(tenant, account, err)
+	k.courses.note(tenant, account, err)
 	check := store.Check{Time: k.now(), OK: err == nil}
 	if err == nil {
 		k.uses.Put(Key{tenant, account.Incarnation}, check.Time)

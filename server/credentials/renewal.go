@@ -13,6 +13,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/cache"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
@@ -226,7 +227,7 @@ func (e *tooFreshError) Error() string {
 func (r *renewals) request(ctx context.Context, tenant string, account store.Account) (*store.OAuthToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	client, err := r.keeper.client(tenant, account)
+	client, err := r.keeper.client(limit.Background, tenant, account)
 	if err != nil {
 		return nil, err
 	}

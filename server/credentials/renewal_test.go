@@ -18,6 +18,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // Nothing is asked with a token that is not stored.
@@ -39,7 +40,7 @@ func TestRenewalStoresBeforeUse(t *testing.T) {
 				}
 			}
 			account := old
-			must(t, k.keeper.Do(t.Context(), tenant, &account, func(c *zendeskapi.Client) error {
+			must(t, k.keeper.Do(t.Context(), limit.Blocks, tenant, &account, func(c *zendeskapi.Client) error {
 				_, err := c.Me(t.Context())
 				return err
 			}))

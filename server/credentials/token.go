@@ -9,6 +9,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
@@ -82,7 +83,7 @@ func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account s
 func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store.Account, grant string, request zendeskapi.TokenRequest) (store.Account, error) {
 	zendeskCtx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	client, err := k.client(caller.Tenant, account)
+	client, err := k.client(limit.Background, caller.Tenant, account)
 	if err != nil {
 		return store.Account{}, err
 	}
@@ -94,7 +95,7 @@ func (k *Keeper) exchange(ctx context.Context, caller auth.Caller, account store
 	token := grantedToken(granted, grant, request, issued)
 	candidate := account
 	candidate.OAuthToken = token
-	if client, err = k.client(caller.Tenant, candidate, append(request.Secrets(), secretsOf(account)...)...); err != nil {
+	if client, err = k.client(limit.Background, caller.Tenant, candidate, append(request.Secrets(), secretsOf(account)...)...); err != nil {
 		return store.Account{}, err
 	}
 	user, err := client.Me(zendeskCtx)

@@ -14,6 +14,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -65,7 +66,7 @@ func TestUpkeepUsesIdleAPITokens(t *testing.T) {
 	k.clock.advance(23 * time.Hour)
 	k.mustAsk(t, "")
 	use := func() {
-		must(t, k.keeper.Do(t.Context(), tenant, &account, func(c *zendeskapi.Client) error {
+		must(t, k.keeper.Do(t.Context(), limit.Blocks, tenant, &account, func(c *zendeskapi.Client) error {
 			_, err := c.TicketFields(t.Context())
 			return err
 		}))
@@ -172,7 +173,7 @@ func TestTokenLostAtOnce(t *testing.T) {
 	account := k.authorized(t, GrantClientCredentials)
 	k.mustAsk(t, "")
 	k.zendesk.RevokeTokens()
-	err := k.keeper.Do(t.Context(), tenant, &account, func(client *zendeskapi.Client) error {
+	err := k.keeper.Do(t.Context(), limit.Blocks, tenant, &account, func(client *zendeskapi.Client) error {
 		_, err := client.Me(t.Context())
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // agents knows how to show pages to agents: their ids, and what Zendesk need not be asked for again so soon.
@@ -158,7 +159,7 @@ func (w *showing) tryToShow(ctx context.Context, pop store.ScreenPop) (store.Del
 		}
 	}
 	account := w.account
-	err := w.agents.credentials.Do(ctx, w.tenant, &account, func(client *zendeskapi.Client) error {
+	err := w.agents.credentials.Do(ctx, limit.Deliveries, w.tenant, &account, func(client *zendeskapi.Client) error {
 		if pop.RecordType == store.RecordTicket {
 			return client.DisplayTicket(ctx, agentID, pop.RecordID)
 		}
@@ -227,7 +228,7 @@ func (w *showing) agentID(ctx context.Context) (string, error) {
 	var user zendeskapi.User
 	var found bool
 	account := w.account
-	err := w.agents.credentials.Do(ctx, w.tenant, &account, func(client *zendeskapi.Client) (err error) {
+	err := w.agents.credentials.Do(ctx, limit.Deliveries, w.tenant, &account, func(client *zendeskapi.Client) (err error) {
 		user, found, err = client.UserByEmail(ctx, w.agent.Email)
 		return err
 	})

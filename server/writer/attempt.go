@@ -16,6 +16,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
@@ -128,7 +129,7 @@ func (t *attempt) load(ctx context.Context) error {
 
 // ask makes a request as the activity's account, for a step.
 func (t *attempt) ask(ctx context.Context, wanted step, request func(*zendeskapi.Client) error) bool {
-	err := t.writer.credentials.Do(ctx, t.tenant, &t.account, request)
+	err := t.writer.credentials.Do(ctx, limit.Activities, t.tenant, &t.account, request)
 	if err != nil {
 		t.facts = t.learn(wanted, err)
 	}

@@ -36,6 +36,9 @@ func classOf(failed step, err error) class {
 	if !ok {
 		return classNone
 	}
+	if api.Unsent && api.Kind != zendeskapi.RateLimited {
+		return classNone // an endpoint is left alone, or it was not its turn in time
+	}
 	switch api.Kind {
 	case zendeskapi.Conflict, zendeskapi.InvalidRequest:
 		return classTicket
@@ -89,6 +92,9 @@ func judge(c class, bad bool, others int) culprit {
 
 // backoff is how long the culprit is left alone after a number of failures in a row.
 func backoff(c culprit, failures int, t trouble) time.Duration {
+	if t.unsent {
+		return max(t.asked, time.Second) // it has cost nothing
+	}
 	switch c {
 	case culpritAccount:
 		return credentials.Backoff(min(failures, longestBackoff), t.asked)

@@ -92,6 +92,7 @@ type decision struct {
 	failure *store.Failure
 	class   class         // of endFailed
 	asked   time.Duration // of endFailed: how long to wait at least
+	unsent  bool          // of endFailed: the last request was not sent, for want of room in the limit
 	reached bool          // Zendesk took the account's request
 	waits   int           // of endFailed: more that FieldWaits becomes
 }
@@ -371,7 +372,7 @@ func blame(f *facts) decision {
 	if !ok {
 		return internalError()
 	}
-	again := decision{step: stepEnd, end: endFailed, failure: &failure, class: classOf(f.failed, f.err), asked: max(api.RetryAfter, api.Pause)}
+	again := decision{step: stepEnd, end: endFailed, failure: &failure, class: classOf(f.failed, f.err), asked: max(api.RetryAfter, api.Pause), unsent: api.Unsent}
 	switch {
 	case f.failed == stepFields && again.class != classAccount:
 		again.class, again.waits = classNone, 1

@@ -7,6 +7,7 @@ import (
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
@@ -44,7 +45,7 @@ func (t *attempt) readFields(ctx context.Context) {
 	var fields []zendeskapi.TicketField
 	reading, cancel := context.WithTimeout(ctx, fieldsTime)
 	defer cancel()
-	err := t.writer.credentials.Do(reading, t.tenant, &t.account, func(client *zendeskapi.Client) (err error) {
+	err := t.writer.credentials.Do(reading, limit.Activities, t.tenant, &t.account, func(client *zendeskapi.Client) (err error) {
 		fields, err = client.TicketFields(reading)
 		return err
 	})

@@ -22,6 +22,10 @@ const (
 	// An account that has not shown yet that it gets through has one.
 	parallelAccountWrites = 4
 
+	// A tenant has at most a tenantPart-th of each, so that others' activities do not wait for its many accounts: what a hundred
+	// of them need.
+	tenantPart = 2
+
 	// Zendesk allows 30 updates of a ticket by one user in 10 minutes; agents' tools may share the user.
 	ticketWrites = 25
 	ticketWindow = 10 * time.Minute
@@ -30,6 +34,9 @@ const (
 	// as long each time, since the earlier one may be of another account, which may be held for hours.
 	behindTime    = 10 * time.Millisecond
 	maxBehindTime = 5 * time.Second
+
+	// roomWait is after what time it is looked again whether a Zendesk's limit has room for a try.
+	roomWait = time.Second
 
 	// longestWait bounds what is stored as the time of the next try: by a clock that was wrong then it may be far ahead.
 	longestWait = 2 * time.Hour
@@ -49,6 +56,7 @@ type queue struct {
 	running  map[*ticketQueue]struct{}
 	changed  chan struct{}                        // holds a token when there is something to look at
 	recent   *cache.Cache[ticketKey, []time.Time] // our writes to a ticket within ticketWindow
+	room     func(origin string) int              // how many tries more a Zendesk's limit has room for soon; nil: any number
 }
 
 type ticketKey struct {
@@ -65,6 +73,7 @@ type accountQueue struct {
 	use     store.AccountUse
 	tickets map[string]*ticketQueue
 	idle    ticketHeap // the tickets that may be taken, the next one first
+	waiting int        // activities, of all tickets
 	running int
 
 	heldBy   store.FailureReason // empty: not held
@@ -205,9 +214,18 @@ func (q *queue) insert(w waitingActivity) {
 		ticket = &ticketQueue{ticketKey: w.ticketKey, place: -1, notBefore: q.allowed(w.ticketKey, w.notBefore), throttled: w.throttled}
 		account.tickets[w.ticket] = ticket
 	}
+	account.waiting++
 	at, _ := slices.BinarySearchFunc(ticket.waiting, w.place, func(w waitingActivity, place uint64) int { return cmp.Compare(w.place, place) })
 	ticket.waiting = slices.Insert(ticket.waiting, at, w)
 	q.settle(ticket)
+}
+
+// takeOut takes an activity out that is in. It is not always its ticket's first one: an earlier one may have come. The lock is
+// held.
+func (q *queue) takeOut(ticket *ticketQueue, id string) {
+	delete(q.known, id)
+	ticket.waiting = slices.DeleteFunc(ticket.waiting, func(w waitingActivity) bool { return w.id == id })
+	q.accounts[ticket.account].waiting--
 }
 
 // settle puts a ticket where it belongs after a change. The lock is held.
@@ -258,25 +276,19 @@ func (q *queue) next(now time.Time) (tickets []*ticketQueue, wait time.Duration)
 			wait = d
 		}
 	}
-	quick, probes, slowAt := 0, 0, time.Time{}
+	loads, slowAt := &loads{tenants: make(map[string]load)}, time.Time{}
 	for ticket := range q.running {
 		slow := ticket.since.Add(slowTry)
-		switch {
-		case ticket.probe:
-			probes++
-		case slow.After(now):
-			quick++
-			if slowAt.IsZero() || slow.Before(slowAt) {
-				slowAt = slow
-			}
+		quick := !ticket.probe && slow.After(now)
+		loads.add(ticket.account.Tenant, ticket.probe, quick)
+		if quick && (slowAt.IsZero() || slow.Before(slowAt)) {
+			slowAt = slow
 		}
 	}
+	room := q.newRoom()
 	// Each account takes one ticket, before any takes a second one.
 	for running := range parallelAccountWrites {
 		for range q.turns {
-			if len(q.running) >= parallelTries {
-				return tickets, wait
-			}
 			account := q.turns[q.turn%len(q.turns)]
 			q.turn = (q.turn + 1) % len(q.turns)
 			if account.running > running {
@@ -289,23 +301,91 @@ func (q *queue) next(now time.Time) (tickets []*ticketQueue, wait time.Duration)
 				}
 				continue
 			}
-			switch probe := account.heldBy != ""; {
-			case probe && probes >= parallelProbes:
-				continue
-			case probe:
-				probes++
-			case quick >= parallelWrites:
-				sooner(slowAt)
-				continue
-			default:
-				if quick++; slowAt.IsZero() {
-					slowAt = now.Add(slowTry)
+			tenant, probe := account.idle[0].account.Tenant, account.heldBy != ""
+			switch {
+			case !loads.room(tenant, probe):
+				if !probe && !slowAt.IsZero() {
+					sooner(slowAt)
 				}
+				continue
+			case !probe && !room.take(account.use.URL):
+				sooner(now.Add(roomWait))
+				continue
+			case !probe && slowAt.IsZero():
+				slowAt = now.Add(slowTry)
 			}
+			loads.add(tenant, probe, !probe)
 			tickets = append(tickets, q.take(account, now))
 		}
 	}
 	return tickets, wait
+}
+
+// load is how many tries run: all, those that Zendesk is not slow to answer, and those that probe.
+type load struct{ tries, quick, probes int }
+
+func (l load) with(probe, quick bool) load {
+	l.tries++
+	if probe {
+		l.probes++
+	}
+	if quick {
+		l.quick++
+	}
+	return l
+}
+
+// within tells whether there may be one more, of a part of what there may be in all.
+func (l load) within(part int, probe bool) bool {
+	if probe {
+		return l.tries < parallelTries/part && l.probes < parallelProbes/part
+	}
+	return l.tries < parallelTries/part && l.quick < parallelWrites/part
+}
+
+// loads are those of all, and of each tenant.
+type loads struct {
+	all     load
+	tenants map[string]load
+}
+
+func (l *loads) add(tenant string, probe, quick bool) {
+	l.all, l.tenants[tenant] = l.all.with(probe, quick), l.tenants[tenant].with(probe, quick)
+}
+
+// room tells whether a tenant may begin one more.
+func (l *loads) room(tenant string, probe bool) bool {
+	return l.all.within(1, probe) && l.tenants[tenant].within(tenantPart, probe)
+}
+
+// room is for how many tries more the limits of Zendesks have room, by their addresses.
+type room struct {
+	of   func(origin string) int
+	left map[string]int
+}
+
+// newRoom counts what runs. The lock is held.
+func (q *queue) newRoom() *room {
+	r := &room{q.room, make(map[string]int)}
+	for ticket := range q.running {
+		origin := q.accounts[ticket.account].use.URL
+		if _, ok := r.left[origin]; !ok && r.of != nil {
+			r.left[origin] = r.of(origin)
+		}
+	}
+	return r
+}
+
+// take takes the room of one try. Where none runs there is room for one: it waits for its turn.
+func (r *room) take(origin string) bool {
+	if r.of == nil {
+		return true
+	}
+	if _, ok := r.left[origin]; !ok {
+		r.left[origin] = max(1, r.of(origin))
+	}
+	r.left[origin]--
+	return r.left[origin] >= 0
 }
 
 // take begins a try of an account. The lock is held.
@@ -343,9 +423,7 @@ func (q *queue) done(ticket *ticketQueue, next *store.Activity, now time.Time, r
 	defer q.mu.Unlock()
 	id := ticket.trying
 	again := q.known[id].again
-	delete(q.known, id)
-	// Not always the first one any more: an earlier one may have come meanwhile.
-	ticket.waiting = slices.DeleteFunc(ticket.waiting, func(w waitingActivity) bool { return w.id == id })
+	q.takeOut(ticket, id)
 	if reached {
 		resumed = q.accounts[ticket.account].gotThrough(ticket)
 		writes, _ := q.recent.Get(ticket.ticketKey)
@@ -398,6 +476,7 @@ type trouble struct {
 	class    class
 	reason   store.FailureReason
 	asked    time.Duration // how long Zendesk wants to be left alone; 0: it did not say
+	unsent   bool          // nothing was sent: the limit has no room for it
 	refusals int           // failures before that were surely the ticket's own
 	account  store.Account // with the credential that was used
 }
@@ -418,7 +497,9 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 	if _, suspected := account.suspects[ticket.ticket]; suspected {
 		others--
 	}
-	ticket.failures++
+	if !t.unsent {
+		ticket.failures++
+	}
 	ticket.throttled = t.reason == store.ReasonRateLimited
 	account.events++
 	v := verdict{culprit: judge(t.class, account.bad[ticket.ticket], others)}
@@ -435,7 +516,7 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 	}
 	v.held = account.heldBy == ""
 	// What was under way together fails together: that is one failure.
-	if v.held || !now.Before(account.until) {
+	if (v.held || !now.Before(account.until)) && !t.unsent {
 		account.failures++
 	}
 	until := now.Add(backoff(v.culprit, account.failures, t))
@@ -486,8 +567,7 @@ func (q *queue) restore(tenant, id string, changed *store.Activity, now time.Tim
 	delete(q.withheld, id)
 	ticket := q.ticketOf(id)
 	if changed != nil && ticket != nil {
-		ticket.waiting = slices.DeleteFunc(ticket.waiting, func(w waitingActivity) bool { return w.id == id })
-		delete(q.known, id)
+		q.takeOut(ticket, id)
 		q.settle(ticket)
 	} else if ticket != nil {
 		q.settle(ticket)
@@ -556,4 +636,15 @@ func (q *queue) hold(tenant, incarnation string) (store.FailureReason, time.Time
 		return "", time.Time{}
 	}
 	return account.heldBy, account.until
+}
+
+// backlog says what waits of an account's activities.
+func (q *queue) backlog(key credentials.Key) Backlog {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	account := q.accounts[key]
+	if account == nil {
+		return Backlog{}
+	}
+	return Backlog{Pending: account.waiting, HeldBy: account.heldBy}
 }

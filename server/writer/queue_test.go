@@ -181,6 +181,9 @@ func (m *queueModel) finish(t rapid.TB, ticket *ticketQueue, how string) {
 		if reason, until := m.queue.hold("tenant", key.account.Incarnation); reason != heldFor || !until.Equal(m.until[key.account]) {
 			t.Fatalf("account is held by %v until %v, want %v", reason, until, m.until[key.account])
 		}
+		if got := m.queue.backlog(key.account).HeldBy; got != heldFor {
+			t.Fatalf("what waits is held by %v", got)
+		}
 	}
 }
 
@@ -213,6 +216,19 @@ func TestQueueModel(t *testing.T) {
 			return func(t *rapid.T) { m.finish(t, oneRunning(t), how) }
 		}
 		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				for _, incarnation := range append(accounts, "none") {
+					want := 0
+					for _, a := range m.activities {
+						if a.Account.Incarnation == incarnation {
+							want++
+						}
+					}
+					if got := m.queue.backlog(keyOf(incarnation)).Pending; got != want {
+						t.Fatalf("%d activities of %s wait, want %d", got, incarnation, want)
+					}
+				}
+			},
 			"add": func(t *rapid.T) {
 				// Some are heard of late: their places were given before those of others.
 				m.places += 10
@@ -370,19 +386,19 @@ func TestQueueOfOneAccount(t *testing.T) {
 // However many accounts hang, one that comes later has its turn, at the latest when theirs are slow.
 func TestQueueTakesTurns(t *testing.T) {
 	m := newQueueModel()
-	for account := range parallelWrites {
+	for account := range parallelWrites / tenantPart {
 		for ticket := range parallelAccountWrites {
 			m.put(queued(fmt.Sprintf("a%03d-%d", account, ticket), fmt.Sprint("hung", account), fmt.Sprint(ticket), 1))
 		}
 		m.queue.accounts[keyOf(fmt.Sprint("hung", account))].proven = true
 	}
 	_, hung := m.takeAll()
-	mustEqual(t, "taken", len(hung), parallelWrites)
+	mustEqual(t, "taken", len(hung), parallelWrites/tenantPart)
 	byAccount := map[string]int{}
 	for _, ticket := range hung {
 		byAccount[ticket.account.Incarnation]++
 	}
-	mustEqual(t, "accounts that had a turn", len(byAccount), parallelWrites)
+	mustEqual(t, "accounts that had a turn", len(byAccount), parallelWrites/tenantPart)
 	m.put(queued("healthy", "healthy", "1", 1))
 	taken, wait := m.queue.next(m.now)
 	mustEqual(t, "taken beyond the limit", len(taken), 0)
@@ -392,10 +408,33 @@ func TestQueueTakesTurns(t *testing.T) {
 	mustEqual(t, "the healthy one is taken", slices.Contains(ids, "healthy"), true)
 }
 
+// A tenant has its part of all tries, whatever its accounts are.
+func TestLoads(t *testing.T) {
+	for name, test := range map[string]struct {
+		all, tenant load
+		probe, want bool
+	}{
+		"nothing runs":              {load{}, load{}, false, true},
+		"all that are quick":        {load{parallelWrites, parallelWrites, 0}, load{}, false, false},
+		"beside many slow ones":     {load{parallelTries - 1, 0, 0}, load{}, false, true},
+		"all there may be":          {load{parallelTries, 0, 0}, load{}, false, false},
+		"a tenant's quick ones":     {load{200, 200, 0}, load{parallelWrites / 2, parallelWrites / 2, 0}, false, false},
+		"one of its quick ones":     {load{200, 200, 0}, load{parallelWrites/2 - 1, parallelWrites/2 - 1, 0}, false, true},
+		"a tenant's slow ones":      {load{parallelTries / 2, 0, 0}, load{parallelTries / 2, 0, 0}, false, false},
+		"a probe beside quick ones": {load{parallelWrites, parallelWrites, 0}, load{}, true, true},
+		"all probes":                {load{32, 0, parallelProbes}, load{}, true, false},
+		"a tenant's probes":         {load{20, 0, parallelProbes / 2}, load{16, 0, parallelProbes / 2}, true, false},
+		"another's probe":           {load{20, 0, parallelProbes / 2}, load{}, true, true},
+	} {
+		l := loads{test.all, map[string]load{"t": test.tenant}}
+		mustEqual(t, name, l.room("t", test.probe), test.want)
+	}
+}
+
 // Probes of held accounts have their own room.
 func TestQueueProbes(t *testing.T) {
 	m := newQueueModel()
-	const accounts = parallelProbes + 5
+	const accounts = parallelProbes/tenantPart + 5
 	for account := range accounts {
 		m.put(queued(fmt.Sprintf("a%02d", account), fmt.Sprint(account), "1", 1))
 	}
@@ -405,7 +444,7 @@ func TestQueueProbes(t *testing.T) {
 	}
 	m.now = m.now.Add(time.Minute)
 	_, probes := m.takeAll()
-	mustEqual(t, "probes", len(probes), parallelProbes)
+	mustEqual(t, "probes", len(probes), parallelProbes/tenantPart)
 	m.put(queued("healthy", "healthy", "1", 1))
 	ids, _ := m.takeAll()
 	mustEqual(t, "taken beside the probes", ids, []string{"healthy"})
@@ -612,5 +651,53 @@ func TestQueueBehind(t *testing.T) {
 		m.now = m.now.Add(time.Millisecond)
 		ids, tickets = m.takeAll()
 		mustEqual(t, "taken", slices.Contains(ids, "b"), true)
+	}
+}
+
+// TestRoom begins no more tries than the limits of Zendesks have room for, and one at least.
+func TestRoom(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	q := newQueue(func() time.Time { return now })
+	left := map[string]int{"short": 0, "wide": 100}
+	q.room = func(origin string) int { return left[origin] }
+	for i := range 12 {
+		for origin := range left {
+			a := queued(fmt.Sprint(origin, i), fmt.Sprint(origin, i%3), fmt.Sprint(i), uint64(i))
+			a.Account.URL = origin
+			q.add("tenant", &a, now)
+		}
+	}
+	begun := func() map[string]int {
+		n := map[string]int{}
+		tickets, _ := q.next(now)
+		for _, ticket := range tickets {
+			n[q.accounts[ticket.account].use.URL]++
+		}
+		return n
+	}
+	first, second := begun(), begun()
+	if first["short"] != 1 || first["wide"] != 3 || second["short"] != 0 {
+		t.Errorf("begun: %v, then %v", first, second)
+	}
+	if left["short"] = 2; begun()["short"] != 2 {
+		t.Error("room is not used")
+	}
+}
+
+// TestUnsentCostsNothing has an account's try refused by the governor of its Zendesk: it waits as long as that says, each time.
+func TestUnsentCostsNothing(t *testing.T) {
+	m := newQueueModel()
+	m.add(queued("a", "one", "1", 1))
+	for range 20 {
+		tickets, _ := m.queue.next(m.now)
+		if len(tickets) != 1 {
+			t.Fatalf("%d tries at %v", len(tickets), m.now)
+		}
+		v := m.queue.failed(tickets[0], m.now, trouble{class: classAccount, reason: store.ReasonRateLimited, asked: 3 * time.Second, unsent: true})
+		if v.culprit != culpritAccount || !v.until.Equal(m.now.Add(3*time.Second)) {
+			t.Fatalf("verdict at %v: %+v", m.now, v)
+		}
+		m.queue.giveBack(tickets[0], v.until)
+		m.now = v.until
 	}
 }

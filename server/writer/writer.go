@@ -23,11 +23,14 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/cache"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
 	writeTime = 20 * time.Second // of one try, all its requests together
 	probeTime = 10 * time.Second // of one that probes a held account
+	// A try takes about so many requests, and is begun when the limit has room for them within roomTime.
+	tryRequests, roomTime = 3, fieldsTime
 	// lookEvery is how often the queue is compared with what the store says is pending: an activity may have been stored
 	// although nobody was told.
 	lookEvery = time.Minute
@@ -65,11 +68,15 @@ type Writer struct {
 
 // New makes a Writer. It does nothing by itself until Run.
 func New(c Config) *Writer {
-	return &Writer{
+	w := &Writer{
 		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved,
 		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), skewTold: cache.New[string, struct{}](skewToldFor, c.Now),
 		unread: make(map[string]int),
 	}
+	w.queue.room = func(origin string) int {
+		return c.Credentials.Room(origin, limit.Activities, roomTime) / tryRequests
+	}
+	return w
 }
 
 // Add puts an activity in the queue, if it is pending.
@@ -109,6 +116,15 @@ func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func
 	w.queue.add(tenant, &a, w.now())
 	return a, nil
 }
+
+// Backlog is what waits of an account's activities.
+type Backlog struct {
+	Pending int                 // activities that are to be written, those that are tried now among them
+	HeldBy  store.FailureReason // what holds all of them up; empty: nothing does
+}
+
+// Backlog says what waits of an account's activities. Right after the start not all are known.
+func (w *Writer) Backlog(key credentials.Key) Backlog { return w.queue.backlog(key) }
 
 // Hold says what a pending activity waits for, and until when: empty and zero when nothing holds it up.
 func (w *Writer) Hold(tenant string, a *store.Activity) (store.FailureReason, time.Time) {
@@ -272,7 +288,7 @@ func (w *Writer) done(log *slog.Logger, ticket *ticketQueue, t *attempt, ended d
 func (w *Writer) failed(log *slog.Logger, ticket *ticketQueue, t *attempt, ended decision) {
 	f := ended.failure
 	v := w.queue.failed(ticket, w.now(), trouble{
-		class: ended.class, reason: f.Reason, asked: ended.asked, refusals: t.activity.Refusals, account: t.account,
+		class: ended.class, reason: f.Reason, asked: ended.asked, unsent: ended.unsent, refusals: t.activity.Refusals, account: t.account,
 	})
 	if v.held {
 		w.log.Warn("account's activities are held", "tenant", t.tenant, "account_id", t.activity.Account.AccountID, "reason", string(f.Reason),
@@ -280,7 +296,9 @@ func (w *Writer) failed(log *slog.Logger, ticket *ticketQueue, t *attempt, ended
 	}
 	isDead := v.culprit == culpritTicket && t.activity.Refusals+1 >= maxRefusals
 	err := t.settle(func(a *store.Activity) {
-		a.Attempts++
+		if !ended.unsent {
+			a.Attempts++
+		}
 		a.NextAttempt, a.Failure = v.until, f
 		a.Begun = t.begunAfter(a.Begun)
 		a.FieldWaits += ended.waits

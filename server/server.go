@@ -168,7 +168,7 @@ func New(c Config) (*Server, error) {
 	s.health = &healthService{Server: health.NewServer()}
 	services := registrar{s.grpc}
 	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{
-		Store: c.Store, Credentials: keeper, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
+		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
 	zendeskv1.RegisterBlockServiceServer(services, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
 	zendeskv1.RegisterInteractionServiceServer(services, interactions.New(interactions.Config{

@@ -23,6 +23,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -32,6 +33,7 @@ import (
 type Config struct {
 	Store       *store.Store
 	Credentials *credentials.Keeper
+	Writer      *writer.Writer
 	Audit       *audit.Log
 	AllowHosts  []string // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Now         func() time.Time
@@ -42,6 +44,7 @@ type Service struct {
 	zendeskv1.UnimplementedAccountServiceServer
 	store       *store.Store
 	credentials *credentials.Keeper
+	writer      *writer.Writer
 	audit       *audit.Log
 	allowHosts  []string
 	now         func() time.Time
@@ -49,7 +52,7 @@ type Service struct {
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{store: c.Store, credentials: c.Credentials, audit: c.Audit, allowHosts: c.AllowHosts, now: c.Now}
+	return &Service{store: c.Store, credentials: c.Credentials, writer: c.Writer, audit: c.Audit, allowHosts: c.AllowHosts, now: c.Now}
 }
 
 // CreateAccount implements AccountService.
@@ -74,7 +77,11 @@ func (s *Service) GetAccount(ctx context.Context, req *zendeskv1.GetAccountReque
 	if err != nil {
 		return nil, err
 	}
-	return &zendeskv1.GetAccountResponse{Account: accountToProto(account, s.now())}, nil
+	seen := s.seen(ctx, account)
+	if err := s.countActivities(ctx, seen); err != nil {
+		return nil, err
+	}
+	return &zendeskv1.GetAccountResponse{Account: seen}, nil
 }
 
 // account loads the account that a request names in its field account_id.
@@ -100,28 +107,52 @@ func (s *Service) ListAccounts(ctx context.Context, req *zendeskv1.ListAccountsR
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
-	accounts, more, err := s.store.ListAccounts(ctx, rpc.Tenant(ctx), after, size)
+	resp, err := s.pageOfAccounts(ctx, after, size, req.GetOnlyIll())
 	if err != nil {
 		return nil, err
 	}
-	return pageOfAccounts(accounts, more, s.now()), nil
+	if err := s.countActivities(ctx, resp.GetAccounts()...); err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
-// pageOfAccounts words accounts, as many of them as a message has room for.
-func pageOfAccounts(accounts []store.Account, more bool, now time.Time) *zendeskv1.ListAccountsResponse {
+// accountsLookedAt is how many accounts are looked at for a page, at most, unless they fill it.
+const accountsLookedAt = 1000
+
+// pageOfAccounts lists accounts from behind an id: as many as were asked for and as a message has room for, only those that
+// are ill if so wished. One more is looked for, so that no page but an only one is empty.
+func (s *Service) pageOfAccounts(ctx context.Context, after string, size int, onlyIll bool) (*zendeskv1.ListAccountsResponse, error) {
 	resp, bytes := &zendeskv1.ListAccountsResponse{}, 0
-	for i, account := range accounts {
-		converted := accountToProto(account, now)
-		if bytes += proto.Size(converted); bytes > rpc.MaxPageBytes && i > 0 {
-			more = true
-			break
+	for looked := 0; looked < accountsLookedAt; {
+		some := size + 1
+		if onlyIll {
+			some = rpc.MaxPageSize
 		}
-		resp.Accounts = append(resp.Accounts, converted)
+		accounts, more, err := s.store.ListAccounts(ctx, rpc.Tenant(ctx), after, some)
+		if err != nil {
+			return nil, err
+		}
+		for _, account := range accounts {
+			seen := s.seen(ctx, account)
+			after = account.ID
+			if onlyIll && !isIll(seen.GetHealth().GetState()) {
+				continue
+			}
+			bytes += proto.Size(seen)
+			if n := len(resp.Accounts); n == size || n > 0 && bytes > rpc.MaxPageBytes {
+				resp.NextPageToken = rpc.PageToken(resp.Accounts[n-1].GetAccountId())
+				return resp, nil
+			}
+			resp.Accounts = append(resp.Accounts, seen)
+		}
+		if !more {
+			return resp, nil
+		}
+		looked += len(accounts)
 	}
-	if n := len(resp.Accounts); more && n > 0 {
-		resp.NextPageToken = rpc.PageToken(resp.Accounts[n-1].GetAccountId())
-	}
-	return resp
+	resp.NextPageToken = rpc.PageToken(after)
+	return resp, nil
 }
 
 // UpdateAccount implements AccountService.
@@ -200,10 +231,12 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 		Name:          asked.GetName(),
 		URL:           v.url("account.url", asked.GetUrl(), tenant, allowHosts),
 		DefaultRegion: asked.GetDefaultRegion(),
+		MaxLimitShare: int(asked.GetMaxLimitShare()),
 		Default:       asked.GetDefaultAccount(),
 	}
 	v.Text("account.name", account.Name, rpc.MaxAccountName)
 	v.region("account.default_region", account.DefaultRegion)
+	v.share("account.max_limit_share", account.MaxLimitShare)
 	v.outputs(asked)
 	if t := asked.GetApiToken(); t != nil {
 		v.username("account.api_token.username", t.GetUsername())
@@ -220,6 +253,7 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 // accountChange is what an update asks for. Fields that are nil or false stay as they are.
 type accountChange struct {
 	name, region       *string
+	share              *int
 	url                *string // cannot change; nil when the request leaves it out
 	defaultAccount     *bool
 	username, apiToken *string
@@ -238,6 +272,7 @@ func (c *accountChange) fields() []string {
 	}{
 		{"name", c.name != nil},
 		{"default_region", c.region != nil},
+		{"max_limit_share", c.share != nil},
 		{"default_account", c.defaultAccount != nil},
 		{"api_token.username", c.username != nil},
 		{"api_token.token", c.apiToken != nil},
@@ -305,6 +340,7 @@ func populated(asked *zendeskv1.Account) []string {
 		{"api_token.token", asked.GetApiToken().GetToken() != ""},
 		{"oauth_token.access_token", asked.GetOauthToken().GetAccessToken() != ""},
 		{"default_region", asked.GetDefaultRegion() != ""},
+		{"max_limit_share", asked.GetMaxLimitShare() != 0},
 	} {
 		if field.set {
 			paths = append(paths, field.path)
@@ -324,6 +360,9 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 	case "default_region":
 		c.region = new(asked.GetDefaultRegion())
 		v.region("account.default_region", *c.region)
+	case "max_limit_share":
+		c.share = new(int(asked.GetMaxLimitShare()))
+		v.share("account.max_limit_share", *c.share)
 	case "api_token":
 		if c.clearsAPIToken = asked.GetApiToken() == nil; !c.clearsAPIToken {
 			c.read(v, asked, "api_token.username", maskField)
@@ -355,7 +394,7 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 			c.accessToken = new(asked.GetOauthToken().GetAccessToken())
 			v.requiredSecret("account.oauth_token.access_token", *c.accessToken, rpc.MaxAccessToken)
 		}
-	case "account_id", "etag", "authorization", "credential_state", "warnings", "create_time", "update_time",
+	case "account_id", "etag", "authorization", "credential_state", "warnings", "health", "create_time", "update_time",
 		"oauth_token.client_id", "oauth_token.scopes", "oauth_token.expire_time", "oauth_token.renewable":
 		// account_id and etag say which account is meant; output-only fields are ignored (AIP-161).
 	case "url":
@@ -384,6 +423,7 @@ func (c *accountChange) apply(a *store.Account) error {
 	}
 	setIfGiven(&a.Name, c.name)
 	setIfGiven(&a.DefaultRegion, c.region)
+	setIfGiven(&a.MaxLimitShare, c.share)
 	c.applyAPIToken(a, &v)
 	c.applyOAuthToken(a, &v)
 	if !credentials.Same(*a, before) {
@@ -430,7 +470,7 @@ func (c *accountChange) applyOAuthToken(a *store.Account, v *violations) {
 	}
 }
 
-func setIfGiven(field *string, value *string) {
+func setIfGiven[T any](field, value *T) {
 	if value != nil {
 		*field = *value
 	}
@@ -446,6 +486,13 @@ func (v *violations) secret(field, value string, maxLength int) {
 		v.Add(field, "has %d characters; at most %d are allowed", len(value), maxLength)
 	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
 		v.Add(field, "must be printable ASCII without spaces")
+	}
+}
+
+// share checks a part of a limit.
+func (v *violations) share(field string, percent int) {
+	if percent < 0 || percent > 100 {
+		v.Add(field, "must be 0 to 100")
 	}
 }
 
@@ -479,6 +526,14 @@ func (v *violations) outputs(asked *zendeskv1.Account) {
 	if v.outputList("account.warnings", len(asked.GetWarnings())) {
 		for i, warning := range asked.GetWarnings() {
 			v.output(fmt.Sprintf("account.warnings[%d].message", i), warning.GetMessage())
+		}
+	}
+	failure, failing := asked.GetHealth().GetLastFailure(), asked.GetHealth().GetFailingEndpoints()
+	v.output("account.health.last_failure.message", failure.GetMessage())
+	v.output("account.health.last_failure.zendesk_request_id", failure.GetZendeskRequestId())
+	if v.outputList("account.health.failing_endpoints", len(failing)) {
+		for i, endpoint := range failing {
+			v.output(fmt.Sprintf("account.health.failing_endpoints[%d]", i), endpoint)
 		}
 	}
 }

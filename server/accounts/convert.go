@@ -18,6 +18,7 @@ func accountToProto(a store.Account, now time.Time) *zendeskv1.Account {
 		Url:             a.URL,
 		DefaultAccount:  a.Default,
 		DefaultRegion:   a.DefaultRegion,
+		MaxLimitShare:   int32(a.MaxLimitShare),
 		Authorization:   zendeskv1.Authorization(credentials.InForce(a)),
 		CredentialState: zendeskv1.CredentialState(credentials.StateOf(a, now)),
 		Warnings:        warningsToProto(credentials.Warnings(a, now)),

@@ -22,6 +22,75 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How an account gets on with its Zendesk. More may be added.
+type HealthState int32
+
+const (
+	// Not used.
+	HealthState_HEALTH_STATE_UNSPECIFIED HealthState = 0
+	// Zendesk has not answered the account for a day, or since the service started, and nothing worse is known.
+	// TestConnection finds out.
+	HealthState_HEALTH_STATE_UNKNOWN HealthState = 1
+	// Zendesk answers.
+	HealthState_HEALTH_STATE_HEALTHY HealthState = 2
+	// The limit is used up: limited_until is ahead, or the last three requests or more were refused for it, by Zendesk or
+	// before they were sent, the latest within the last minute or its retry_after, or the account's activities wait for it. It
+	// ends by itself.
+	HealthState_HEALTH_STATE_LIMITED HealthState = 3
+	// The last three requests or more had no usable answer, or there are failing_endpoints, or all the account's activities
+	// are held up, as blocked_by of ListActivities tells. It ends by itself, once what is the matter has ended.
+	HealthState_HEALTH_STATE_FAILING HealthState = 4
+	// What CREDENTIAL_STATE_NEEDS_AUTHORIZATION says: a person has to act, and warnings say how.
+	HealthState_HEALTH_STATE_NEEDS_AUTHORIZATION HealthState = 5
+)
+
+// Enum value maps for HealthState.
+var (
+	HealthState_name = map[int32]string{
+		0: "HEALTH_STATE_UNSPECIFIED",
+		1: "HEALTH_STATE_UNKNOWN",
+		2: "HEALTH_STATE_HEALTHY",
+		3: "HEALTH_STATE_LIMITED",
+		4: "HEALTH_STATE_FAILING",
+		5: "HEALTH_STATE_NEEDS_AUTHORIZATION",
+	}
+	HealthState_value = map[string]int32{
+		"HEALTH_STATE_UNSPECIFIED":         0,
+		"HEALTH_STATE_UNKNOWN":             1,
+		"HEALTH_STATE_HEALTHY":             2,
+		"HEALTH_STATE_LIMITED":             3,
+		"HEALTH_STATE_FAILING":             4,
+		"HEALTH_STATE_NEEDS_AUTHORIZATION": 5,
+	}
+)
+
+func (x HealthState) Enum() *HealthState {
+	p := new(HealthState)
+	*p = x
+	return p
+}
+
+func (x HealthState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthState) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[0].Descriptor()
+}
+
+func (HealthState) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[0]
+}
+
+func (x HealthState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthState.Descriptor instead.
+func (HealthState) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{0}
+}
+
 // Kinds of warnings about an account. More may be added.
 type AccountWarningCode int32
 
@@ -74,11 +143,11 @@ func (x AccountWarningCode) String() string {
 }
 
 func (AccountWarningCode) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[0].Descriptor()
+	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[1].Descriptor()
 }
 
 func (AccountWarningCode) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[0]
+	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[1]
 }
 
 func (x AccountWarningCode) Number() protoreflect.EnumNumber {
@@ -87,7 +156,7 @@ func (x AccountWarningCode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccountWarningCode.Descriptor instead.
 func (AccountWarningCode) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
 }
 
 // Which credential authenticates an account's requests.
@@ -131,11 +200,11 @@ func (x Authorization) String() string {
 }
 
 func (Authorization) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[1].Descriptor()
+	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[2].Descriptor()
 }
 
 func (Authorization) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[1]
+	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[2]
 }
 
 func (x Authorization) Number() protoreflect.EnumNumber {
@@ -144,7 +213,7 @@ func (x Authorization) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Authorization.Descriptor instead.
 func (Authorization) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 // Whether an account's credential works.
@@ -192,11 +261,11 @@ func (x CredentialState) String() string {
 }
 
 func (CredentialState) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[2].Descriptor()
+	return file_scenarioblocks_zendesk_v1_account_proto_enumTypes[3].Descriptor()
 }
 
 func (CredentialState) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[2]
+	return &file_scenarioblocks_zendesk_v1_account_proto_enumTypes[3]
 }
 
 func (x CredentialState) Number() protoreflect.EnumNumber {
@@ -205,7 +274,7 @@ func (x CredentialState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CredentialState.Descriptor instead.
 func (CredentialState) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 // An integration account: a Zendesk, and the credentials to use it with. It belongs to one tenant.
@@ -244,7 +313,13 @@ type Account struct {
 	// Output only. When the account was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Output only. When the account was last changed.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Output only. How the account gets on with its Zendesk now. Replies of GetAccount and ListAccounts have it, others not.
+	Health *AccountHealth `protobuf:"bytes,14,opt,name=health,proto3" json:"health,omitempty"`
+	// How much of its Zendesk's limit the account may use, in per cent: 1 to 100; 0 is the default, 100. What is over it waits
+	// for the next minute, or is FAILED `RATE_LIMITED` where the caller cannot wait so long. For a Zendesk that other programs
+	// of the customer need too, or whose accounts are to leave room for each other.
+	MaxLimitShare int32 `protobuf:"varint,15,opt,name=max_limit_share,json=maxLimitShare,proto3" json:"max_limit_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +445,171 @@ func (x *Account) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Account) GetHealth() *AccountHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *Account) GetMaxLimitShare() int32 {
+	if x != nil {
+		return x.MaxLimitShare
+	}
+	return 0
+}
+
+// How an account gets on with its Zendesk, as far as is known: nothing is asked of Zendesk to tell it.
+//
+// What Zendesk's answers have told is kept in memory, for a day after the account's last request. A restart of the service
+// forgets it: until the next requests state is HEALTH_STATE_UNKNOWN, limited_until, last_failure, last_failure_time and
+// failing_endpoints are unset, the limits are 0, and last_success_time may be earlier than it was. That a person has to act,
+// and the activities, are stored.
+type AccountHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first that holds of NEEDS_AUTHORIZATION, FAILING, LIMITED, HEALTHY, UNKNOWN.
+	State HealthState `protobuf:"varint,1,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.HealthState" json:"state,omitempty"`
+	// Until when Zendesk takes no requests, whoever sends them, since its limit is used up; unset when it takes them, or that
+	// is not known. What a single endpoint refuses is not meant. This and the two below are of the Zendesk, and alike for all
+	// accounts with its url; they are told once Zendesk has accepted the account's credential.
+	LimitedUntil *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=limited_until,json=limitedUntil,proto3" json:"limited_until,omitempty"`
+	// How many requests a minute Zendesk takes from all its users together, as its answers have told; 0: not known.
+	LimitPerMinute int32 `protobuf:"varint,3,opt,name=limit_per_minute,json=limitPerMinute,proto3" json:"limit_per_minute,omitempty"`
+	// How many of them are left now, about. It says nothing while limit_per_minute is 0.
+	LimitRemaining int32 `protobuf:"varint,4,opt,name=limit_remaining,json=limitRemaining,proto3" json:"limit_remaining,omitempty"`
+	// When Zendesk last answered a request of the account; that something is not there, or not valid, is an answer. Unset:
+	// not known.
+	LastSuccessTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_success_time,json=lastSuccessTime,proto3" json:"last_success_time,omitempty"`
+	// Why the last request failed of those that failed for no fault of their own, as far as can be told: Zendesk did not
+	// answer, not readably, or only to throttle or to refuse the account (TIMEOUT, RATE_LIMITED, UNAVAILABLE, BAD_RESPONSE,
+	// CREDENTIALS_REJECTED, ACCESS_DENIED; NOT_FOUND when there is no such Zendesk). It stays when later ones succeed: compare
+	// last_failure_time with last_success_time. Unset: not known. At most 4 KiB of each text are accepted when it is sent back.
+	LastFailure *Failure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// How many activities of the account wait to be written. In the first moments after a restart there may be more.
+	PendingActivities int64 `protobuf:"varint,7,opt,name=pending_activities,json=pendingActivities,proto3" json:"pending_activities,omitempty"`
+	// How many activities are DEAD, of those that ListActivities has for this account_id; 1,000 at most, and then there may be
+	// more. They do not count for state: they stay until a person decides.
+	DeadActivities int64 `protobuf:"varint,8,opt,name=dead_activities,json=deadActivities,proto3" json:"dead_activities,omitempty"`
+	// When the first of the activities that wait was created, of those that ListActivities has for this account_id; unset
+	// when none waits.
+	OldestPendingTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=oldest_pending_time,json=oldestPendingTime,proto3" json:"oldest_pending_time,omitempty"`
+	// When last_failure happened.
+	LastFailureTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_failure_time,json=lastFailureTime,proto3" json:"last_failure_time,omitempty"`
+	// What is not asked of Zendesk for some seconds, since it has failed again and again for this account: such as `search` or
+	// `update_ticket`. Now and then one request finds out whether that is over; the rest goes on meanwhile. At most 1,000 of
+	// 4 KiB are accepted when they are sent back.
+	FailingEndpoints []string `protobuf:"bytes,11,rep,name=failing_endpoints,json=failingEndpoints,proto3" json:"failing_endpoints,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AccountHealth) Reset() {
+	*x = AccountHealth{}
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountHealth) ProtoMessage() {}
+
+func (x *AccountHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountHealth.ProtoReflect.Descriptor instead.
+func (*AccountHealth) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AccountHealth) GetState() HealthState {
+	if x != nil {
+		return x.State
+	}
+	return HealthState_HEALTH_STATE_UNSPECIFIED
+}
+
+func (x *AccountHealth) GetLimitedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LimitedUntil
+	}
+	return nil
+}
+
+func (x *AccountHealth) GetLimitPerMinute() int32 {
+	if x != nil {
+		return x.LimitPerMinute
+	}
+	return 0
+}
+
+func (x *AccountHealth) GetLimitRemaining() int32 {
+	if x != nil {
+		return x.LimitRemaining
+	}
+	return 0
+}
+
+func (x *AccountHealth) GetLastSuccessTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccessTime
+	}
+	return nil
+}
+
+func (x *AccountHealth) GetLastFailure() *Failure {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *AccountHealth) GetPendingActivities() int64 {
+	if x != nil {
+		return x.PendingActivities
+	}
+	return 0
+}
+
+func (x *AccountHealth) GetDeadActivities() int64 {
+	if x != nil {
+		return x.DeadActivities
+	}
+	return 0
+}
+
+func (x *AccountHealth) GetOldestPendingTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestPendingTime
+	}
+	return nil
+}
+
+func (x *AccountHealth) GetLastFailureTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureTime
+	}
+	return nil
+}
+
+func (x *AccountHealth) GetFailingEndpoints() []string {
+	if x != nil {
+		return x.FailingEndpoints
+	}
+	return nil
+}
+
 // A Zendesk API token with the user that it acts as. Zendesk has created none since 27 October 2026 and all stop
 // working on 30 April 2027 (https://support.zendesk.com/hc/en-us/articles/10840968198042).
 type ApiToken struct {
@@ -385,7 +625,7 @@ type ApiToken struct {
 
 func (x *ApiToken) Reset() {
 	*x = ApiToken{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +637,7 @@ func (x *ApiToken) String() string {
 func (*ApiToken) ProtoMessage() {}
 
 func (x *ApiToken) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +650,7 @@ func (x *ApiToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiToken.ProtoReflect.Descriptor instead.
 func (*ApiToken) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ApiToken) GetUsername() string {
@@ -450,7 +690,7 @@ type OAuthToken struct {
 
 func (x *OAuthToken) Reset() {
 	*x = OAuthToken{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +702,7 @@ func (x *OAuthToken) String() string {
 func (*OAuthToken) ProtoMessage() {}
 
 func (x *OAuthToken) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +715,7 @@ func (x *OAuthToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OAuthToken.ProtoReflect.Descriptor instead.
 func (*OAuthToken) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *OAuthToken) GetAccessToken() string {
@@ -528,7 +768,7 @@ type AccountWarning struct {
 
 func (x *AccountWarning) Reset() {
 	*x = AccountWarning{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +780,7 @@ func (x *AccountWarning) String() string {
 func (*AccountWarning) ProtoMessage() {}
 
 func (x *AccountWarning) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +793,7 @@ func (x *AccountWarning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountWarning.ProtoReflect.Descriptor instead.
 func (*AccountWarning) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AccountWarning) GetCode() AccountWarningCode {
@@ -581,7 +821,7 @@ var File_scenarioblocks_zendesk_v1_account_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"'scenarioblocks/zendesk/v1/account.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x05\n" +
+	"'scenarioblocks/zendesk/v1/account.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\"\x8e\x06\n" +
 	"\aAccount\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x12\n" +
@@ -600,7 +840,22 @@ const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\vcreate_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"<\n" +
+	"updateTime\x12@\n" +
+	"\x06health\x18\x0e \x01(\v2(.scenarioblocks.zendesk.v1.AccountHealthR\x06health\x12&\n" +
+	"\x0fmax_limit_share\x18\x0f \x01(\x05R\rmaxLimitShare\"\x89\x05\n" +
+	"\rAccountHealth\x12<\n" +
+	"\x05state\x18\x01 \x01(\x0e2&.scenarioblocks.zendesk.v1.HealthStateR\x05state\x12?\n" +
+	"\rlimited_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\flimitedUntil\x12(\n" +
+	"\x10limit_per_minute\x18\x03 \x01(\x05R\x0elimitPerMinute\x12'\n" +
+	"\x0flimit_remaining\x18\x04 \x01(\x05R\x0elimitRemaining\x12F\n" +
+	"\x11last_success_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastSuccessTime\x12E\n" +
+	"\flast_failure\x18\x06 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\vlastFailure\x12-\n" +
+	"\x12pending_activities\x18\a \x01(\x03R\x11pendingActivities\x12'\n" +
+	"\x0fdead_activities\x18\b \x01(\x03R\x0edeadActivities\x12J\n" +
+	"\x13oldest_pending_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x11oldestPendingTime\x12F\n" +
+	"\x11last_failure_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\x12+\n" +
+	"\x11failing_endpoints\x18\v \x03(\tR\x10failingEndpoints\"<\n" +
 	"\bApiToken\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"\xbf\x01\n" +
@@ -615,7 +870,14 @@ const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\x0eAccountWarning\x12A\n" +
 	"\x04code\x18\x01 \x01(\x0e2-.scenarioblocks.zendesk.v1.AccountWarningCodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\x90\x02\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\xb9\x01\n" +
+	"\vHealthState\x12\x1c\n" +
+	"\x18HEALTH_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14HEALTH_STATE_UNKNOWN\x10\x01\x12\x18\n" +
+	"\x14HEALTH_STATE_HEALTHY\x10\x02\x12\x18\n" +
+	"\x14HEALTH_STATE_LIMITED\x10\x03\x12\x18\n" +
+	"\x14HEALTH_STATE_FAILING\x10\x04\x12$\n" +
+	" HEALTH_STATE_NEEDS_AUTHORIZATION\x10\x05*\x90\x02\n" +
 	"\x12AccountWarningCode\x12$\n" +
 	" ACCOUNT_WARNING_CODE_UNSPECIFIED\x10\x00\x12-\n" +
 	")ACCOUNT_WARNING_CODE_API_TOKEN_RETIREMENT\x10\x01\x12'\n" +
@@ -648,34 +910,44 @@ func file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_account_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_scenarioblocks_zendesk_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_scenarioblocks_zendesk_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_scenarioblocks_zendesk_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_scenarioblocks_zendesk_v1_account_proto_goTypes = []any{
-	(AccountWarningCode)(0),       // 0: scenarioblocks.zendesk.v1.AccountWarningCode
-	(Authorization)(0),            // 1: scenarioblocks.zendesk.v1.Authorization
-	(CredentialState)(0),          // 2: scenarioblocks.zendesk.v1.CredentialState
-	(*Account)(nil),               // 3: scenarioblocks.zendesk.v1.Account
-	(*ApiToken)(nil),              // 4: scenarioblocks.zendesk.v1.ApiToken
-	(*OAuthToken)(nil),            // 5: scenarioblocks.zendesk.v1.OAuthToken
-	(*AccountWarning)(nil),        // 6: scenarioblocks.zendesk.v1.AccountWarning
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(HealthState)(0),              // 0: scenarioblocks.zendesk.v1.HealthState
+	(AccountWarningCode)(0),       // 1: scenarioblocks.zendesk.v1.AccountWarningCode
+	(Authorization)(0),            // 2: scenarioblocks.zendesk.v1.Authorization
+	(CredentialState)(0),          // 3: scenarioblocks.zendesk.v1.CredentialState
+	(*Account)(nil),               // 4: scenarioblocks.zendesk.v1.Account
+	(*AccountHealth)(nil),         // 5: scenarioblocks.zendesk.v1.AccountHealth
+	(*ApiToken)(nil),              // 6: scenarioblocks.zendesk.v1.ApiToken
+	(*OAuthToken)(nil),            // 7: scenarioblocks.zendesk.v1.OAuthToken
+	(*AccountWarning)(nil),        // 8: scenarioblocks.zendesk.v1.AccountWarning
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Failure)(nil),               // 10: scenarioblocks.zendesk.v1.Failure
 }
 var file_scenarioblocks_zendesk_v1_account_proto_depIdxs = []int32{
-	4,  // 0: scenarioblocks.zendesk.v1.Account.api_token:type_name -> scenarioblocks.zendesk.v1.ApiToken
-	5,  // 1: scenarioblocks.zendesk.v1.Account.oauth_token:type_name -> scenarioblocks.zendesk.v1.OAuthToken
-	1,  // 2: scenarioblocks.zendesk.v1.Account.authorization:type_name -> scenarioblocks.zendesk.v1.Authorization
-	2,  // 3: scenarioblocks.zendesk.v1.Account.credential_state:type_name -> scenarioblocks.zendesk.v1.CredentialState
-	6,  // 4: scenarioblocks.zendesk.v1.Account.warnings:type_name -> scenarioblocks.zendesk.v1.AccountWarning
-	7,  // 5: scenarioblocks.zendesk.v1.Account.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: scenarioblocks.zendesk.v1.Account.update_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: scenarioblocks.zendesk.v1.OAuthToken.expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 8: scenarioblocks.zendesk.v1.AccountWarning.code:type_name -> scenarioblocks.zendesk.v1.AccountWarningCode
-	7,  // 9: scenarioblocks.zendesk.v1.AccountWarning.time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	6,  // 0: scenarioblocks.zendesk.v1.Account.api_token:type_name -> scenarioblocks.zendesk.v1.ApiToken
+	7,  // 1: scenarioblocks.zendesk.v1.Account.oauth_token:type_name -> scenarioblocks.zendesk.v1.OAuthToken
+	2,  // 2: scenarioblocks.zendesk.v1.Account.authorization:type_name -> scenarioblocks.zendesk.v1.Authorization
+	3,  // 3: scenarioblocks.zendesk.v1.Account.credential_state:type_name -> scenarioblocks.zendesk.v1.CredentialState
+	8,  // 4: scenarioblocks.zendesk.v1.Account.warnings:type_name -> scenarioblocks.zendesk.v1.AccountWarning
+	9,  // 5: scenarioblocks.zendesk.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 6: scenarioblocks.zendesk.v1.Account.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 7: scenarioblocks.zendesk.v1.Account.health:type_name -> scenarioblocks.zendesk.v1.AccountHealth
+	0,  // 8: scenarioblocks.zendesk.v1.AccountHealth.state:type_name -> scenarioblocks.zendesk.v1.HealthState
+	9,  // 9: scenarioblocks.zendesk.v1.AccountHealth.limited_until:type_name -> google.protobuf.Timestamp
+	9,  // 10: scenarioblocks.zendesk.v1.AccountHealth.last_success_time:type_name -> google.protobuf.Timestamp
+	10, // 11: scenarioblocks.zendesk.v1.AccountHealth.last_failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	9,  // 12: scenarioblocks.zendesk.v1.AccountHealth.oldest_pending_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: scenarioblocks.zendesk.v1.AccountHealth.last_failure_time:type_name -> google.protobuf.Timestamp
+	9,  // 14: scenarioblocks.zendesk.v1.OAuthToken.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 15: scenarioblocks.zendesk.v1.AccountWarning.code:type_name -> scenarioblocks.zendesk.v1.AccountWarningCode
+	9,  // 16: scenarioblocks.zendesk.v1.AccountWarning.time:type_name -> google.protobuf.Timestamp
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_account_proto_init() }
@@ -683,13 +955,14 @@ func file_scenarioblocks_zendesk_v1_account_proto_init() {
 	if File_scenarioblocks_zendesk_v1_account_proto != nil {
 		return
 	}
+	file_scenarioblocks_zendesk_v1_failure_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_account_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_account_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   4,
+			NumEnums:      4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

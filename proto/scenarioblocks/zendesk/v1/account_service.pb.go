@@ -283,7 +283,11 @@ type ListAccountsRequest struct {
 	// How many accounts to return at most; 0: 50; more than 200: 200. A page may have fewer, so that it stays below 3 MiB.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the reply before; empty: from the start. At most 512 bytes.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only accounts whose health.state is LIMITED, FAILING or NEEDS_AUTHORIZATION, as it is when the page is made. A call looks
+	// at 1,000 accounts at most: where as many in a row are well, a page has fewer than asked for, or none, and yet a
+	// next_page_token.
+	OnlyIll       bool `protobuf:"varint,3,opt,name=only_ill,json=onlyIll,proto3" json:"only_ill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +334,13 @@ func (x *ListAccountsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListAccountsRequest) GetOnlyIll() bool {
+	if x != nil {
+		return x.OnlyIll
+	}
+	return false
 }
 
 // Response of AccountService.ListAccounts.
@@ -393,8 +404,9 @@ type UpdateAccountRequest struct {
 	// Required: account_id. Its etag, if given, is a precondition. Its url may be left out or repeated, not changed.
 	Account *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// Which fields to change: name, default_account, api_token, api_token.username, api_token.token, oauth_token,
-	// oauth_token.access_token, default_region. Unset: every populated field (AIP-134). A field named here and left empty is
-	// cleared where that makes sense (api_token, oauth_token, default_region) and refused elsewhere; a credential sent back
+	// oauth_token.access_token, default_region, max_limit_share. Unset: every populated field (AIP-134). A field named here
+	// and left empty is cleared where that makes sense (api_token, oauth_token, default_region, max_limit_share) and refused
+	// elsewhere; a credential sent back
 	// as it was returned, without its secret, keeps the stored secret. url may be named if it is repeated; account_id, etag
 	// and output-only fields may be named and are ignored. No path, `*`, unknown paths, of more than 128 bytes too, and more
 	// than 100 are refused.
@@ -1212,11 +1224,12 @@ const file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\"R\n" +
 	"\x12GetAccountResponse\x12<\n" +
-	"\aaccount\x18\x01 \x01(\v2\".scenarioblocks.zendesk.v1.AccountR\aaccount\"Q\n" +
+	"\aaccount\x18\x01 \x01(\v2\".scenarioblocks.zendesk.v1.AccountR\aaccount\"l\n" +
 	"\x13ListAccountsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"~\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x19\n" +
+	"\bonly_ill\x18\x03 \x01(\bR\aonlyIll\"~\n" +
 	"\x14ListAccountsResponse\x12>\n" +
 	"\baccounts\x18\x01 \x03(\v2\".scenarioblocks.zendesk.v1.AccountR\baccounts\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x91\x01\n" +

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 // flights are the reads that run, so that who asks the same meanwhile gets the same answer. The zero value has none.
@@ -19,7 +21,7 @@ type flightKey struct {
 	origin     string
 	account    string
 	credential string
-	lane       int
+	lane       limit.Lane
 	what       string // the operation with all that it asks for
 }
 
@@ -44,6 +46,26 @@ type sharedRead[T any] struct {
 	take   func(T) T            // makes of what was read the part of one who waited; nil: it is the same for all
 	drop   func(T)              // is called when nobody can take any more; nil: nothing
 	gaveUp func(sent int) error // is the error of who waited in vain, while others still wait; so much was sent
+}
+
+// readOnce shares a read of an operation with those who ask for the same as the same account, with the same credential and
+// in the same lane. Each gets an error of its own.
+func readOnce[T any](ctx context.Context, c *Client, op, what string, s sharedRead[T]) (T, error) {
+	key := flightKey{
+		origin: c.origin, account: fmt.Sprintf("%q %q", c.tenant, c.account), credential: c.credential.identity(), lane: c.lane,
+		what: op + " " + what,
+	}
+	s.gaveUp = func(sent int) error {
+		e := connectionError(ctx, ctx.Err(), phaseWaiting)
+		e.Op, e.Attempts = op, sent
+		return e
+	}
+	value, err := share(ctx, &c.transport.flights, key, s)
+	if failed, ok := err.(*Error); ok { //nolint:errorlint // it is never wrapped
+		own := *failed
+		err = &own
+	}
+	return value, err
 }
 
 // share runs a read, or waits for one of the same key that runs. Each waits no longer than its own ctx lasts.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/secret"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
 var errGaveUp = errors.New("gave up")
@@ -133,4 +137,50 @@ func TestReadThatPanics(t *testing.T) {
 			t.Errorf("%d panics", panics.Load())
 		}
 	})
+}
+
+// TestReadsAreAskedOnce has many ask at once for what does not differ.
+func TestReadsAreAskedOnce(t *testing.T) {
+	for name, read := range map[string]func(context.Context, *Client) error{
+		"search": func(ctx context.Context, c *Client) error {
+			found, err := c.Search(ctx, SearchQuery{Query: "type:ticket billing", Max: 10})
+			found.Release()
+			return err
+		},
+		"user by e-mail": func(ctx context.Context, c *Client) error {
+			_, found, err := c.UserByEmail(ctx, zendesktest.Admin.Email)
+			if !found && err == nil {
+				err = errors.New("nobody is found")
+			}
+			return err
+		},
+		"ticket fields": func(ctx context.Context, c *Client) error {
+			fields, err := c.TicketFields(ctx)
+			clear(fields) // they are the caller's own
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				zendesk := zendesktest.New(zendesktest.Config{})
+				client := bubbleClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(time.Second)
+					zendesk.ServeHTTP(w, r)
+				}))
+				client.credential = APITokenCredential(zendesktest.Admin.Email, secret.New(zendesktest.Admin.APIToken))
+				var group sync.WaitGroup
+				for range 100 {
+					group.Go(func() {
+						if err := read(t.Context(), client); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				group.Wait()
+				if n := len(zendesk.Requests()); n != 1 {
+					t.Errorf("%d requests", n)
+				}
+			})
+		})
+	}
 }

@@ -98,30 +98,15 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 	if q.Keep != nil && q.Kept == "" {
 		return c.search(ctx, new(budget), q)
 	}
-	found, err := share(ctx, &c.transport.flights, c.flightOf(q), sharedRead[SearchResult]{
+	what := fmt.Sprintf("%q %q %q %d %q", q.Query, q.SortBy, q.SortOrder, q.Max, q.Kept)
+	return readOnce(ctx, c, "search", what, sharedRead[SearchResult]{
 		read: func(ctx context.Context, b *budget) (SearchResult, error) { return c.search(ctx, b, q) },
 		take: func(found SearchResult) SearchResult {
 			found.memory = heldBy(found.memory.guest, found.memory.holders)
 			return found
 		},
 		drop: SearchResult.Release,
-		gaveUp: func(sent int) error {
-			e := connectionError(ctx, ctx.Err(), phaseWaiting)
-			e.Op, e.Attempts = "search", sent
-			return e
-		},
 	})
-	if failed, ok := err.(*Error); ok { //nolint:errorlint // it is never wrapped
-		own := *failed
-		err = &own
-	}
-	return found, err
-}
-
-// flightOf tells a search from all that are not the same.
-func (c *Client) flightOf(q SearchQuery) flightKey {
-	whole := fmt.Sprintf("%q %q %q %d %q", q.Query, q.SortBy, q.SortOrder, q.Max, q.Kept)
-	return flightKey{origin: c.origin, account: fmt.Sprintf("%q %q", c.tenant, c.account), credential: c.credential.identity(), lane: int(c.lane), what: "search " + whole}
 }
 
 func (c *Client) search(ctx context.Context, all *budget, q SearchQuery) (SearchResult, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -45,9 +46,15 @@ func readTicketField(o object) (TicketField, error) {
 }
 
 // TicketFields returns the definitions of all ticket fields. Zendesk allows few of these requests a minute: keep what it
-// returns. Fields that cannot be read are left out. Kinds of errors: those of a read.
+// returns. Who asks while it is asked gets the same answer. Fields that cannot be read are left out. Kinds of errors: those of a read.
 // https://developer.zendesk.com/api-reference/ticketing/tickets/ticket_fields/#list-ticket-fields
 func (c *Client) TicketFields(ctx context.Context) ([]TicketField, error) {
-	query := url.Values{"page[size]": {strconv.Itoa(pageSize)}}
-	return listOf[TicketField](ctx, c, "ticket_fields", apiPath("ticket_fields"), query, "ticket_fields", readTicketField)
+	const op = "ticket_fields"
+	return readOnce(ctx, c, op, "", sharedRead[[]TicketField]{
+		read: func(ctx context.Context, _ *budget) ([]TicketField, error) {
+			query := url.Values{"page[size]": {strconv.Itoa(pageSize)}}
+			return listOf(ctx, c, op, apiPath("ticket_fields"), query, "ticket_fields", readTicketField)
+		},
+		take: slices.Clone[[]TicketField],
+	})
 }

@@ -77,7 +77,7 @@ const maxIdentityLookups = 5
 
 // UserByEmail returns the user who has that e-mail address, be it the primary one or another: compared exactly but for
 // case. found is false when there is none. Most often it sends one request; two for another than the primary address; at
-// most six. Deleted users are left out. Kinds of errors: those of a read; InvalidRequest when the address could be read as
+// most six. Who asks for the same while it is asked gets the same answer. Deleted users are left out. Kinds of errors: those of a read; InvalidRequest when the address could be read as
 // search syntax; BadResponse when too many people are found to tell who has it.
 // https://developer.zendesk.com/api-reference/ticketing/users/users/#search-users
 func (c *Client) UserByEmail(ctx context.Context, email string) (user User, found bool, err error) {
@@ -85,6 +85,20 @@ func (c *Client) UserByEmail(ctx context.Context, email string) (user User, foun
 	if !strings.Contains(email, "@") || strings.ContainsAny(email, " \t\r\n\"*<>:()\\") {
 		return User{}, false, invalid(op, "the e-mail address is malformed")
 	}
+	type lookUp struct {
+		user  User
+		found bool
+	}
+	got, err := readOnce(ctx, c, op, strings.ToLower(email), sharedRead[lookUp]{
+		read: func(ctx context.Context, _ *budget) (got lookUp, err error) {
+			got.user, got.found, err = c.userByEmail(ctx, op, email)
+			return got, err
+		},
+	})
+	return got.user, got.found, err
+}
+
+func (c *Client) userByEmail(ctx context.Context, op, email string) (user User, found bool, err error) {
 	// Only the first page: who has the address is the best match, and the others are merely like it.
 	var people []User
 	var last *answer

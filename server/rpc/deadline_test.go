@@ -9,26 +9,28 @@ import (
 
 // TestReserve grows with how many are answered, and differs for each of them.
 func TestReserve(t *testing.T) {
+	const ms = time.Millisecond
 	for _, test := range []struct {
-		left  time.Duration
-		place int64
-		want  time.Duration
+		left         time.Duration
+		place, calls int64
+		want         time.Duration
 	}{
-		{500 * time.Millisecond, 0, 50 * time.Millisecond},
-		{500 * time.Millisecond, 1, 50 * time.Millisecond},
-		{500 * time.Millisecond, 101, 80 * time.Millisecond},
-		{500 * time.Millisecond, 601, 230 * time.Millisecond},
-		{3 * time.Second, 1001, 550 * time.Millisecond},
-		{30 * time.Millisecond, 1000, 20 * time.Millisecond},
-		{-time.Second, 5, 20 * time.Millisecond},
+		{500 * ms, 1, 1, 50 * ms},
+		{500 * ms, 1, 301, 80 * ms}, // who came first sees who has come since
+		{500 * ms, 101, 301, 110 * ms},
+		{500 * ms, 101, 5000, 205 * ms},
+		{500 * ms, 601, 601, 290 * ms},
+		{3 * time.Second, 1001, 1001, 650 * ms},
+		{30 * ms, 1000, 1000, 20 * ms},
+		{-time.Second, 5, 5, 20 * ms},
 	} {
-		if got := reserve(test.left, test.place); got != test.want {
-			t.Errorf("of %v the call at place %d leaves %v, want %v", test.left, test.place, got, test.want)
+		if got := reserve(test.left, test.place, test.calls); got != test.want {
+			t.Errorf("of %v the call at place %d of %d leaves %v, want %v", test.left, test.place, test.calls, got, test.want)
 		}
 	}
-	const left = 500 * time.Millisecond
+	const left = 500 * ms
 	for place := range int64(5000) {
-		if got := reserve(left, place); got < left/10 || got > left/2 {
+		if got := reserve(left, place+1, 5000); got < left/10 || got > left*3/5 {
 			t.Errorf("place %d leaves %v of %v", place, got, left)
 		}
 	}

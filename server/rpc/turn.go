@@ -29,6 +29,7 @@ const (
 // something else gives its turn up meanwhile: for a commit of the store, and what is told to Aside.
 type Turns struct {
 	limit int           // more than there are processors, since reading the store may be waiting for a disk
+	begun int           // calls of a tenant that may be in the works: more would only make each take longer
 	few   int           // calls of a tenant at a time are no burden to others
 	share time.Duration // of each period
 
@@ -54,7 +55,7 @@ type turnsOfTenant struct {
 // NewTurns makes turns for so many processors. Beside others a tenant that has many calls at a time gets a percentage of the
 // processors' time; 0: no limit.
 func NewTurns(processors, percent int) *Turns {
-	t := &Turns{limit: max(8, 4*processors), few: max(4, 2*processors), tenants: make(map[string]*turnsOfTenant)}
+	t := &Turns{limit: max(8, 4*processors), begun: max(128, 64*processors), few: max(4, 2*processors), tenants: make(map[string]*turnsOfTenant)}
 	if percent > 0 && percent < 100 {
 		t.share = turnPeriod * time.Duration(processors*percent) / 100
 	}
@@ -105,6 +106,9 @@ func (t *Turns) count(tenant string, calls int) {
 		t.tenants[tenant] = of
 	}
 	of.calls += calls
+	if calls < 0 {
+		t.grant(tenant, of, time.Now())
+	}
 }
 
 // enter takes a turn, or a place among those who wait: given is closed when there is one. Leave is false once it is.
@@ -161,7 +165,7 @@ func (t *Turns) grant(tenant string, of *turnsOfTenant, now time.Time) {
 	for of.taken < t.limit {
 		waiting := &of.again
 		if waiting.Len() == 0 {
-			if waiting = &of.anew; waiting.Len() == 0 {
+			if waiting = &of.anew; waiting.Len() == 0 || of.calls-waiting.Len() >= t.begun {
 				return
 			}
 			if t.share > 0 && of.calls > t.few && t.othersCall(tenant, now) {
@@ -229,7 +233,7 @@ func (t *Turns) Unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, han
 	own := &turn{turns: t, tenant: Tenant(ctx)}
 	t.count(own.tenant, 1)
 	defer t.count(own.tenant, -1)
-	inTime, cancel := AnswerInTime(ctx)
+	inTime, cancel := refuseInTime(ctx)
 	err := t.take(inTime, own.tenant, false)
 	cancel()
 	switch {

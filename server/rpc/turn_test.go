@@ -153,6 +153,56 @@ func TestTurnOfAWait(t *testing.T) {
 	})
 }
 
+// TestCallsInTheWorks has many calls at once: so many are begun, and the others when those end; who waits for Zendesk does not
+// count.
+func TestCallsInTheWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := NewTurns(2, 0)
+		turns.begun = 5
+		var begun atomic.Int64
+		committed, answered := make(chan struct{}), make(chan struct{})
+		var all sync.WaitGroup
+		call := func(wait func(context.Context)) {
+			all.Go(func() {
+				_, err := turns.Unary(WithCaller(t.Context(), auth.Caller{Tenant: "a"}), nil, nil, func(ctx context.Context, _ any) (any, error) {
+					begun.Add(1)
+					wait(ctx)
+					return nil, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 10 {
+			call(func(ctx context.Context) { Aside(ctx, func() { <-answered }) })
+		}
+		synctest.Wait()
+		if n := begun.Swap(0); n != 10 {
+			t.Errorf("%d ask Zendesk at a time", n)
+		}
+		for range 10 {
+			call(func(ctx context.Context) {
+				ctx.Value(turnKey{}).(*turn).around(ctx, func() { <-committed })
+			})
+		}
+		synctest.Wait()
+		if n := begun.Load(); n != 5 {
+			t.Errorf("%d are begun", n)
+		}
+		close(committed)
+		synctest.Wait()
+		if n := begun.Load(); n != 10 {
+			t.Errorf("%d are begun when the first have ended", n)
+		}
+		close(answered)
+		all.Wait()
+		if of := turns.tenants["a"]; of.calls != 0 || of.taken != 0 {
+			t.Errorf("what is left: %+v", of)
+		}
+	})
+}
+
 // TestMeter takes the time of a tenant's calls, period by period.
 func TestMeter(t *testing.T) {
 	const share = time.Millisecond

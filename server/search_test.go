@@ -84,6 +84,40 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// A search that would be refused without a request is refused at once, with all that a failure leaves.
+func TestSearchRefusedAtOnce(t *testing.T) {
+	s := newBlockServer(t)
+	mustExit(t, s.search(t, "one", callerQuery), next)
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Status: 500})
+	for i := 0; len(s.health(t, "main").GetFailingEndpoints()) == 0; i++ {
+		if i == 20 {
+			t.Fatal("the endpoint is asked again and again")
+		}
+		mustFail(t, s.search(t, fmt.Sprint("other", i), callerQuery), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
+	}
+	s.zendesk.ClearFaults()
+	asked := len(s.zendesk.Requests())
+	resp := s.search(t, "one", callerQuery)
+	mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
+	if f := resp.GetFailure(); f.GetRetryAfter() == nil || f.GetHttpStatus() != 0 || !strings.Contains(f.GetMessage(), "left alone") {
+		t.Errorf("failure is %v", f)
+	}
+	if got := resp.GetAccount().GetAccountId(); got != "main" {
+		t.Errorf("account is %q", got)
+	}
+	if count, set := resp.GetVariables()["RS.__count__"]; !set || count != "" {
+		t.Errorf("the variables say that there are %q records: %v", count, resp.GetVariables())
+	}
+	mustFail(t, s.nextOf(t, "one"), zendeskv1.FailureReason_FAILURE_REASON_RECORDSET_NOT_FOUND)
+	mustFail(t, s.search(t, "new", callerQuery), zendeskv1.FailureReason_FAILURE_REASON_UNAVAILABLE)
+	if got := s.interaction(t, "new").GetAccount().GetAccountId(); got != "main" {
+		t.Errorf("account of a new interaction is %q", got)
+	}
+	if n := len(s.zendesk.Requests()) - asked; n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
 func TestSearchIDsAreExact(t *testing.T) {
 	s := newBlockServer(t)
 	resp := s.search(t, "one", "type:user phone:*5135557688")

@@ -161,6 +161,20 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byt
 	return nil, e
 }
 
+// refuses is what attempt would refuse a request with before it waits; nil: nothing. For a limit that is used up it says
+// nothing: who asks the same as one that waits gets an answer all the same.
+func (t *Transport) refuses(ctx context.Context, key breakerKey, r limit.Request) *Error {
+	if rest, left := t.breakers.tripped(key); left {
+		return leftAlone(rest)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if refused := t.governor.Refuses(r, time.Until(deadline)); refused != nil && refused.Crowded {
+			return refusedHere(refused)
+		}
+	}
+	return nil
+}
+
 // notSent says that Zendesk was not asked.
 func notSent(e *Error) *Error {
 	e.Unsent = true

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const (
@@ -93,13 +95,13 @@ func heldBy(g *guest, holders *atomic.Int32) *memory {
 // https://developer.zendesk.com/api-reference/ticketing/ticket-management/search/#list-search-results
 func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error) {
 	if q.Max < 1 || q.Max > MaxSearchResults {
-		return SearchResult{}, invalid("search", fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
+		return SearchResult{}, invalid(searchOp, fmt.Sprintf("the number of results must be 1 to %d", MaxSearchResults))
 	}
 	if q.Keep != nil && q.Kept == "" {
 		return c.search(ctx, new(budget), q)
 	}
 	what := fmt.Sprintf("%q %q %q %d %q", q.Query, q.SortBy, q.SortOrder, q.Max, q.Kept)
-	return readOnce(ctx, c, "search", what, sharedRead[SearchResult]{
+	return readOnce(ctx, c, searchOp, what, sharedRead[SearchResult]{
 		read: func(ctx context.Context, b *budget) (SearchResult, error) { return c.search(ctx, b, q) },
 		take: func(found SearchResult) SearchResult {
 			found.memory = heldBy(found.memory.guest, found.memory.holders)
@@ -107,6 +109,19 @@ func (c *Client) Search(ctx context.Context, q SearchQuery) (SearchResult, error
 		},
 		drop: SearchResult.Release,
 	})
+}
+
+// SearchRefused returns the error with which Search would be refused now, before it waits: too many wait already, or its
+// endpoint is left alone. Nil: it would not be. It costs little; of the configuration it needs no credential.
+func (t *Transport) SearchRefused(ctx context.Context, c Config) error {
+	e := t.refuses(ctx, breakerKey{c.Origin, c.Account, searchOp}, limit.Request{
+		Origin: c.Origin, Endpoint: searchOp, Tenant: c.Tenant, Account: c.Account, MaxShare: c.MaxShare, Lane: c.Lane,
+	})
+	if e == nil {
+		return nil
+	}
+	e.Op = searchOp
+	return e
 }
 
 func (c *Client) search(ctx context.Context, all *budget, q SearchQuery) (SearchResult, error) {
@@ -123,6 +138,9 @@ func (c *Client) search(ctx context.Context, all *budget, q SearchQuery) (Search
 	}
 	return found, err
 }
+
+// searchOp names what is asked in errors and limits.
+const searchOp = "search"
 
 // search is what the pages of one search share.
 type search struct {
@@ -205,7 +223,7 @@ func (c *Client) searchPage(ctx context.Context, s *search, number int, total in
 	attempts := 0
 	for {
 		page := searchAnswer{search: s}
-		r := request{op: "search", method: http.MethodGet, path: apiPath("search"), query: encodeQuery(query), guest: s.guest}
+		r := request{op: searchOp, method: http.MethodGet, path: apiPath("search"), query: encodeQuery(query), guest: s.guest}
 		got, err := c.doWithin(ctx, s.budget, true, r, &page)
 		if failed, ok := errors.AsType[*Error](err); ok {
 			failed.Attempts += attempts
@@ -218,7 +236,7 @@ func (c *Client) searchPage(ctx context.Context, s *search, number int, total in
 		again := attempts == 0
 		attempts += got.attempts
 		got.attempts = attempts
-		e := c.badResponse("search", got, errIncomplete)
+		e := c.badResponse(searchOp, got, errIncomplete)
 		if wait := backoff(e, 1); again && waitFits(ctx, wait) && s.budget.repeat() {
 			page.begin() // forgets
 			sleep(ctx, wait)

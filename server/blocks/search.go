@@ -105,8 +105,11 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 	if err != nil {
 		return searchPlan{}, nil, err
 	}
+	inTime, cancel := rpc.AnswerInTime(ctx)
+	defer cancel()
+	var refused error // without a request: that takes no second transaction
 	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
-		plan, answer = searchPlan{}, nil
+		plan, answer, refused = searchPlan{}, nil, nil
 		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
 		if err != nil {
 			return err
@@ -121,11 +124,19 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 				return err
 			}
 		}
+		if f == nil {
+			if refused = s.credentials.SearchRefused(inTime, limit.Blocks, b.tenant, plan.account); refused != nil {
+				f = zendeskFailure(refused)
+			}
+		}
 		if f != nil {
 			answer, err = publishSearch(tx, req, plan, searchResult{failure: f}, nil)
 		}
 		return err
 	})
+	if refused != nil {
+		logging.AddFields(ctx, logging.Fields{"message", refused.Error()})
+	}
 	return plan, answer, err
 }
 

@@ -115,6 +115,13 @@ func (k *Keeper) client(lane limit.Lane, tenant string, account store.Account, s
 	})
 }
 
+// SearchRefused returns the error with which Do would refuse a search now, without a request and at once; nil: it would not.
+func (k *Keeper) SearchRefused(ctx context.Context, lane limit.Lane, tenant string, account store.Account) error {
+	return k.transport.SearchRefused(ctx, zendeskapi.Config{
+		Tenant: tenant, Account: Key{tenant, account.Incarnation}.String(), Lane: lane, MaxShare: account.MaxLimitShare, Origin: account.URL,
+	})
+}
+
 // Room is how many requests more a lane may send to the Zendesk at an origin within a time.
 func (k *Keeper) Room(origin string, lane limit.Lane, within time.Duration) int {
 	return k.transport.Room(origin, lane, within)

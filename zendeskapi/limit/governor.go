@@ -179,6 +179,17 @@ func (g *Governor) Enter(ctx context.Context, r Request) (*Turn, error) {
 	return nil, &RefusedError{RetryAfter: time.Second}
 }
 
+// Refuses tells what Enter would refuse a request with now, of a patience; nil: it would let it wait. It changes nothing.
+func (g *Governor) Refuses(r Request, patience time.Duration) *RefusedError {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	z := g.zendesks[r.Origin]
+	if z == nil {
+		return nil
+	}
+	return g.admit(z, r, g.config.Now(), patience)
+}
+
 // admit says whether it is worth to wait.
 func (g *Governor) admit(z *zendesk, r Request, now time.Time, patience time.Duration) *RefusedError {
 	l := z.loads[loadKey{r.account(), r.Lane}]

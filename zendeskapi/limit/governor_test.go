@@ -174,6 +174,12 @@ func TestBounds(t *testing.T) {
 			})
 		}
 		synctest.Wait()
+		if refused := g.Refuses(ask(Blocks), time.Hour); refused == nil || !refused.Crowded {
+			t.Errorf("one too many would be let in: %v", refused)
+		}
+		if refused := g.Refuses(Request{Origin: "unheard of"}, time.Hour); refused != nil {
+			t.Errorf("another Zendesk's would not: %v", refused)
+		}
 		if _, err := g.Enter(t.Context(), ask(Blocks)); err == nil || !err.(*RefusedError).Crowded { //nolint:forcetypeassert // of this package
 			t.Errorf("one too many: %v", err)
 		}

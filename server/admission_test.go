@@ -460,7 +460,7 @@ func TestSilentStreamsAreReadmitted(t *testing.T) {
 	file := newTokenFile(t,
 		auth.Caller{Tenant: "acme", Name: "gone", Roles: []auth.Role{auth.Desktop}},
 		auth.Caller{Tenant: "acme", Name: "stays", Roles: []auth.Role{auth.Desktop}})
-	inGuardedBubble(t, Config{}, auth.Config{TokenFile: file.path, Interval: 5 * time.Second}, func(t *testing.T, b *bubble) {
+	inGuardedBubble(t, Config{}, auth.Config{TokenFile: file.path}, func(t *testing.T, b *bubble) {
 		conn := b.client(t)
 		watch := func(name string) (zendeskv1.InteractionService_WatchScreenPopsClient, <-chan error) {
 			ctx := showing(t.Context(), "Bearer "+file.tokens[name])

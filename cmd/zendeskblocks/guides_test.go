@@ -551,6 +551,9 @@ func attempts(t *testing.T, config string, method protoreflect.MethodDescriptor)
 	t.Helper()
 	sent := 0
 	service := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if err := stream.RecvMsg(dynamicpb.NewMessage(method.Input())); err != nil { // what is answered before may be reset
+			return err
+		}
 		if sent++; sent == 1 {
 			return status.Error(codes.Unavailable, "the service is shutting down")
 		}

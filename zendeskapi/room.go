@@ -181,13 +181,13 @@ const (
 	longestRest  = 10 * time.Millisecond
 )
 
-// rest decides how long nobody takes a turn's place: half as long again as it was worked, where nobody is pressed for time.
+// rest decides how long nobody takes a turn's place: twice as long as it was worked, where nobody is pressed for time.
 // What is too short is owed.
 func rest(owed, worked time.Duration, pressed bool) (pause, stillOwed time.Duration) {
 	if pressed {
 		return 0, 0
 	}
-	if owed += worked * 3 / 2; owed < shortestRest {
+	if owed += 2 * worked; owed < shortestRest {
 		return 0, owed
 	}
 	return min(owed, longestRest), 0

@@ -175,9 +175,9 @@ func TestRest(t *testing.T) {
 		pressed      bool
 		pause, still time.Duration
 	}{
-		"a moment":            {0, 100 * time.Microsecond, false, 0, 150 * time.Microsecond},
-		"and what is owed":    {900 * time.Microsecond, 100 * time.Microsecond, false, 1050 * time.Microsecond, 0},
-		"long":                {0, 2 * time.Millisecond, false, 3 * time.Millisecond, 0},
+		"a moment":            {0, 100 * time.Microsecond, false, 0, 200 * time.Microsecond},
+		"and what is owed":    {900 * time.Microsecond, 100 * time.Microsecond, false, 1100 * time.Microsecond, 0},
+		"long":                {0, 2 * time.Millisecond, false, 4 * time.Millisecond, 0},
 		"too long":            {0, time.Second, false, longestRest, 0},
 		"somebody is pressed": {900 * time.Microsecond, time.Second, true, 0, 0},
 	} {
@@ -206,7 +206,7 @@ func TestTurnsRest(t *testing.T) {
 			}
 			return n
 		}
-		if n := turnsIn(time.Second); n != 201 { // the first, and each 5 ms
+		if n := turnsIn(time.Second); n != 168 { // at once, and each 6 ms
 			t.Errorf("%d turns in the first half of its time", n)
 		}
 		if n := turnsIn(time.Second / 2); n != 250 {

@@ -225,10 +225,10 @@ func (s *connections) called(c *conn) time.Duration {
 	if from == nil {
 		return 0
 	}
-	now := time.Now()
-	from.due = charged(from.due, now, strangerBurst, strangerEvery)
 	c.charged++
-	return min(max(from.due.Sub(now), 0), strangerPause)
+	var pause time.Duration
+	from.due, pause = charged(from.due, time.Now(), strangerBurst, strangerEvery)
+	return min(pause, strangerPause)
 }
 
 // tap is the tap handle of the server. It runs where a connection is read: that it pauses there holds up only who shares it.

@@ -38,7 +38,7 @@ func (r *refusals) note(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.due[credential]; !ok && credential != "" {
-		r.due[credential] = charged(time.Time{}, now, watchBurst, watchEvery)
+		r.due[credential], _ = charged(time.Time{}, now, watchBurst, watchEvery)
 	}
 	if now.Sub(r.swept) >= time.Second {
 		r.swept = now
@@ -62,16 +62,17 @@ func (r *refusals) asked(header metadata.MD, fullMethod string) time.Duration {
 	if !ok {
 		return 0
 	}
-	now := time.Now()
-	due = charged(due, now, watchBurst, watchEvery)
-	r.due[credential] = due
-	return min(max(due.Sub(now), 0), watchPause)
+	var pause time.Duration
+	r.due[credential], pause = charged(due, time.Now(), watchBurst, watchEvery)
+	return min(pause, watchPause)
 }
 
-// charged is when a call at a time is paid for, after those that are by due: a burst is free, and one more each while.
-func charged(due, now time.Time, burst int, every time.Duration) time.Time {
+// charged is when a call at a time is paid for, after those that are by due, and how long that is: a burst is free, and one
+// more each while.
+func charged(due, now time.Time, burst int, every time.Duration) (paid time.Time, pause time.Duration) {
 	if free := now.Add(-time.Duration(burst) * every); due.Before(free) {
 		due = free
 	}
-	return due.Add(every)
+	paid = due.Add(every)
+	return paid, max(paid.Sub(now), 0)
 }

@@ -163,7 +163,7 @@ func (in *intake) more() error {
 		}
 		in.window = append(make([]byte, 0, size), in.window...)
 	}
-	// Full: see above.
+	// Full, so that a large value is looked at few times.
 	for len(in.window) < cap(in.window) && !in.ended {
 		from := len(in.window)
 		n, err := in.text.Read(in.window[from:min(cap(in.window), from+turnBytes)])

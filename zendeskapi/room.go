@@ -34,8 +34,8 @@ const (
 //
 // Who finds no room waits, until its context is done. Memory: a tenant has at most half of it, and an account a quarter.
 // Turns: all processors but one, with rests between them as long as nobody is pressed for time: what comes in masses is read
-// in time, and no faster, that it leaves processors to others. Who goes first: the oldest guest of each account, then the second of each; and so among the
-// tenants. What begins first ends first, so that the others wait no longer than they must, and no account or tenant waits
+// in time and no faster, which leaves processors to others. Who goes first: the oldest guest of each account, then the second
+// of each; and so among the tenants. What begins first ends first, so that the others wait no longer than they must, and no account or tenant waits
 // for all that another has begun.
 //
 // It cannot come to a standstill: nobody waits for memory within a turn, and the guest that comes first gets its memory
@@ -162,16 +162,18 @@ func (g *guest) endTurn(worked time.Duration) {
 	pressed := slices.ContainsFunc(r.guests, func(g *guest) bool { return now.After(g.pressed) })
 	var pause time.Duration
 	if pause, r.owed = rest(r.owed, worked, pressed); pause > 0 {
-		time.AfterFunc(pause, r.rested)
+		time.AfterFunc(pause, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.freeTurn()
+		})
 		return
 	}
-	r.reading--
-	r.grant()
+	r.freeTurn()
 }
 
-func (r *room) rested() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// freeTurn lets somebody else have a turn. The lock is held.
+func (r *room) freeTurn() {
 	r.reading--
 	r.grant()
 }

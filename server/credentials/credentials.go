@@ -102,24 +102,26 @@ func (k *Keeper) Changes() *Changes { return k.changes }
 // client returns a client that acts as the account: with its OAuth access token if there is one, else with its API token.
 // No answer may repeat what the account has of secrets, nor those that were sent beside.
 func (k *Keeper) client(lane limit.Lane, tenant string, account store.Account, sent ...secret.Value) (*zendeskapi.Client, error) {
-	return zendeskapi.New(zendeskapi.Config{
-		Tenant:     tenant,
-		Account:    Key{tenant, account.Incarnation}.String(),
-		Lane:       lane,
-		MaxShare:   account.MaxLimitShare,
-		Origin:     account.URL,
-		Credential: credentialOf(account),
-		Secrets:    append(secretsOf(account), sent...),
-		Transport:  k.transport,
-		UserAgent:  k.userAgent,
-	})
+	c := configOf(lane, tenant, account)
+	c.Credential, c.Secrets = credentialOf(account), append(secretsOf(account), sent...)
+	c.Transport, c.UserAgent = k.transport, k.userAgent
+	return zendeskapi.New(c)
+}
+
+// configOf says for whom a client asks, without what it asks with.
+func configOf(lane limit.Lane, tenant string, account store.Account) zendeskapi.Config {
+	return zendeskapi.Config{
+		Tenant:   tenant,
+		Account:  Key{tenant, account.Incarnation}.String(),
+		Lane:     lane,
+		MaxShare: account.MaxLimitShare,
+		Origin:   account.URL,
+	}
 }
 
 // SearchRefused returns the error with which Do would refuse a search now, without a request and at once; nil: it would not.
 func (k *Keeper) SearchRefused(ctx context.Context, lane limit.Lane, tenant string, account store.Account) error {
-	return k.transport.SearchRefused(ctx, zendeskapi.Config{
-		Tenant: tenant, Account: Key{tenant, account.Incarnation}.String(), Lane: lane, MaxShare: account.MaxLimitShare, Origin: account.URL,
-	})
+	return k.transport.SearchRefused(ctx, configOf(lane, tenant, account))
 }
 
 // Room is how many requests more a lane may send to the Zendesk at an origin within a time.

@@ -30,13 +30,23 @@ func (c *Crowd) Enter(ctx context.Context) (within context.Context, leave func()
 // the more calls are being answered, and another one for each of them: when they have one deadline, they do not all have to be
 // answered at its end.
 func AnswerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
 	place, calls := int64(1), int64(1)
 	if in, ok := ctx.Value(crowdKey{}).(inCrowd); ok {
 		place, calls = in.place, in.crowd.calls.Load()
+	}
+	return endEarly(ctx, place, calls)
+}
+
+// refuseInTime leaves as much of the caller's time as it takes to say no.
+func refuseInTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return endEarly(ctx, 1, 1)
+}
+
+// endEarly ends a context before its deadline, by the reserve for a call's place among so many.
+func endEarly(ctx context.Context, place, calls int64) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, deadline.Add(-reserve(time.Until(deadline), place, calls)))
 }
@@ -50,13 +60,4 @@ func reserve(left time.Duration, place, calls int64) time.Duration {
 		return alone
 	}
 	return least + time.Duration((place-1)%places)*answerCost
-}
-
-// refuseInTime leaves as much of the caller's time as it takes to say no.
-func refuseInTime(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, deadline.Add(-reserve(time.Until(deadline), 1, 1)))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -88,7 +88,7 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 			Message: "the call needs a valid credential: " + err.Error(),
 		}
 	}
-	logging.AddFields(ctx, logging.Fields{"tenant", caller.Tenant, "caller", caller.Name})
+	rpc.AddFields(ctx, slog.String("tenant", caller.Tenant), slog.String("caller", caller.Name))
 	if !strings.HasPrefix(fullMethod, reflectionPrefix) && !caller.May(methodRoles[fullMethod]...) {
 		a.audit.Denied(caller, fullMethod)
 		return nil, &rpc.Error{

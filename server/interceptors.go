@@ -6,10 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
 	"google.golang.org/grpc"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -22,7 +19,7 @@ func unaryInterceptors(log *slog.Logger, access *access, admission *admission, t
 		// Counting stands outside all others: a drain waits for all that is done for a call.
 		countCall,
 		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
-		selector.UnaryServerInterceptor(logging.UnaryServerInterceptor(logTo(log), logOptions...), logged),
+		callLog{log}.unary,
 		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
 		rpc.UnaryErrors,
 		// Recovery stands outside all code of ours that reads a request.
@@ -41,7 +38,7 @@ func unaryInterceptors(log *slog.Logger, access *access, admission *admission, t
 // streamInterceptors is the chain of every stream. Streams have no deadline of ours.
 func streamInterceptors(log *slog.Logger, access *access, admission *admission, ends streamEnds) []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
-		selector.StreamServerInterceptor(logging.StreamServerInterceptor(logTo(log), logOptions...), logged),
+		callLog{log}.stream,
 		rpc.StreamErrors,
 		// What ends streams stands within errors, which words it, and outside the handler, which sees its context end.
 		ends.stream,
@@ -49,18 +46,6 @@ func streamInterceptors(log *slog.Logger, access *access, admission *admission, 
 		access.stream,
 		admission.stream,
 	}
-}
-
-// logged leaves health checks out of the log: they come every few seconds and say nothing.
-var logged = selector.MatchFunc(func(_ context.Context, call interceptors.CallMeta) bool {
-	return call.Service != "grpc.health.v1.Health"
-})
-
-// logOptions: one line per call, when it ends, without payloads.
-var logOptions = []logging.Option{
-	logging.WithLogOnEvents(logging.FinishCall),
-	logging.WithDurationField(logging.DurationToDurationField),
-	logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
 }
 
 // Timeouts says how long calls may take. A zero field means its default.

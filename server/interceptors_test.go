@@ -127,7 +127,7 @@ func (b *textBuffer) finishes(t testing.TB) []map[string]any {
 func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
-		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"deadlines)", "deadline"}, {"ServerInterceptor", "logging"},
+		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"deadlines)", "deadline"}, {"callLog", "logging"},
 		{"countCall", "count"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {

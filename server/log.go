@@ -4,24 +4,79 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
+	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
-// logTo logs the finish of calls.
-func logTo(log *slog.Logger) logging.Logger {
-	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		log.Log(ctx, max(slog.Level(level), failureLevel(fields)), msg, fields...) //nolint:sloglint // the library's message is a constant
-	})
+// callLog writes a line for each call when it ends, without payloads. Health checks are left out: they come every few seconds
+// and say nothing.
+type callLog struct{ log *slog.Logger }
+
+func (l callLog) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if strings.HasPrefix(info.FullMethod, healthPrefix) {
+		return handler(ctx, req)
+	}
+	ctx, fields := rpc.WithFields(ctx)
+	start := time.Now()
+	resp, err := handler(ctx, req)
+	l.finished(ctx, info.FullMethod, start, fields, err)
+	return resp, err
 }
 
-// failureLevel is how loud the failure of a block is, by its reason, one of the names and values in fields.
-func failureLevel(fields []any) slog.Level {
-	for i := 0; i+1 < len(fields); i += 2 {
-		if reason, ok := fields[i+1].(string); ok && fields[i] == "reason" && rpc.ConcernsOperators(store.FailureReason(reason)) {
+func (l callLog) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if strings.HasPrefix(info.FullMethod, healthPrefix) {
+		return handler(srv, stream)
+	}
+	ctx, fields := rpc.WithFields(stream.Context())
+	start := time.Now()
+	err := handler(srv, &streamWithin{stream, ctx})
+	l.finished(ctx, info.FullMethod, start, fields, err)
+	return err
+}
+
+// streamWithin is a stream whose context is another.
+type streamWithin struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *streamWithin) Context() context.Context { return s.ctx }
+
+func (l callLog) finished(ctx context.Context, fullMethod string, start time.Time, fields *rpc.Fields, err error) {
+	added := fields.All()
+	code, level := rpc.Outcome(err)
+	level = max(level, failureLevel(added))
+	if !l.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := append(make([]slog.Attr, 0, len(added)+8), added...)
+	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
+	attrs = append(attrs, slog.String("grpc.service", service), slog.String("grpc.method", method))
+	if p, ok := peer.FromContext(ctx); ok {
+		attrs = append(attrs, slog.String("peer.address", p.Addr.String()))
+	}
+	attrs = append(attrs, slog.Time("grpc.start_time", start))
+	if deadline, ok := ctx.Deadline(); ok {
+		attrs = append(attrs, slog.Time("grpc.request.deadline", deadline))
+	}
+	attrs = append(attrs, slog.String("grpc.code", code))
+	if err != nil {
+		attrs = append(attrs, slog.String("grpc.error", err.Error()))
+	}
+	l.log.LogAttrs(ctx, level, "finished call", append(attrs, slog.Duration("grpc.duration", time.Since(start)))...)
+}
+
+// failureLevel is how loud the failure of a block is, by its reason.
+func failureLevel(fields []slog.Attr) slog.Level {
+	for _, field := range fields {
+		if field.Key == "reason" && rpc.ConcernsOperators(store.FailureReason(field.Value.String())) {
 			return slog.LevelWarn
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/nyaruka/phonenumbers"
 	"google.golang.org/protobuf/proto"
 
@@ -206,7 +205,7 @@ func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) st
 
 // logAccount names the account in the log line of a call.
 func logAccount(ctx context.Context, id string) {
-	logging.AddFields(ctx, logging.Fields{"account_id", id})
+	rpc.AddFields(ctx, slog.String("account_id", id))
 }
 
 // newAccount reads the account that a request creates. Output-only fields are ignored.

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
@@ -38,7 +37,7 @@ func (s *Service) RequestToken(ctx context.Context, req *zendeskv1.RequestTokenR
 	if err != nil {
 		return nil, err
 	}
-	logging.AddFields(ctx, logging.Fields{"grant", grant})
+	rpc.AddFields(ctx, slog.String("grant", grant))
 	caller, _ := rpc.Caller(ctx)
 	waitCtx, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()

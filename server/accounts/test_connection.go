@@ -2,8 +2,8 @@ package accounts
 
 import (
 	"context"
+	"log/slog"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -24,7 +24,7 @@ func (s *Service) TestConnection(ctx context.Context, req *zendeskv1.TestConnect
 	if err != nil {
 		return nil, rpc.AccountError(err, account.ID)
 	}
-	logging.AddFields(ctx, logging.Fields{"outcome", tested.Outcome.String()})
+	rpc.AddFields(ctx, slog.String("outcome", tested.Outcome.String()))
 	return connectionToProto(tested), nil
 }
 

@@ -7,10 +7,10 @@ package blocks
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -88,7 +88,7 @@ func executeOnce[R response](ctx context.Context, s *Service, method string, req
 		return execute(ctx, b)
 	}()
 	if err == nil {
-		logging.AddFields(ctx, blockFields(req, resp))
+		rpc.AddFields(ctx, blockFields(req, resp)...)
 	}
 	return resp, err
 }
@@ -99,22 +99,22 @@ func changingNothing[R response](failed func(*zendeskv1.Failure) R) func(context
 }
 
 // blockFields is what the log says of a block beside the call itself.
-func blockFields(req request, resp response) logging.Fields {
-	fields := logging.Fields{
-		"interaction_id", req.GetInteractionId(),
-		"exit", strings.TrimPrefix(resp.GetExit().String(), "EXIT_"),
+func blockFields(req request, resp response) []slog.Attr {
+	fields := []slog.Attr{
+		slog.String("interaction_id", req.GetInteractionId()),
+		slog.String("exit", strings.TrimPrefix(resp.GetExit().String(), "EXIT_")),
 	}
 	if account := resp.GetAccount(); account != nil {
-		fields = append(fields, "account_id", account.GetAccountId())
+		fields = append(fields, slog.String("account_id", account.GetAccountId()))
 	}
 	if f := resp.GetFailure(); f != nil {
-		fields = append(fields, "reason", string(rpc.ReasonFromProto(f.GetReason())))
+		fields = append(fields, slog.String("reason", string(rpc.ReasonFromProto(f.GetReason()))))
 		if reason := rpc.ReasonFromProto(f.GetReason()); rpc.ConcernsOperators(reason) && f.GetHttpStatus() == 0 {
 			// Not what others said: Zendesk's words, or the scenario's, may be about a person.
-			fields = append(fields, "message", f.GetMessage())
+			fields = append(fields, slog.String("message", f.GetMessage()))
 		}
 		if f.GetHttpStatus() != 0 {
-			fields = append(fields, "http_status", f.GetHttpStatus(), "zendesk_request_id", f.GetZendeskRequestId())
+			fields = append(fields, slog.Int("http_status", int(f.GetHttpStatus())), slog.String("zendesk_request_id", f.GetZendeskRequestId()))
 		}
 	}
 	return fields

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
@@ -135,7 +135,7 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 		return err
 	})
 	if refused != nil {
-		logging.AddFields(ctx, logging.Fields{"message", refused.Error()})
+		rpc.AddFields(ctx, slog.String("message", refused.Error()))
 	}
 	return plan, answer, err
 }
@@ -188,7 +188,7 @@ func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.Se
 		})
 	})
 	if err != nil {
-		logging.AddFields(ctx, logging.Fields{"message", err.Error()}) // with the cause, and nothing that was asked or answered
+		rpc.AddFields(ctx, slog.String("message", err.Error())) // with the cause, and nothing that was asked or answered
 		return failedSearch(err, answer)
 	}
 	result := searchResult{

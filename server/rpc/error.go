@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -303,4 +304,16 @@ func StreamErrors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo
 // Recovered turns a panic into an error whose stack goes to the log and not to the caller.
 func Recovered(_ context.Context, p any) error {
 	return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+}
+
+// Outcome names the code that a call ended with, and says how loud that is in the log: what its caller could do better is not.
+func Outcome(err error) (code string, level slog.Level) {
+	switch c := status.Code(err); c {
+	case codes.OK, codes.NotFound, codes.Canceled, codes.AlreadyExists, codes.InvalidArgument, codes.Unauthenticated:
+		return c.String(), slog.LevelInfo
+	case codes.Unknown, codes.Unimplemented, codes.Internal, codes.DataLoss:
+		return c.String(), slog.LevelError
+	default:
+		return c.String(), slog.LevelWarn
+	}
 }

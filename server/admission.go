@@ -294,9 +294,24 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 // interceptFirst makes a handler whose message is what the interceptors read.
 func interceptFirst(fullMethod string, handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, _ func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+		growStack()
 		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: fullMethod}
 		return intercept(ctx, nil, info, func(ctx context.Context, req any) (any, error) {
 			return handler(srv, ctx, req.(*intake.Message).Decode, nil)
 		})
 	}
 }
+
+// stackBytes are what most calls need at their deepest.
+const stackBytes = 16 << 10
+
+// growStack gives the goroutine of a call a stack that is large enough. GRPC begins one for each, and its stack is copied each time
+// it has to grow, by then with all that stands on it.
+//
+//go:noinline
+func growStack() byte {
+	var room [stackBytes]byte
+	return room[len(fieldsOfStack)%len(room)]
+}
+
+var fieldsOfStack []byte // keeps the compiler from leaving the room out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // errBusy says that there was no room.
@@ -46,13 +47,16 @@ func newBudget(size int64, waiters int) *budget {
 	return &budget{size: size, waiters: waiters, owners: make(map[any]*owned)}
 }
 
-// take waits for room until ctx is done. Its error is errBusy when there is none to wait for, or the cause of ctx.
-func (b *budget) take(ctx context.Context, bytes int64, shares ...Share) (give func(), err error) {
+// take waits for room for as long as it may, and until ctx is done. Its error is errBusy when there is none, or the cause of
+// ctx. Who was given room gives it back once.
+func (b *budget) take(ctx context.Context, wait time.Duration, bytes int64, shares ...Share) (give func(), err error) {
 	c := &claim{bytes: bytes, shares: shares}
 	if err := b.enqueue(c); err != nil {
 		return nil, err
 	}
 	if c.granted != nil {
+		ctx, stop := context.WithTimeoutCause(ctx, wait, errBusy)
+		defer stop()
 		select {
 		case <-c.granted:
 		case <-ctx.Done():
@@ -61,7 +65,7 @@ func (b *budget) take(ctx context.Context, bytes int64, shares ...Share) (give f
 			}
 		}
 	}
-	return sync.OnceFunc(func() { b.give(c) }), nil
+	return func() { b.give(c) }, nil
 }
 
 // enqueue grants the claim, or makes it wait: then it has a channel.

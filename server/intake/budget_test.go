@@ -196,7 +196,7 @@ func TestBudgetAddsUp(t *testing.T) {
 func TestBudgetWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(10, 2)
-		give, err := b.take(t.Context(), 10, Share{Owner: "a", Bytes: 10})
+		give, err := b.take(t.Context(), time.Minute, 10, Share{Owner: "a", Bytes: 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,11 +204,11 @@ func TestBudgetWait(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
 		defer cancel()
 		begun := time.Now()
-		if _, err := b.take(ctx, 1); !errors.Is(err, cause) || time.Since(begun) != time.Second {
+		if _, err := b.take(ctx, time.Minute, 1); !errors.Is(err, cause) || time.Since(begun) != time.Second {
 			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
-		time.AfterFunc(time.Minute, func() { give(); give() }) // the second time does nothing
-		again, err := b.take(t.Context(), 10)
+		time.AfterFunc(time.Minute, give)
+		again, err := b.take(t.Context(), time.Hour, 10)
 		if err != nil || time.Since(begun) != time.Second+time.Minute {
 			t.Fatalf("after %s: %v", time.Since(begun), err)
 		}

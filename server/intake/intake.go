@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -111,13 +112,12 @@ func (r *Reader) Read(ctx context.Context, c Call) (*Message, error) {
 	if !ok || !tapped {
 		return nil, errors.New("intake: the transport of the call cannot be read from")
 	}
-	reading, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	uninterrupted := context.AfterFunc(reading, interrupt)
-	defer uninterrupted()
-
+	end := &ending{interrupt: interrupt}
+	if c.Many { // the only message of a call is read in the call's own context, whose end ends gRPC's reading
+		defer context.AfterFunc(ctx, func() { end.with(context.Cause(ctx)) })()
+	}
 	bound := func() *time.Timer {
-		return time.AfterFunc(r.config.Within, func() { end(errSlow(c.Method, r.config.Within)) })
+		return time.AfterFunc(r.config.Within, func() { end.with(errSlow(c.Method, r.config.Within)) })
 	}
 	if !c.Many {
 		defer bound().Stop()
@@ -128,7 +128,7 @@ func (r *Reader) Read(ctx context.Context, c Call) (*Message, error) {
 	}
 	var message *Message
 	if err == nil {
-		message, err = r.body(reading, from, c, length)
+		message, err = r.body(ctx, from, c, length)
 	}
 	if err == nil && !c.Many {
 		err = atEnd(from)
@@ -136,14 +136,40 @@ func (r *Reader) Read(ctx context.Context, c Call) (*Message, error) {
 	if errors.Is(err, io.EOF) && !c.Many {
 		err = malformed("did not come", nil)
 	}
-	if !uninterrupted() { // what was read then is of no use, and the error says only that
-		err = context.Cause(reading)
+	if ended := end.over(); ended != nil { // what was read then is of no use, and the error says only that
+		err = ended
 	}
 	if err != nil {
 		message.Release()
 		return nil, err
 	}
 	return message, nil
+}
+
+// ending is how reading ends that takes too long.
+type ending struct {
+	interrupt func() // the call
+	mu        sync.Mutex
+	cause     error // nil: it was not interrupted
+	done      bool  // reading is over, and nothing is to be interrupted any more
+}
+
+func (e *ending) with(cause error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done || e.cause != nil {
+		return
+	}
+	e.cause = cause
+	e.interrupt()
+}
+
+// over says why reading was interrupted; nil if it was not, and is not any more.
+func (e *ending) over() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.done = true
+	return e.cause
 }
 
 // readLength reads what stands before a message.
@@ -163,9 +189,7 @@ func (r *Reader) body(ctx context.Context, from stream, c Call, length uint32) (
 	if int64(length) > int64(c.Limit) {
 		return nil, tooLarge(c, length)
 	}
-	waiting, stop := context.WithTimeoutCause(ctx, r.config.Wait, errBusy)
-	defer stop()
-	give, err := r.budget.take(waiting, copies*int64(length), c.Shares...)
+	give, err := r.budget.take(ctx, r.config.Wait, copies*int64(length), c.Shares...)
 	switch {
 	case errors.Is(err, errBusy):
 		return nil, busy()
@@ -249,7 +273,10 @@ func (m *Message) Release() {
 		return
 	}
 	m.drop()
-	m.give()
+	if m.give != nil {
+		m.give()
+		m.give = nil
+	}
 }
 
 func (m *Message) drop() {

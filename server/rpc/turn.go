@@ -78,11 +78,17 @@ func (m *meter) left(now time.Time, share time.Duration) (ok bool, next time.Tim
 	return m.used < share, begun.Add(turnPeriod)
 }
 
-// take waits for a turn of a tenant until ctx is done. Who had one before comes before those who had none.
+// take waits for a turn of a tenant until ctx is done. Who had one before comes before those who had none, and those leave
+// early enough to be told so.
 func (t *Turns) take(ctx context.Context, tenant string, before bool) error {
 	given, leave := t.enter(tenant, before)
 	if given == nil {
 		return nil
+	}
+	if !before {
+		inTime, cancel := refuseInTime(ctx)
+		defer cancel()
+		ctx = inTime
 	}
 	select {
 	case <-given:
@@ -125,6 +131,10 @@ func (t *Turns) enter(tenant string, before bool) (given chan struct{}, leave fu
 	if before {
 		waiting = &of.again
 	}
+	if waiting.Len() == 0 && t.free(tenant, of, !before, 1, now) {
+		of.taken++
+		return nil, nil
+	}
 	given = make(chan struct{})
 	place := waiting.PushBack(given)
 	t.grant(tenant, of, now)
@@ -147,6 +157,18 @@ func (t *Turns) enter(tenant string, before bool) (given chan struct{}, leave fu
 	}
 }
 
+// takeFree takes a turn if one is free for who had one before, and nobody waits for it.
+func (t *Turns) takeFree(tenant string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	of := t.tenants[tenant]
+	if of.again.Len() > 0 || of.taken >= t.limit {
+		return false
+	}
+	of.taken++
+	return true
+}
+
 // sweep forgets tenants that have saved all they may.
 func (t *Turns) sweep(now time.Time) {
 	if now.Sub(t.swept) < time.Second {
@@ -160,24 +182,34 @@ func (t *Turns) sweep(now time.Time) {
 	}
 }
 
-// grant gives the turns that a tenant may have: to who waits first. The share bounds who come anew: what was begun is ended.
+// grant gives the turns that a tenant may have: to who waits first.
 func (t *Turns) grant(tenant string, of *turnsOfTenant, now time.Time) {
-	for of.taken < t.limit {
+	for {
 		waiting := &of.again
 		if waiting.Len() == 0 {
-			if waiting = &of.anew; waiting.Len() == 0 || of.calls-waiting.Len() >= t.begun {
-				return
-			}
-			if t.share > 0 && of.calls > t.few && t.othersCall(tenant, now) {
-				if ok, next := of.meter.left(now, t.share); !ok {
-					t.grantAt(next, tenant, of)
-					return
-				}
-			}
+			waiting = &of.anew
+		}
+		if waiting.Len() == 0 || !t.free(tenant, of, waiting == &of.anew, of.anew.Len(), now) {
+			return
 		}
 		of.taken++
 		close(waiting.Remove(waiting.Front()).(chan struct{})) //nolint:forcetypeassert // nothing else is in it
 	}
+}
+
+// free tells whether a tenant may have one more turn, of whom so many wait to come anew. The share bounds those: what was begun
+// is ended. When it is used up, the turn is granted in the next period.
+func (t *Turns) free(tenant string, of *turnsOfTenant, anew bool, waiting int, now time.Time) bool {
+	if of.taken >= t.limit || anew && of.calls-waiting >= t.begun {
+		return false
+	}
+	if anew && t.share > 0 && of.calls > t.few && t.othersCall(tenant, now) {
+		if ok, next := of.meter.left(now, t.share); !ok {
+			t.grantAt(next, tenant, of)
+			return false
+		}
+	}
+	return true
 }
 
 func (t *Turns) grantAt(at time.Time, tenant string, of *turnsOfTenant) {
@@ -233,9 +265,7 @@ func (t *Turns) Unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, han
 	own := &turn{turns: t, tenant: Tenant(ctx)}
 	t.count(own.tenant, 1)
 	defer t.count(own.tenant, -1)
-	inTime, cancel := refuseInTime(ctx)
-	err := t.take(inTime, own.tenant, false)
-	cancel()
+	err := t.take(ctx, own.tenant, false)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		return nil, errBusy(own.tenant)
@@ -245,7 +275,7 @@ func (t *Turns) Unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, han
 	own.held, own.since = true, time.Now()
 	defer own.end()
 	ctx = context.WithValue(ctx, turnKey{}, own)
-	return handler(store.WithWait(ctx, func(wait func()) { own.around(ctx, wait) }), req)
+	return handler(store.WithWait(ctx, func(wait func()) { own.around(wait) }), req)
 }
 
 // busyRetry is when there may be fewer calls.
@@ -288,6 +318,10 @@ func (t *turn) resume(ctx context.Context) {
 	if ctx.Err() != nil || t.turns.take(ctx, t.tenant, true) != nil {
 		return
 	}
+	t.holdAgain()
+}
+
+func (t *turn) holdAgain() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.held || t.ended { // what works on for the call has come back after it
@@ -297,12 +331,14 @@ func (t *turn) resume(ctx context.Context) {
 	t.held, t.since = true, time.Now()
 }
 
-// around lets others have the turn during wait.
-func (t *turn) around(ctx context.Context, wait func()) {
-	if t.drop() {
-		defer t.resume(ctx)
-	}
+// around lets others have the turn during the wait for a commit. What a call does after it is little: it is done without a
+// turn where none is free, rather than after another wait.
+func (t *turn) around(wait func()) {
+	dropped := t.drop()
 	wait()
+	if dropped && t.turns.takeFree(t.tenant) {
+		t.holdAgain()
+	}
 }
 
 // Aside runs what waits for something else than processors, and lets others have the call's turn meanwhile.

@@ -138,12 +138,12 @@ func TestTurnOfAWait(t *testing.T) {
 		}
 		own.held = true
 		ended := make(chan struct{})
-		go own.around(t.Context(), func() { <-ended })
+		go own.around(func() { <-ended })
 		synctest.Wait()
 		if own.held || turns.tenants["a"].taken != 0 {
 			t.Error("a call that waits for a commit keeps its turn")
 		}
-		own.around(t.Context(), func() {}) // there is none to give up
+		own.around(func() {}) // there is none to give up
 		own.end()
 		close(ended)
 		synctest.Wait()
@@ -183,7 +183,7 @@ func TestCallsInTheWorks(t *testing.T) {
 		}
 		for range 10 {
 			call(func(ctx context.Context) {
-				ctx.Value(turnKey{}).(*turn).around(ctx, func() { <-committed })
+				ctx.Value(turnKey{}).(*turn).around(func() { <-committed })
 			})
 		}
 		synctest.Wait()

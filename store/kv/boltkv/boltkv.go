@@ -79,16 +79,12 @@ func newDB(bolt *bbolt.DB, file *os.File, path string) (*DB, error) {
 		failed:   make(chan struct{}),
 	}
 	d.close = sync.OnceValue(d.shut)
-	if err := guarded(func() error {
-		tx, err := bolt.Begin(false)
-		if err == nil {
-			d.changes.committed.Store(int64(tx.ID()))
-			rollback(tx)
-		}
-		return err
-	}); err != nil {
+	s, err := d.take()
+	if err != nil {
 		return nil, err
 	}
+	d.changes.committed.Store(int64(s.version))
+	d.changes.publish(s, nil)
 	go d.commitGroups()
 	return d, nil
 }
@@ -108,6 +104,7 @@ func (d *DB) shut() error {
 		return abandon(d.file) // bbolt may have died with its locks held; what remains of it goes with the process
 	}
 	<-d.stopped
+	d.withdraw()
 	d.watchers.close()
 	return d.bolt.Close()
 }
@@ -188,12 +185,12 @@ func (d *DB) View(ctx context.Context, fn func(kv.Reader) error) error {
 }
 
 func (d *DB) view(ctx context.Context, fn func(kv.Reader) error) (version int, err error) {
-	tx, err := d.begin(false)
+	s, err := d.openView()
 	if err != nil {
 		return 0, err
 	}
-	defer rollback(tx)
-	return tx.ID(), fn(&reader{state{db: d, ctx: ctx, tx: tx}})
+	defer d.release(s)
+	return s.version, fn(&reader{state{s, ctx}})
 }
 
 // durable waits until the commit that made a state is durable: it is visible a little earlier. An engine that has failed
@@ -234,9 +231,12 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 
 // try runs fn, and commits what it wrote unless what it read has changed.
 func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again bool, err error) {
-	oldest := d.changes.begin()
+	s, oldest, err := d.openUpdate()
+	if err != nil {
+		return false, err
+	}
 	defer d.changes.end(oldest)
-	if err := d.run(ctx, u, fn); err != nil || len(u.ops) == 0 {
+	if err := d.run(ctx, s, u, fn); err != nil || len(u.ops) == 0 {
 		return false, cmp.Or(d.durable(ctx, u.version), err)
 	}
 	u.done = make(chan struct{})
@@ -265,16 +265,12 @@ func (d *DB) outcome(ctx context.Context, u *update) (again bool, err error) {
 	}
 }
 
-// run takes from a run of fn what the committer must know.
-func (d *DB) run(ctx context.Context, u *update, fn func(kv.Txn) error) error {
-	tx, err := d.begin(false)
-	if err != nil {
-		return err
-	}
-	defer rollback(tx)
-	s := &state{db: d, ctx: ctx, tx: tx}
+// run takes from a run of fn on a snapshot, which it releases, what the committer must know.
+func (d *DB) run(ctx context.Context, on *snapshot, u *update, fn func(kv.Txn) error) error {
+	defer d.release(on)
+	s := &state{on, ctx}
 	overlay := kv.NewOverlay(s)
-	u.version, u.ops = tx.ID(), nil
+	u.version, u.ops = on.version, nil
 	if err := overlay.Run(fn); err != nil {
 		return err
 	}
@@ -293,10 +289,17 @@ func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 		if err := d.checkMeta(); err != nil {
 			return err
 		}
-		if tx, err = d.bolt.Begin(writable); err == nil && tx.ID() < oldest {
+		if tx, err = d.bolt.Begin(writable); err != nil {
+			return err
+		}
+		state := tx.ID()
+		if writable {
+			state--
+		}
+		if state < oldest {
 			return damaged("the newest state is gone") // bbolt takes the one before it then
 		}
-		return err
+		return nil
 	})
 	return tx, translate(err)
 }

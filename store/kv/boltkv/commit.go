@@ -57,8 +57,10 @@ func (d *DB) commitGroup() bool {
 	}
 	g := group{keys: make(map[string]struct{})}
 	err := d.write(&g, first)
-	if err == nil && len(g.keys) > 0 {
-		d.changes.add(g.version, g.keys)
+	if err == nil && len(g.ops) > 0 {
+		if err = d.share(g.version, g.keys); err != nil {
+			err = d.fail(err)
+		}
 	}
 	for _, u := range g.members {
 		if !u.again {
@@ -116,6 +118,9 @@ func (d *DB) write(g *group, first *update) error {
 	case len(g.ops) == 0:
 		rollback(tx)
 		return nil
+	}
+	if mayRemap(tx.Size(), int64(g.bytes)) {
+		d.withdraw()
 	}
 	flight := make(chan struct{})
 	d.flight.Store(&flight)
@@ -204,11 +209,12 @@ func noSpace(err error) bool {
 	return false
 }
 
-// changes knows which keys were changed since the oldest state that a running update has read.
+// changes knows the newest durable state, and which keys were changed since the oldest state that a running update has read.
 type changes struct {
 	committed atomic.Int64 // the last commit that is durable
 
 	mu      sync.Mutex
+	current *snapshot   // of that commit; nil: every reader takes its own
 	running map[int]int // how many updates read no older state than that of a commit
 	last    map[string]int
 	log     []change
@@ -219,16 +225,28 @@ type change struct {
 	keys    map[string]struct{}
 }
 
-// begin has the changes remembered from the present on, until end.
-func (c *changes) begin() (version int) {
+// openUpdate returns a snapshot, which is to be released, and has the changes remembered since a version that is not newer,
+// until end.
+func (d *DB) openUpdate() (s *snapshot, oldest int, err error) {
+	c := &d.changes
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.running == nil {
 		c.running, c.last = make(map[int]int), make(map[string]int)
 	}
-	version = int(c.committed.Load())
-	c.running[version]++
-	return version
+	if s = c.current; s != nil {
+		s.readers++
+		oldest = s.version
+	} else {
+		oldest = int(c.committed.Load())
+	}
+	c.running[oldest]++
+	c.mu.Unlock()
+	if s == nil {
+		if s, err = d.take(); err != nil {
+			c.end(oldest)
+		}
+	}
+	return s, oldest, err
 }
 
 func (c *changes) end(version int) {
@@ -239,9 +257,25 @@ func (c *changes) end(version int) {
 	}
 }
 
-func (c *changes) add(version int, keys map[string]struct{}) {
+func (c *changes) withdraw() (before *snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before, c.current = c.current, nil
+	return before
+}
+
+// publish makes a snapshot the current one, and returns the one before, which is to be released.
+func (c *changes) publish(s *snapshot, changed map[string]struct{}) (before *snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, c.current = c.current, s
+	if len(changed) > 0 {
+		c.add(s.version, changed)
+	}
+	return before
+}
+
+func (c *changes) add(version int, keys map[string]struct{}) {
 	for key := range keys {
 		c.last[key] = version
 	}

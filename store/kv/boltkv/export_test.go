@@ -31,3 +31,6 @@ func (d *DB) CheckFile() (all map[string]string, err error) {
 	})
 	return all, err
 }
+
+// ShareNothing has those who read take snapshots of their own until the next commit.
+func (d *DB) ShareNothing() { d.withdraw() }

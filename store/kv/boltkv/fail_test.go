@@ -126,6 +126,7 @@ func TestFailureReachesAllWhoWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.ShareNothing() // then readers see what is not durable
 	visible, release := make(chan struct{}), make(chan struct{})
 	db.SetCommit(func(tx *bbolt.Tx) error {
 		err := tx.Commit()

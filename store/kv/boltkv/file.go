@@ -331,15 +331,14 @@ func (d *DB) Compact(path string) error {
 }
 
 func (d *DB) copyInto(dst *bbolt.DB) error {
-	src, err := d.begin(false)
+	src, err := d.take()
 	if err != nil {
 		return err
 	}
-	defer rollback(src)
-	s := state{db: d, ctx: context.Background(), tx: src}
+	defer d.release(src)
 	var c cursor
 	err = d.guarded(func() (err error) {
-		if c, err = s.cursor(); err == nil {
+		if c, err = src.bucket(); err == nil {
 			err = c.seek(nil)
 		}
 		return err

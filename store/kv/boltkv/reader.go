@@ -4,28 +4,13 @@ import (
 	"bytes"
 	"context"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
-// state is one state of the data.
+// state reads a snapshot for one call.
 type state struct {
-	db   *DB
-	ctx  context.Context
-	tx   *bbolt.Tx
-	data cursor // looked up when it is first needed
-}
-
-// cursor is for use within guarded.
-func (s *state) cursor() (c cursor, err error) {
-	if s.data.root.body == nil {
-		s.data, err = treeOf(s.tx).bucket(uint64(s.tx.Cursor().Bucket().Root()), dataBucket)
-		if err == nil && s.data.root.body == nil {
-			err = damaged("no bucket %q", dataBucket)
-		}
-	}
-	return cursor{tree: s.data.tree, root: s.data.root}, err
+	*snapshot
+	ctx context.Context
 }
 
 func (s *state) Get(keys ...[]byte) ([][]byte, error) {
@@ -34,7 +19,7 @@ func (s *state) Get(keys ...[]byte) ([][]byte, error) {
 	}
 	values := make([][]byte, len(keys))
 	err := s.db.guarded(func() error {
-		c, err := s.cursor()
+		c, err := s.bucket()
 		for i := 0; i < len(keys) && err == nil; i++ {
 			values[i], err = c.get(keys[i])
 			values[i] = bytes.Clone(values[i])
@@ -60,7 +45,7 @@ func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {
 		return nil, false, err
 	}
 	err = r.db.guarded(func() error {
-		c, err := r.cursor()
+		c, err := r.bucket()
 		if err != nil {
 			return err
 		}
@@ -94,7 +79,7 @@ func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {
 
 // inspect looks at the pages that bbolt will read to make writes.
 func (s *state) inspect(ops []kv.Op) error {
-	c, err := s.cursor()
+	c, err := s.bucket()
 	if err != nil {
 		return err
 	}

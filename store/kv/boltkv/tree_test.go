@@ -168,8 +168,13 @@ func TestNewestMetaPage(t *testing.T) {
 			}
 			continue
 		}
-		if err := db.View(t.Context(), func(kv.Reader) error { return nil }); err == nil {
-			t.Error("a view succeeded")
+		if page%2 == 0 {
+			db.ShareNothing()
+			if err := db.View(t.Context(), func(kv.Reader) error { return nil }); err == nil {
+				t.Error("a view succeeded")
+			}
+		} else if err := set(t, db, "k", "next"); err == nil {
+			t.Error("an update succeeded")
 		}
 		refusesEverything(t, db)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -102,19 +103,23 @@ func (r *accountRecord) encode() ([]byte, error) {
 	return encode(r)
 }
 
-func (r *accountRecord) decode(value []byte, isDefault bool) error {
+func (r *accountRecord) decode(value []byte) error {
 	if err := decode(value, r); err != nil {
 		return err
 	}
 	for name, value := range r.Account.secrets() {
 		*value = secret.New(r.Secrets[name])
 	}
+	return nil
+}
+
+// mark tells an account whether it is the default.
+func (r *accountRecord) mark(isDefault bool) {
 	r.Account.Default = isDefault
 	r.Account.ETag = r.Revision
 	if isDefault {
 		r.Account.ETag += "-default" // the mark moves without a write to the account that loses it
 	}
-	return nil
 }
 
 // content is what ETag and UpdateTime are about, encoded.
@@ -208,8 +213,26 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 	return created.Account, nil
 }
 
+func (r accountRecord) copied() accountRecord {
+	a := &r.Account
+	if a.APIToken != nil {
+		a.APIToken = new(*a.APIToken)
+	}
+	if a.OAuthToken != nil {
+		token := *a.OAuthToken
+		token.Scopes, token.RequestedScopes = slices.Clone(token.Scopes), slices.Clone(token.RequestedScopes)
+		if token.Renewal != nil {
+			token.Renewal = new(*token.Renewal)
+		}
+		a.OAuthToken = &token
+	}
+	r.Secrets = nil // they stand in the account
+	return r
+}
+
 func readAccount(value []byte, isDefault bool) (r accountRecord, err error) {
-	err = r.decode(value, isDefault)
+	err = r.decode(value)
+	r.mark(isDefault)
 	return r, err
 }
 
@@ -434,31 +457,43 @@ func (s *Store) FindAccount(ctx context.Context, tenant, idOrName string) (a Acc
 
 // account returns an account's record, or ErrNotFound.
 func (r *reading) account(id string) (accountRecord, error) {
-	values, err := r.get(accountKey(r.tenant, asID(id)), defaultKey(r.tenant))
+	key := accountKey(r.tenant, asID(id))
+	values, err := r.kv.Get(key, defaultKey(r.tenant))
 	if err != nil {
 		return accountRecord{}, err
 	}
-	if values[0] == nil {
-		return accountRecord{}, fmt.Errorf("account %q: %w", id, ErrNotFound)
+	return r.decodeAccount(id, key, values[0], values[1])
+}
+
+// decodeAccount decodes an account, or returns ErrNotFound, from its sealed record and the mark of the default.
+func (r *reading) decodeAccount(id string, key, sealed, mark []byte) (record accountRecord, err error) {
+	if sealed == nil {
+		return record, fmt.Errorf("account %q: %w", id, ErrNotFound)
 	}
-	return readAccount(values[0], string(values[1]) == id)
+	if mark, err = r.vault.openKnown(defaultKey(r.tenant), mark); err != nil {
+		return record, err
+	}
+	err = decodeKnown(r.vault, key, sealed, &record)
+	record.mark(string(mark) == id)
+	return record, err
 }
 
 // FindAccount returns the account that has a text as its id, else the one that has it as its name, without regard to
 // case. Errors: [ErrNotFound].
 func (r *reading) FindAccount(idOrName string) (Account, error) {
-	values, err := r.get(accountKey(r.tenant, asID(idOrName)), r.vault.accountNameKey(r.tenant, idOrName))
+	key, nameKey := accountKey(r.tenant, asID(idOrName)), r.vault.accountNameKey(r.tenant, idOrName)
+	values, err := r.kv.Get(key, defaultKey(r.tenant), nameKey)
 	if err != nil {
 		return Account{}, err
 	}
-	id := idOrName
-	if values[0] == nil {
-		if values[1] == nil {
-			return Account{}, fmt.Errorf("account %q: %w", idOrName, ErrNotFound)
+	if values[0] == nil && values[2] != nil {
+		id, err := r.vault.openKnown(nameKey, values[2])
+		if err != nil {
+			return Account{}, err
 		}
-		return r.accountReferred(string(values[1]))
+		return r.accountReferred(string(id))
 	}
-	record, err := r.account(id)
+	record, err := r.decodeAccount(idOrName, key, values[0], values[1])
 	return record.Account, err
 }
 
@@ -473,7 +508,7 @@ func (r *reading) accountReferred(id string) (Account, error) {
 
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
 func (r *reading) DefaultAccount() (Account, error) {
-	values, err := r.get(defaultKey(r.tenant), accountCountKey(r.tenant))
+	values, err := r.getKnown(defaultKey(r.tenant), accountCountKey(r.tenant))
 	switch {
 	case err != nil:
 		return Account{}, err

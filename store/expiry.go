@@ -212,7 +212,7 @@ func (s *Store) sweepInteraction(w *writing, hashed string, now time.Time) (swep
 		swept.add(lost)
 	}
 	if fate.strip || fate.age {
-		err = w.save(headKey(w.tenant, hashed), &t.head)
+		err = saveKnown(w, headKey(w.tenant, hashed), &t.head)
 	}
 	return swept, fate.next, err
 }

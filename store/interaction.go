@@ -98,6 +98,14 @@ type interactionHead struct {
 	Sizes       sizes  `json:"sizes,omitzero"`
 }
 
+func (h interactionHead) copied() interactionHead {
+	h.Recordsets = slices.Clone(h.Recordsets)
+	if h.Parts != nil {
+		h.Parts = new(*h.Parts)
+	}
+	return h
+}
+
 // attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
 type attachedData map[string][]byte
 
@@ -166,7 +174,7 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 		}
 		t.head.UpdateTime, t.head.Stripped, t.head.StripTime = s.changeTime(now, t.head.UpdateTime), false, time.Time{}
 		t.countLive()
-		if err := w.save(headKey(tenant, hashed), &t.head); err != nil {
+		if err := saveKnown(w, headKey(tenant, hashed), &t.head); err != nil {
 			return err
 		}
 		return s.counter.admit(tenant, 0, demand{w.txn.total(), t.last})
@@ -186,7 +194,7 @@ func (s *Store) ViewInteraction(ctx context.Context, tenant, id string, fn func(
 }
 
 func (t *InteractionTxn) loadHead() (err error) {
-	t.exists, err = t.load(headKey(t.tenant, t.hashed), &t.head)
+	t.exists, err = loadKnown(&t.reading, headKey(t.tenant, t.hashed), &t.head)
 	if t.writing != nil {
 		t.headSize = int64(t.writing.txn.sizes[string(headKey(t.tenant, t.hashed))])
 	}

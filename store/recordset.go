@@ -36,6 +36,11 @@ type storedRecordset struct {
 	Bytes      int64     `json:"bytes,omitempty"`      // of the records' entries
 }
 
+func (s storedRecordset) copied() storedRecordset {
+	s.Recordset = s.Recordset.clone()
+	return s
+}
+
 // What a publishing transaction has room for, beside a reply and the like.
 const (
 	heldRecords = kv.MaxTxnKeys / 2
@@ -141,7 +146,7 @@ func (t *InteractionTxn) recordset(name string) (*storedRecordset, error) {
 		return nil, fmt.Errorf("recordset %q: %w", name, ErrNotFound)
 	}
 	set := new(storedRecordset)
-	found, err := t.load(t.vault.recordsetKey(t.tenant, t.id, name), set)
+	found, err := loadKnown(&t.reading, t.vault.recordsetKey(t.tenant, t.id, name), set)
 	if err == nil && !found {
 		err = fmt.Errorf("recordset %q is listed and missing: %w", name, ErrDamaged)
 	}
@@ -295,7 +300,11 @@ func (t *InteractionTxn) dropRecords(set *storedRecordset, next string) {
 
 func (t *InteractionTxn) saveRecordset(set *storedRecordset) {
 	t.keep(set)
-	t.saveOf(&t.head.Sizes.Recordsets, t.vault.recordsetKey(t.tenant, t.id, set.Recordset.Name), set)
+	before := t.writing.txn.grown
+	if err := saveKnown(t.writing, t.vault.recordsetKey(t.tenant, t.id, set.Recordset.Name), set); err != nil {
+		t.fail(err)
+	}
+	t.head.Sizes.Recordsets += t.writing.txn.grown - before
 }
 
 // keep spares the transaction another read.

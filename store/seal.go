@@ -16,6 +16,8 @@ import (
 type vault struct {
 	keys  atomic.Pointer[keyfile.Keys]
 	index []byte // the index key
+
+	memory memory
 }
 
 func newVault(keys *keyfile.Keys) *vault {

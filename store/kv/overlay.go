@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime/debug"
 	"slices"
 )
@@ -49,17 +48,22 @@ func below(key, end []byte) bool {
 // [Overlay.Ops]. An overlay used for a single Get of a [Reader] checks there too.
 type Overlay struct {
 	base   Getter
-	first  []byte
-	named  map[string]bool // keys read or written; true: read from base
-	points map[string]Op   // keys set, anywhere, and keys deleted outside the ranges
-	ranges []Op            // deleted, before the points were written; in order and apart
-	bytes  int             // of points and ranges
+	named  []named // keys read or written, as they came: a transaction has few
+	first  []byte  // of them all, and of ranges
+	points []Op    // keys set, anywhere, and keys deleted outside the ranges
+	ranges []Op    // deleted, before the points were written; in order and apart
+	bytes  int     // of points and ranges
 	err    error
+}
+
+type named struct {
+	key  string
+	read bool // from base
 }
 
 // NewOverlay returns an empty overlay over base, which hands out copies.
 func NewOverlay(base Getter) *Overlay {
-	return &Overlay{base: base, named: make(map[string]bool)}
+	return &Overlay{base: base, named: make([]named, 0, 8)}
 }
 
 // Run calls the function of an Update. Its panic becomes a [*PanicError].
@@ -77,10 +81,10 @@ func (o *Overlay) First() []byte { return o.first }
 
 // Reads returns the keys whose values came from base, each once.
 func (o *Overlay) Reads() []string {
-	var keys []string
-	for key, fromBase := range o.named {
-		if fromBase {
-			keys = append(keys, key)
+	keys := make([]string, 0, len(o.named))
+	for i := range o.named {
+		if o.named[i].read {
+			keys = append(keys, o.named[i].key)
 		}
 	}
 	return keys
@@ -100,8 +104,8 @@ func (o *Overlay) Ops() ([]Op, error) {
 		}
 	}
 	ranges := slices.Clone(o.ranges)
-	for _, key := range slices.Sorted(maps.Keys(o.points)) {
-		op := o.points[key]
+	slices.SortFunc(o.points, func(a, b Op) int { return bytes.Compare(a.Key, b.Key) })
+	for _, op := range o.points {
 		for len(ranges) > 0 && !below(op.Key, ranges[0].End) {
 			add(ranges[0])
 			ranges = ranges[1:]
@@ -126,6 +130,12 @@ func (o *Overlay) Get(keys ...[]byte) ([][]byte, error) {
 	if o.name(keys...); o.err != nil {
 		return nil, o.err
 	}
+	if len(o.points)+len(o.ranges) == 0 {
+		for _, key := range keys {
+			o.find(key).read = true
+		}
+		return o.base.Get(keys...)
+	}
 	read := make([][]byte, len(keys))
 	var places []int
 	var unknown [][]byte
@@ -134,7 +144,7 @@ func (o *Overlay) Get(keys ...[]byte) ([][]byte, error) {
 			read[i] = bytes.Clone(value)
 		} else {
 			places, unknown = append(places, i), append(unknown, key)
-			o.named[string(key)] = true
+			o.find(key).read = true
 		}
 	}
 	if len(unknown) == 0 {
@@ -150,9 +160,23 @@ func (o *Overlay) Get(keys ...[]byte) ([][]byte, error) {
 	return read, nil
 }
 
+// find returns what is known of a key that was named; nil if it was not.
+func (o *Overlay) find(key []byte) *named {
+	for i := range o.named {
+		if o.named[i].key == string(key) {
+			return &o.named[i]
+		}
+	}
+	return nil
+}
+
+func (o *Overlay) point(key []byte) int {
+	return slices.IndexFunc(o.points, func(op Op) bool { return bytes.Equal(op.Key, key) })
+}
+
 func (o *Overlay) written(key []byte) (value []byte, known bool) {
-	if op, ok := o.points[string(key)]; ok {
-		return op.Value, true
+	if i := o.point(key); i >= 0 {
+		return o.points[i].Value, true
 	}
 	return nil, slices.ContainsFunc(o.ranges, func(r Op) bool { return r.Covers(key) })
 }
@@ -170,25 +194,22 @@ func (o *Overlay) Delete(key []byte) {
 		return
 	}
 	if slices.ContainsFunc(o.ranges, func(r Op) bool { return r.Covers(key) }) {
-		o.drop(string(key))
+		o.drop(key)
 		return
 	}
 	o.set(Op{Key: bytes.Clone(key)})
 }
 
 func (o *Overlay) set(op Op) {
-	if o.points == nil {
-		o.points = make(map[string]Op)
-	}
-	o.drop(string(op.Key))
-	o.points[string(op.Key)] = op
+	o.drop(op.Key)
+	o.points = append(o.points, op)
 	o.grow(op.size())
 }
 
-func (o *Overlay) drop(key string) {
-	if op, ok := o.points[key]; ok {
-		o.bytes -= op.size()
-		delete(o.points, key)
+func (o *Overlay) drop(key []byte) {
+	if i := o.point(key); i >= 0 {
+		o.bytes -= o.points[i].size()
+		o.points = slices.Delete(o.points, i, i+1)
 	}
 }
 
@@ -201,11 +222,13 @@ func (o *Overlay) DeleteRange(start, end []byte) {
 		return
 	}
 	added := Op{Key: bytes.Clone(start), End: bytes.Clone(end), Range: true}
-	for key, op := range o.points {
-		if added.Covers(op.Key) {
-			o.drop(key)
+	o.points = slices.DeleteFunc(o.points, func(op Op) bool {
+		if !added.Covers(op.Key) {
+			return false
 		}
-	}
+		o.bytes -= op.size()
+		return true
+	})
 	// One range takes in those that it meets.
 	var apart []Op
 	for _, r := range o.ranges {
@@ -248,8 +271,8 @@ func (o *Overlay) name(keys ...[]byte) {
 		if o.first == nil {
 			o.first = bytes.Clone(key)
 		}
-		if !o.named[string(key)] {
-			o.named[string(key)] = false
+		if o.find(key) == nil {
+			o.named = append(o.named, named{key: string(key)})
 		}
 	}
 	o.grow(0)

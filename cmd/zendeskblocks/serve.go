@@ -168,6 +168,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	log := c.logger(p.stderr)
 	slog.SetDefault(log)
 	logLibraries()
+	relaxCollector(p.env)
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+func TestCollectorPercent(t *testing.T) {
+	for _, test := range []struct {
+		live uint64
+		want int
+	}{
+		{0, 12800}, {1 << 20, 12800}, {16 << 20, 800}, {20 << 20, 625}, {64 << 20, 200}, {128 << 20, 100}, {1 << 40, 100},
+	} {
+		if got := collectorPercent(test.live); got != test.want {
+			t.Errorf("of %d bytes that live the heap grows by %d %%, want %d", test.live, got, test.want)
+		}
+	}
+}
+
+// TestAfterCollections is called after each run of the collector, not only the first.
+func TestAfterCollections(t *testing.T) {
+	ran := make(chan struct{}, 100)
+	afterCollections(func() { ran <- struct{}{} })
+	for range 3 {
+		runtime.GC()
+		select {
+		case <-ran:
+		case <-time.After(time.Minute):
+			t.Fatal("it was not called")
+		}
+	}
+}

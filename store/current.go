@@ -12,6 +12,7 @@ type listedRecordset struct {
 		ColumnsSet unread `json:"columns_set"`
 	} `json:"recordset"`
 	Generation string `json:"generation"`
+	PerBlock   int    `json:"per_block"`
 }
 
 // unread is JSON that nobody asks for.
@@ -39,14 +40,10 @@ func (t *InteractionTxn) CurrentRecords(fn func(rs Recordset, current json.RawMe
 		}
 		var current json.RawMessage
 		if rs.Position > 0 && rs.Position <= rs.Count {
-			values, err := t.get(recordKey(t.tenant, t.hashed, listed.Generation, rs.Position))
-			if err == nil && values[0] == nil {
-				err = fmt.Errorf("record %d of recordset %q is counted and missing: %w", rs.Position, name, ErrDamaged)
-			}
-			if err != nil {
+			var err error
+			if current, err = t.recordAt(&storedRecordset{Recordset: rs, Generation: listed.Generation, PerBlock: listed.PerBlock}, rs.Position); err != nil {
 				return err
 			}
-			current = values[0]
 		}
 		if err := fn(rs, current); err != nil {
 			return err

@@ -163,8 +163,11 @@ func replyOfFormat1(requestID string, value []byte) (reply storedReply, err erro
 	if err := decode(value, &old); err != nil {
 		return storedReply{}, err
 	}
-	packed, err := pack(old.Body)
-	return storedReply{RequestID: requestID, Fingerprint: old.Fingerprint, Body: packed}, err
+	reply = storedReply{RequestID: requestID, Fingerprint: old.Fingerprint}
+	if packed := reply.keep(old.Body); packed != nil {
+		reply.Packed = packed
+	}
+	return reply, nil
 }
 
 func (v *vault) deliveriesOfFormat1(w *wire, tenant, id string, value []byte) (d Deliveries, err error) {

@@ -34,6 +34,13 @@ type storedRecordset struct {
 	Recordset  Recordset `json:"recordset"`
 	Generation string    `json:"generation,omitempty"` // which the records' keys have; empty: no records
 	Bytes      int64     `json:"bytes,omitempty"`      // of the records' entries
+	PerBlock   int       `json:"per_block,omitempty"`  // how many records each of their entries has, but the last
+}
+
+// blocks is how many entries the records have.
+func (s *storedRecordset) blocks() int {
+	per := max(s.PerBlock, 1)
+	return (s.Recordset.Count + per - 1) / per
 }
 
 func (s storedRecordset) copied() storedRecordset {
@@ -51,6 +58,7 @@ const (
 type StagedRecords struct {
 	generation string
 	count      int
+	perBlock   int
 	bytes      int64      // of all their entries
 	held       []kv.Entry // sealed; what is not in the engine yet
 }
@@ -62,17 +70,24 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 	if err := checkTenant(tenant); err != nil {
 		return nil, err
 	}
-	staged := &StagedRecords{generation: newID(), count: len(records)}
+	staged := &StagedRecords{generation: newID(), count: len(records), perBlock: recordsPerBlock(records)}
 	hashed := s.vault.hashInteraction(tenant, interactionID)
 	for i, record := range records {
-		key := recordKey(tenant, hashed, staged.generation, i+1)
-		value, err := s.vault.seal(key, record)
+		if len(record) > kv.MaxTxnBytes {
+			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", i+1, len(records), len(record), ErrTooLarge)
+		}
+	}
+	block := 0
+	for some := range slices.Chunk(records, staged.perBlock) {
+		block++
+		key := recordKey(tenant, hashed, staged.generation, block)
+		value, err := s.vault.seal(key, packRecords(some))
 		if err != nil {
 			return nil, err
 		}
 		entry := kv.Entry{Key: key, Value: value}
 		if entrySize(entry) > kv.MaxTxnBytes {
-			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", i+1, len(records), len(record), ErrTooLarge)
+			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", block, len(records), len(some[0]), ErrTooLarge)
 		}
 		staged.held = append(staged.held, entry)
 		staged.bytes += int64(entrySize(entry))
@@ -166,14 +181,39 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 	if position < 1 || position > set.Recordset.Count {
 		return nil, fmt.Errorf("record %d of recordset %q: %w", position, name, ErrNotFound)
 	}
-	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, position))
-	if err == nil && values[0] == nil {
-		err = fmt.Errorf("record %d of recordset %q is counted and missing: %w", position, name, ErrDamaged)
-	}
+	return t.recordAt(set, position)
+}
+
+// recordAt returns a record that there is.
+func (t *InteractionTxn) recordAt(set *storedRecordset, position int) (json.RawMessage, error) {
+	block, err := t.blockOf(set, position)
 	if err != nil {
 		return nil, err
 	}
-	return values[0], nil
+	return block[(position-1)%set.PerBlock], nil
+}
+
+// blockOf returns the records of the block that one stands in.
+func (t *InteractionTxn) blockOf(set *storedRecordset, position int) ([]json.RawMessage, error) {
+	missing := func() error {
+		return fmt.Errorf("record %d of recordset %q is counted and missing: %w", position, set.Recordset.Name, ErrDamaged)
+	}
+	if set.PerBlock < 1 {
+		return nil, missing()
+	}
+	index := (position - 1) / set.PerBlock
+	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, index+1))
+	if err != nil {
+		return nil, err
+	}
+	if values[0] == nil {
+		return nil, missing()
+	}
+	block, err := unpackRecords(values[0])
+	if err == nil && len(block) != min(set.PerBlock, set.Recordset.Count-index*set.PerBlock) {
+		err = missing()
+	}
+	return block, err
 }
 
 // Records returns the records from a position, from 1, on: limit of them, or fewer at the end, or when they have some
@@ -189,30 +229,21 @@ func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessag
 	}
 	var records []json.RawMessage
 	end := min(set.Recordset.Count, from+limit-1)
-	for size := 0; from <= end && size < kv.MaxTxnBytes; {
-		var keys [][]byte
-		for ; from <= end && len(keys) < recordsAtOnce; from++ {
-			keys = append(keys, recordKey(t.tenant, t.hashed, set.Generation, from))
-		}
-		values, err := t.get(keys...)
+	for size := 0; from <= end; {
+		block, err := t.blockOf(set, from)
 		if err != nil {
 			return nil, err
 		}
-		for i, value := range values {
-			if value == nil {
-				return nil, fmt.Errorf("record %d of recordset %q is counted and missing: %w", from-len(keys)+i, name, ErrDamaged)
+		for _, record := range block[(from-1)%set.PerBlock:] {
+			if size += len(record); from > end || len(records) > 0 && size > kv.MaxTxnBytes {
+				return records, nil
 			}
-			if size += len(value); len(records) > 0 && size > kv.MaxTxnBytes {
-				break
-			}
-			records = append(records, value)
+			records = append(records, record)
+			from++
 		}
 	}
 	return records, nil
 }
-
-// recordsAtOnce bounds what Records reads in vain.
-const recordsAtOnce = 16
 
 // PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. The
 // transaction fails with [ErrStagedGone] when the interaction was completed or expired since they were staged, and they had
@@ -249,7 +280,7 @@ func (t *InteractionTxn) PublishRecordset(rs Recordset, staged *StagedRecords) {
 	if old == nil || old.Generation != staged.generation {
 		t.head.Sizes.Recordsets += staged.bytes
 	}
-	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation, Bytes: staged.bytes}
+	set := &storedRecordset{Recordset: rs.clone(), Generation: staged.generation, Bytes: staged.bytes, PerBlock: staged.perBlock}
 	set.Recordset.Count, set.Recordset.Removed = staged.count, false
 	t.head.LastSearched = rs.Name
 	t.saveRecordset(set)

@@ -1,14 +1,9 @@
 package store
 
 import (
-	"bytes"
-	"compress/flate"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
-
-	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // KeptAnswers is how many bytes of answers an interaction keeps, compressed: those of its newest requests. Answers of up to
@@ -39,7 +34,8 @@ type Reply struct {
 type storedReply struct {
 	RequestID   string `json:"request_id"`
 	Fingerprint []byte `json:"fingerprint"`
-	Body        []byte `json:"packed,omitempty"` // compressed; empty: it stands elsewhere, or nowhere
+	Body        []byte `json:"body,omitempty"` // a short one
+	Packed      []byte `json:"zstd,omitempty"` // one that packing makes short; both empty: it stands elsewhere, or nowhere
 	// Offset is where Body stands among the interaction's answers, as if they were written one behind the other, from 1;
 	// 0: nowhere.
 	Offset int64 `json:"offset,omitempty"`
@@ -57,11 +53,24 @@ func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, 
 	return reply, err == nil, err
 }
 
+// keep takes a body in, if it is short, as it is or packed; else it returns it packed. An empty one is packed: it is one.
+func (r *storedReply) keep(body []byte) (packed []byte) {
+	if len(body) > 0 && len(body) <= shortAnswer {
+		r.Body = body
+		return nil
+	}
+	if packed = pack(body); len(packed) <= shortAnswer {
+		r.Packed = packed
+		return nil
+	}
+	return packed
+}
+
 // answer puts a reply together.
 func (t *InteractionTxn) answer(stored *storedReply) (Reply, error) {
 	gone := Reply{Fingerprint: stored.Fingerprint, Gone: true}
-	packed := stored.Body
-	if len(packed) == 0 {
+	body, packed := stored.Body, stored.Packed
+	if len(body) == 0 && len(packed) == 0 {
 		if stored.Offset <= t.head.Answers-KeptAnswers || stored.Offset == 0 {
 			return gone, nil
 		}
@@ -73,9 +82,11 @@ func (t *InteractionTxn) answer(stored *storedReply) (Reply, error) {
 			return Reply{}, fmt.Errorf("the answer to request %q is missing: %w", stored.RequestID, ErrDamaged)
 		}
 	}
-	body, err := unpack(packed)
-	if err != nil {
-		return Reply{}, err
+	var err error
+	if len(packed) > 0 {
+		if body, err = unpack(packed); err != nil {
+			return Reply{}, err
+		}
 	}
 	reply := Reply{Fingerprint: stored.Fingerprint, Body: body}
 	if stored.DataVersion != nil {
@@ -104,15 +115,7 @@ func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 		t.head.Parts.Replies++
 	}
 	stored := storedReply{RequestID: requestID, Fingerprint: reply.Fingerprint}
-	packed, err := pack(reply.Body)
-	if err != nil {
-		t.fail(err)
-		return
-	}
-	switch {
-	case len(packed) <= shortAnswer:
-		stored.Body = packed
-	case len(packed) <= KeptAnswers:
+	if packed := stored.keep(reply.Body); packed != nil && len(packed) <= KeptAnswers {
 		stored.Offset = t.head.Answers + 1
 		grown := t.writing.txn.grown
 		if err := t.writing.put(answerKey(t.tenant, t.hashed, stored.Offset), packed); err != nil {
@@ -244,36 +247,3 @@ func (t *InteractionTxn) attachedAt(version uint64) (data map[string]string, kno
 	}
 	return data, true, nil
 }
-
-// pack compresses. The result is never empty.
-func pack(body []byte) ([]byte, error) {
-	var packed bytes.Buffer
-	w, err := flate.NewWriter(&packed, flate.BestSpeed)
-	if err == nil {
-		if _, err = w.Write(body); err == nil {
-			err = w.Close()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("compressing a reply: %w", err)
-	}
-	return packed.Bytes(), nil
-}
-
-// unpack reads what pack made of a value of the store's.
-func unpack(packed []byte) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxBody+1))
-	if err == nil && len(body) > maxBody {
-		err = ErrTooLarge
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a compressed reply: %w: %w", err, ErrDamaged)
-	}
-	if len(body) == 0 {
-		return nil, nil
-	}
-	return body, nil
-}
-
-// maxBody is more than any reply has.
-const maxBody = 16 * kv.MaxTxnBytes

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -522,7 +523,9 @@ func (p *seenParts) look(e kv.Entry) error {
 		if p.records == nil {
 			p.records, p.last = make(map[string]int), make(map[string]string)
 		}
-		p.records[rest[0]]++
+		var block []json.RawMessage
+		block, err = unpackRecords(value)
+		p.records[rest[0]] += len(block)
 		p.last[rest[0]] = rest[1]
 	case part == "reply" && len(rest) == 2:
 		var reply storedReply
@@ -590,8 +593,8 @@ func (p *seenParts) compareRecordsets() error {
 			return fmt.Errorf("recordset %q stands where %q should: %w", set.Recordset.Name, name, ErrDamaged)
 		}
 		delete(p.sets, key)
-		if n := set.Recordset.Count; p.records[set.Generation] != n || n > 0 && p.last[set.Generation] != kv.Number(uint64(n)) {
-			return fmt.Errorf("of recordset %q there are %d records, up to %s, not %d: %w", name, p.records[set.Generation], p.last[set.Generation], n, ErrDamaged)
+		if n := set.Recordset.Count; p.records[set.Generation] != n || n > 0 && p.last[set.Generation] != kv.Number(uint64(set.blocks())) {
+			return fmt.Errorf("of recordset %q there are %d records, up to block %s, not %d: %w", name, p.records[set.Generation], p.last[set.Generation], n, ErrDamaged)
 		}
 	}
 	for _, set := range p.sets {

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// maxBody is more than what is packed has ever had.
+const maxBody = 16 * kv.MaxTxnBytes
+
+// codec compresses whole values; what Zendesk sends becomes a fifth to a tenth. Checksums are left out: what is packed is sealed.
+var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true),
+		zstd.WithWindowSize(128<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) //nolint:forbidigo // the options are constants, and a test makes one
+	}
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBody), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) //nolint:forbidigo // as above
+	}
+	return encoder, decoder
+})
+
+// packedMagic is what everything packed begins with (RFC 8878), and no JSON does.
+var packedMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+
+func isPacked(value []byte) bool { return bytes.HasPrefix(value, packedMagic) }
+
+// pack compresses. The result is never empty.
+func pack(body []byte) []byte {
+	encoder, _ := codec()
+	return encoder.EncodeAll(body, make([]byte, 0, len(body)/4+64))
+}
+
+// unpack reads what pack made of a value of the store's.
+func unpack(packed []byte) ([]byte, error) {
+	_, decoder := codec()
+	body, err := decoder.DecodeAll(packed, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading a compressed value: %w: %w", err, ErrDamaged)
+	}
+	return body, nil
+}
+
+const (
+	// blockBytes is about what a block of records has before it is packed: more would make a step to the next record slow, less would
+	// compress badly.
+	blockBytes = 16 << 10
+	// blockRecords is how many records a block has at most.
+	blockRecords = 64
+	// maxBlockBytes is what a block of more than one record has at most, whatever the records before it are like.
+	maxBlockBytes = 256 << 10
+)
+
+// recordsPerBlock says how many of the records stand in a block: as many in each, so that it is known where a record is.
+func recordsPerBlock(records []json.RawMessage) int {
+	all := 0
+	for _, record := range records {
+		all += len(record)
+	}
+	n := max(1, min(blockRecords, len(records)*blockBytes/max(all, 1)))
+	for ; n > 1; n /= 2 {
+		if largestBlock(records, n) <= maxBlockBytes {
+			break
+		}
+	}
+	return n
+}
+
+func largestBlock(records []json.RawMessage, n int) (most int) {
+	for len(records) > 0 {
+		size := 0
+		for _, record := range records[:min(n, len(records))] {
+			size += len(record)
+		}
+		most, records = max(most, size), records[min(n, len(records)):]
+	}
+	return most
+}
+
+// packRecords makes a block of records, each behind its length.
+func packRecords(records []json.RawMessage) []byte {
+	size := 0
+	for _, record := range records {
+		size += binary.MaxVarintLen32 + len(record)
+	}
+	block := make([]byte, 0, size)
+	for _, record := range records {
+		block = append(binary.AppendUvarint(block, uint64(len(record))), record...)
+	}
+	return pack(block)
+}
+
+// unpackRecords reads a block.
+func unpackRecords(packed []byte) (records []json.RawMessage, err error) {
+	block, err := unpack(packed)
+	for err == nil && len(block) > 0 {
+		length, n := binary.Uvarint(block)
+		if n <= 0 || length > uint64(len(block)-n) {
+			return nil, fmt.Errorf("a block of records ends within one: %w", ErrDamaged)
+		}
+		end := n + int(length)
+		records = append(records, json.RawMessage(block[n:end:end]))
+		block = block[end:]
+	}
+	return records, err
+}

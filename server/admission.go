@@ -303,7 +303,7 @@ func interceptFirst(fullMethod string, handler grpc.MethodHandler) grpc.MethodHa
 }
 
 // stackBytes are what most calls need at their deepest.
-const stackBytes = 16 << 10
+const stackBytes = 11 << 10
 
 // growStack gives the goroutine of a call a stack that is large enough. GRPC begins one for each, and its stack is copied each time
 // it has to grow, by then with all that stands on it.

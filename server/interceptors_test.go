@@ -224,7 +224,7 @@ func TestDeadlinePassed(t *testing.T) {
 		return fmt.Errorf("storing: %w", ctx.Err())
 	}
 	mustReason(t, c.unary(t.Context()), codes.DeadlineExceeded, zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
-	if line := c.log.finishes(t)[0]; line["grpc.code"] != "DeadlineExceeded" || line["grpc.request.deadline"] != nil {
+	if line := c.log.finishes(t)[0]; line["grpc.code"] != "DeadlineExceeded" || line["grpc.request.timeout"] != nil {
 		t.Errorf("logged %v, want no deadline: the caller had set none", line)
 	}
 }

@@ -62,9 +62,8 @@ func (l callLog) finished(ctx context.Context, fullMethod string, start time.Tim
 	if p, ok := peer.FromContext(ctx); ok {
 		attrs = append(attrs, slog.String("peer.address", p.Addr.String()))
 	}
-	attrs = append(attrs, slog.Time("grpc.start_time", start))
 	if deadline, ok := ctx.Deadline(); ok {
-		attrs = append(attrs, slog.Time("grpc.request.deadline", deadline))
+		attrs = append(attrs, slog.Duration("grpc.request.timeout", deadline.Sub(start)))
 	}
 	attrs = append(attrs, slog.String("grpc.code", code))
 	if err != nil {
@@ -91,8 +90,10 @@ type quiet struct{ slog.Handler }
 func (h quiet) Handle(ctx context.Context, r slog.Record) error {
 	failed := false
 	r.Attrs(func(a slog.Attr) bool {
-		err, ok := a.Value.Any().(error)
-		failed = ok && errors.Is(err, store.ErrFailed)
+		if a.Value.Kind() == slog.KindAny {
+			err, ok := a.Value.Any().(error)
+			failed = ok && errors.Is(err, store.ErrFailed)
+		}
 		return !failed
 	})
 	if failed {

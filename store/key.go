@@ -4,7 +4,9 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -143,7 +145,14 @@ func recordKey(tenant, hashed, generation string, position int) []byte {
 	return interactionKey(tenant, hashed, "record", generation, kv.Number(uint64(position)))
 }
 
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
 // foldName maps names that differ only in case, or in how their accents are encoded, to one text.
 func foldName(name string) string {
+	if isASCII(name) {
+		return strings.ToLower(name)
+	}
 	return norm.NFD.String(cases.Fold().String(norm.NFD.String(name)))
 }

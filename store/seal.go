@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
+	"sync"
 	"sync/atomic"
 
 	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
@@ -15,7 +17,8 @@ import (
 // vault seals values and hashes names.
 type vault struct {
 	keys  atomic.Pointer[keyfile.Keys]
-	index []byte // the index key
+	index []byte    // the index key
+	macs  sync.Pool // of hash.Hash, under the index key
 
 	memory memory
 }
@@ -71,9 +74,16 @@ func (v *vault) putSealed(tx kv.Txn, entries []kv.Entry) error {
 
 // hash stands for texts in a key. The first of them keep what is hashed apart: names of tenants, of interactions.
 func (v *vault) hash(texts ...string) string {
-	mac := hmac.New(sha256.New, v.index)
+	mac, ok := v.macs.Get().(hash.Hash)
+	if !ok {
+		mac = hmac.New(sha256.New, v.index)
+	}
+	mac.Reset()
 	mac.Write(kv.Key(texts...))
-	return hex.EncodeToString(mac.Sum(nil)[:16])
+	var sum [sha256.Size]byte
+	text := hex.EncodeToString(mac.Sum(sum[:0])[:16])
+	v.macs.Put(mac)
+	return text
 }
 
 // reading is a tenant's part of a transaction. All values pass through it, or through writing, so that none is ever

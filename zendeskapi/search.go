@@ -49,9 +49,17 @@ type SearchResult struct {
 	Records    []json.RawMessage // JSON objects as Zendesk sent them but for the account's secrets, or what Keep made of them, in its order; never nil without an error
 	TotalCount int64             // how many there are in Zendesk; may be more than Records
 	StatusCode int               // HTTP status of the first page
-	Body       string            // the first page as text, like [Error.Body]
 
+	body   func() string
 	memory *memory
+}
+
+// Body is the first page as text, like [Error.Body]. Taking the secrets out of it takes a while: who needs it asks for it.
+func (r SearchResult) Body() string {
+	if r.body == nil {
+		return ""
+	}
+	return r.body()
 }
 
 // Release gives back the memory that the records take of [TransportConfig.AnswerMemory]. It is for who has done with them:
@@ -193,7 +201,7 @@ func (c *Client) searchPages(ctx context.Context, s *search) (SearchResult, erro
 		Records:    distinct(pages, q.Max),
 		TotalCount: total,
 		StatusCode: got.status,
-		Body:       c.tellBody(got.body),
+		body:       sync.OnceValue(func() string { return c.tellBody(got.body) }),
 	}, err
 }
 

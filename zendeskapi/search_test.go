@@ -77,8 +77,8 @@ func TestSearchPages(t *testing.T) {
 			if found.TotalCount != int64(tt.total) || found.StatusCode != http.StatusOK || found.Records == nil {
 				t.Errorf("total %d, status %d", found.TotalCount, found.StatusCode)
 			}
-			if !strings.HasPrefix(found.Body, `{"results":[`) || len(found.Body) > 64<<10 {
-				t.Errorf("body of %d bytes", len(found.Body))
+			if body := found.Body(); !strings.HasPrefix(body, `{"results":[`) || len(body) > 64<<10 {
+				t.Errorf("body of %d bytes", len(body))
 			}
 			requests := zendesk.requests()
 			if len(requests) != tt.requests {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 
-
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -88,8 +87,8 @@ type searchResult struct {
 	records []json.RawMessage
 	first   map[string]string
 	total   int64
-	code    string // integrationResultCode
-	body    string // integrationResultBody, if it is wanted
+	code    string        // integrationResultCode
+	body    func() string // integrationResultBody, for when it is wanted; nil: none
 	failure *zendeskv1.Failure
 
 	answer zendeskapi.SearchResult // whose memory the records are in
@@ -216,7 +215,7 @@ func failedSearch(err error, until zendeskapi.SearchResult) searchResult {
 		result.failure.Message += fmt.Sprintf("; %d of %d records had come", n, until.TotalCount)
 	}
 	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && api.StatusCode != 0 {
-		result.code, result.body = strconv.Itoa(api.StatusCode), api.Body()
+		result.code, result.body = strconv.Itoa(api.StatusCode), api.Body
 	}
 	return result
 }
@@ -298,8 +297,8 @@ func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan 
 		}
 	}
 	resp.Variables[resultCode], resp.Variables[resultBody] = found.code, ""
-	if found.failure != nil || req.GetIncludeResultBody() {
-		resp.Variables[resultBody] = found.body
+	if found.body != nil && (found.failure != nil || req.GetIncludeResultBody()) {
+		resp.Variables[resultBody] = found.body()
 	}
 	resp.Account = rpc.AccountUseToProto(plan.use)
 	if found.failure != nil {

@@ -74,7 +74,7 @@ func TestSearchWhileTheInteractionChanges(t *testing.T) {
 			}
 			s := New(Config{Store: st, Now: time.Now})
 			req := &zendeskv1.SearchRequest{InteractionId: interaction, RequestId: "r", SearchString: "x", RecordsetName: "RS"}
-			found := searchResult{code: "200", body: "{}", total: int64(tt.records), first: map[string]string{"id": "1"}}
+			found := searchResult{code: "200", body: func() string { return "{}" }, total: int64(tt.records), first: map[string]string{"id": "1"}}
 			for i := range tt.records {
 				found.records = append(found.records, json.RawMessage(fmt.Sprintf(`{"id":%d,"result_type":"user"}`, i+1)))
 			}

@@ -1,0 +1,373 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
+)
+
+// What the service costs is measured by what its parts cost, in the same run and in turns with it:
+//
+//	E  a bare gRPC server that answers with the same messages
+//	W  the engine's own durable update of as many keys and bytes
+//	D  a plain HTTP request to the same fake Zendesk, whose answer is read and decoded
+//
+// A figure is the median of rounds without the first.
+const (
+	yardRounds = 7
+	yardRound  = 500 * time.Millisecond
+)
+
+// yard is one thing that is measured.
+type yard struct {
+	call  func(ctx context.Context, n int64) error
+	n     atomic.Int64
+	rates []float64
+	took  []time.Duration // p50 of each round
+	high  []time.Duration // p90
+}
+
+func (y *yard) round(b *testing.B, callers int) {
+	b.Helper()
+	var mu sync.Mutex
+	var all []time.Duration
+	var group errgroup.Group
+	begun := time.Now()
+	for range callers {
+		group.Go(func() error {
+			var own []time.Duration
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, own...)
+			}()
+			for time.Since(begun) < yardRound {
+				at := time.Now()
+				if err := y.call(b.Context(), y.n.Add(1)); err != nil {
+					return err
+				}
+				own = append(own, time.Since(at))
+			}
+			return nil
+		})
+	}
+	must(b, group.Wait())
+	y.rates = append(y.rates, float64(len(all))/time.Since(begun).Seconds())
+	slices.Sort(all)
+	y.took, y.high = append(y.took, all[len(all)/2]), append(y.high, all[len(all)*9/10])
+}
+
+func medianOf[T int64 | float64 | time.Duration](rounds []T) float64 {
+	sorted := slices.Sorted(slices.Values(rounds[1:]))
+	return float64(sorted[len(sorted)/2])
+}
+
+// inTurns measures things in turns.
+func inTurns(b *testing.B, callers int, yards ...*yard) {
+	b.Helper()
+	for range yardRounds {
+		for _, y := range yards {
+			y.round(b, callers)
+		}
+	}
+}
+
+// together is the rate that two things would have one after the other.
+func together(a, b *yard) float64 { return 1 / (1/medianOf(a.rates) + 1/medianOf(b.rates)) }
+
+// bareBlocks answers as the service does, and does nothing for it.
+type bareBlocks struct {
+	zendeskv1.UnimplementedBlockServiceServer
+	zendeskv1.UnimplementedAccountServiceServer
+}
+
+var bareUse = &zendeskv1.AccountUse{AccountId: "main", Name: "main", Selection: zendeskv1.AccountSelection_ACCOUNT_SELECTION_SELECTED}
+
+func (bareBlocks) SelectAccount(context.Context, *zendeskv1.SelectAccountRequest) (*zendeskv1.SelectAccountResponse, error) {
+	return &zendeskv1.SelectAccountResponse{Exit: next, Account: bareUse}, nil
+}
+
+func (bareBlocks) AttachedData(_ context.Context, req *zendeskv1.AttachedDataRequest) (*zendeskv1.AttachedDataResponse, error) {
+	return &zendeskv1.AttachedDataResponse{Exit: next, Data: req.GetData()}, nil
+}
+
+func (bareBlocks) GetNextRecord(context.Context, *zendeskv1.GetNextRecordRequest) (*zendeskv1.GetNextRecordResponse, error) {
+	return &zendeskv1.GetNextRecordResponse{
+		Exit: next, Account: bareUse, Position: 2, Count: 25,
+		Variables: map[string]string{"RS.id": "45900000001103", "RS.subject": "Router keeps restarting", "RS.status": "open", "RS.__count__": "25"},
+		Record:    &zendeskv1.Record{Type: zendeskv1.RecordType_RECORD_TYPE_TICKET, Id: "45900000001103", Url: "http://127.0.0.1:50080/agent/tickets/45900000001103"},
+	}, nil
+}
+
+func (bareBlocks) GetAccount(context.Context, *zendeskv1.GetAccountRequest) (*zendeskv1.GetAccountResponse, error) {
+	return &zendeskv1.GetAccountResponse{Account: &zendeskv1.Account{
+		AccountId: "main", Name: "main", Url: "http://127.0.0.1:50080", DefaultAccount: true, DefaultRegion: "US", Etag: "KYS3S2JGJCRZ62MJK2MUCKSU5B-default",
+		ApiToken: &zendeskv1.ApiToken{Username: "nora.becker@sandbox.example"}, Warnings: []*zendeskv1.AccountWarning{{Code: 1, Message: strings.Repeat("x", 150)}},
+	}}, nil
+}
+
+func newBare(b *testing.B) *grpc.ClientConn {
+	b.Helper()
+	server := grpc.NewServer()
+	zendeskv1.RegisterBlockServiceServer(server, bareBlocks{})
+	zendeskv1.RegisterAccountServiceServer(server, bareBlocks{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	conn := dialTo(b, listener.Addr().String())
+	b.Cleanup(func() {
+		server.Stop()
+		must(b, <-served)
+	})
+	return conn
+}
+
+func dialTo(b *testing.B, target string) *grpc.ClientConn {
+	b.Helper()
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(b, err)
+	b.Cleanup(func() { must(b, conn.Close()) })
+	return conn
+}
+
+// newWrite is W: the head of an interaction read with its account, and written with more keys of so many bytes.
+func newWrite(b *testing.B, keys, bytes int) *yard {
+	b.Helper()
+	db, err := boltkv.Open(filepath.Join(b.TempDir(), "db"))
+	must(b, err)
+	b.Cleanup(func() { must(b, db.Close()) })
+	value, account := []byte(strings.Repeat("v", bytes)), kv.Key("default", "a", "record", "main")
+	must(b, db.Update(b.Context(), func(tx kv.Txn) error { tx.Put(account, value); return nil }))
+	return &yard{call: func(ctx context.Context, n int64) error {
+		return db.Update(ctx, func(tx kv.Txn) error {
+			interaction := interactionOf(n)
+			head := kv.Key("default", "i", interaction, "head")
+			if _, err := tx.Get(head, account); err != nil {
+				return err
+			}
+			tx.Put(head, value)
+			for i := 1; i < keys; i++ {
+				tx.Put(kv.Key("default", "i", interaction, "data", fmt.Sprint(i)), value)
+			}
+			return nil
+		})
+	}}
+}
+
+func selecting(c zendeskv1.BlockServiceClient, once bool) func(context.Context, int64) error {
+	return func(ctx context.Context, n int64) error {
+		req := &zendeskv1.SelectAccountRequest{InteractionId: interactionOf(n), Choice: &zendeskv1.SelectAccountRequest_Account{Account: "main"}}
+		if once {
+			req.RequestId = fmt.Sprint("r", n)
+		}
+		resp, err := c.SelectAccount(ctx, req)
+		return answered(resp, err, next)
+	}
+}
+
+func attaching(c zendeskv1.BlockServiceClient) func(context.Context, int64) error {
+	return func(ctx context.Context, n int64) error {
+		resp, err := c.AttachedData(ctx, &zendeskv1.AttachedDataRequest{
+			InteractionId: interactionOf(n), Data: map[string]string{"disposition": "sale", "notes": "Prefers to be called before ten."},
+		})
+		return answered(resp, err, next)
+	}
+}
+
+func stepping(c zendeskv1.BlockServiceClient, atEnd func(n int64) error) func(context.Context, int64) error {
+	return func(ctx context.Context, n int64) error {
+		resp, err := c.GetNextRecord(ctx, &zendeskv1.GetNextRecordRequest{InteractionId: interactionOfRecordset(n % 64), RecordsetName: "RS"})
+		if resp.GetExit() == zendeskv1.Exit_EXIT_NO_DATA {
+			return atEnd(n % 64)
+		}
+		return answered(resp, err, next)
+	}
+}
+
+func reading(c zendeskv1.AccountServiceClient) func(context.Context, int64) error {
+	return func(ctx context.Context, _ int64) error {
+		_, err := c.GetAccount(ctx, &zendeskv1.GetAccountRequest{AccountId: "main"})
+		return err
+	}
+}
+
+// BenchmarkParts reports how fast blocks are, as a part of what an echo and a write allow one after the other: 1 would be a
+// service that costs nothing.
+func BenchmarkParts(b *testing.B) {
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
+			for range b.N {
+				s, conn := newBenchServer(b)
+				bare := newBare(b)
+				own, yardstick := zendeskv1.NewBlockServiceClient(conn), zendeskv1.NewBlockServiceClient(bare)
+				const records = 300
+				for i := range int64(64) {
+					placeAtFirst(b, s.store, interactionOfRecordset(i), records, false)
+				}
+				again := func(i int64) error {
+					placeAtFirst(b, s.store, interactionOfRecordset(i), records, true)
+					return nil
+				}
+				write, writeTwo := newWrite(b, 1, 420), newWrite(b, 2, 420)
+				echoes := map[string]*yard{
+					"SelectAccount": {call: selecting(yardstick, false)}, "AttachedData": {call: attaching(yardstick)},
+					"GetNextRecord": {call: stepping(yardstick, again)}, "GetAccount": {call: reading(zendeskv1.NewAccountServiceClient(bare))},
+				}
+				calls := map[string]*yard{
+					"SelectAccount": {call: selecting(own, false)}, "SelectAccountOnce": {call: selecting(own, true)}, "AttachedData": {call: attaching(own)},
+					"GetNextRecord": {call: stepping(own, again)}, "GetAccount": {call: reading(zendeskv1.NewAccountServiceClient(conn))},
+				}
+				inTurns(b, callers, echoes["SelectAccount"], write, calls["SelectAccount"], writeTwo, calls["SelectAccountOnce"],
+					echoes["AttachedData"], calls["AttachedData"], echoes["GetAccount"], calls["GetAccount"], echoes["GetNextRecord"], calls["GetNextRecord"])
+				part := func(name, of string, w *yard) {
+					b.ReportMetric(medianOf(calls[name].rates)/together(echoes[of], w), name)
+				}
+				part("SelectAccount", "SelectAccount", write)
+				part("SelectAccountOnce", "SelectAccount", writeTwo)
+				part("AttachedData", "AttachedData", writeTwo)
+				part("GetNextRecord", "GetNextRecord", writeTwo)
+				b.ReportMetric(medianOf(calls["GetAccount"].rates)/medianOf(echoes["GetAccount"].rates), "GetAccount")
+				b.ReportMetric(medianOf(calls["SelectAccount"].rates), "SelectAccount/s")
+			}
+		})
+	}
+}
+
+// ticketsOf is an answer of Zendesk's search with so many tickets of about so many bytes each.
+func ticketsOf(n, bytes int) string {
+	var all []string
+	for i := range n {
+		ticket := fmt.Sprintf(`{"id":%d,"result_type":"ticket","url":"https://acme.zendesk.com/api/v2/tickets/%[1]d.json","subject":"Router keeps restarting","via":{"channel":"voice"},"status":"open","tags":["vip","router"],"custom_fields":[`, 45900000001000+i)
+		for field := 0; len(ticket) < bytes; field++ {
+			ticket += fmt.Sprintf(`{"id":%d,"value":"a value of field %d of %d"},`, 360000000000+field, field, i)
+		}
+		all = append(all, strings.TrimSuffix(ticket, ",")+"]}")
+	}
+	return fmt.Sprintf(`{"results":[%s],"count":%d}`, strings.Join(all, ","), n)
+}
+
+// BenchmarkSearchParts reports how long a search of 25 tickets and 60 KB takes, Zendesk answering after 5 ms, by the sum of a
+// request, an echo and a write.
+func BenchmarkSearchParts(b *testing.B) {
+	for range b.N {
+		s, conn := newBenchServer(b)
+		answer := ticketsOf(25, 2400)
+		s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Body: &answer, Delay: 5 * time.Millisecond})
+		client := &http.Client{}
+		direct := &yard{call: func(ctx context.Context, n int64) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/api/v2/search.json?query=type:ticket+%d&per_page=25", s.zendesk.Origin(), n), nil)
+			if err != nil {
+				return err
+			}
+			req.SetBasicAuth(zendesktest.Admin.Email+"/token", zendesktest.Admin.APIToken)
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err := resp.Body.Close(); err != nil {
+				return err
+			}
+			var into struct{ Results []json.RawMessage }
+			if err == nil {
+				err = json.Unmarshal(body, &into)
+			}
+			if err == nil && len(into.Results) != 25 {
+				err = fmt.Errorf("%d results", len(into.Results))
+			}
+			return err
+		}}
+		bare, own := zendeskv1.NewBlockServiceClient(newBare(b)), zendeskv1.NewBlockServiceClient(conn)
+		echo := &yard{call: stepping(bare, nil)}
+		write := newWrite(b, 27, 2500)
+		search := &yard{call: func(ctx context.Context, n int64) error {
+			resp, err := own.Search(ctx, &zendeskv1.SearchRequest{InteractionId: interactionOf(n), SearchString: fmt.Sprint("type:ticket ", n), RecordsetName: "RS"})
+			return answered(resp, err, next)
+		}}
+		inTurns(b, 1, direct, echo, write, search)
+		b.ReportMetric(medianOf(search.took)/(medianOf(direct.took)+medianOf(echo.took)+medianOf(write.took)), "Search/(D+E+W)")
+	}
+}
+
+// BenchmarkWatched reports what 10,000 open watches of screen pops cost the blocks.
+func BenchmarkWatched(b *testing.B) {
+	const watches = 10_000
+	for range b.N {
+		_, conn := newBenchServer(b)
+		without := &yard{call: selecting(zendeskv1.NewBlockServiceClient(conn), false)}
+		with := &yard{call: without.call}
+		inTurns(b, 64, without)
+		ctx, end := context.WithCancel(b.Context())
+		var opening errgroup.Group
+		opening.SetLimit(64)
+		for i := range watches / maxStreams {
+			desktop := zendeskv1.NewInteractionServiceClient(dialTo(b, conn.Target()))
+			for j := range maxStreams {
+				opening.Go(func() error {
+					stream, err := desktop.WatchScreenPops(ctx, &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: fmt.Sprintf("agent%d.%d@acme.example", i, j)}})
+					if err == nil {
+						_, err = stream.Header()
+					}
+					return err
+				})
+			}
+		}
+		must(b, opening.Wait())
+		inTurns(b, 64, with)
+		end()
+		b.ReportMetric(medianOf(with.rates)/medianOf(without.rates), "rate-watched/alone")
+		b.ReportMetric(medianOf(with.high)/medianOf(without.high), "p90-watched/alone")
+	}
+}
+
+// BenchmarkBesideLargeSearches reports what 32 searches at a time, each of 1,000 records of 10 KB, cost a small update.
+func BenchmarkBesideLargeSearches(b *testing.B) {
+	for range b.N {
+		s, conn := newBenchServer(b)
+		answer := ticketsOf(100, 10<<10)
+		answer = strings.TrimSuffix(answer, "100}") + "1000}"
+		s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Body: &answer})
+		alone := &yard{call: selecting(zendeskv1.NewBlockServiceClient(conn), false)}
+		beside := &yard{call: alone.call}
+		inTurns(b, 1, alone)
+		ctx, end := context.WithCancel(b.Context())
+		var large sync.WaitGroup
+		var found atomic.Int64
+		for i := range 32 {
+			own := zendeskv1.NewBlockServiceClient(dialTo(b, conn.Target()))
+			large.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					resp, err := own.Search(ctx, &zendeskv1.SearchRequest{InteractionId: fmt.Sprint("large", i), SearchString: fmt.Sprint("type:ticket ", i, n), RecordsetName: "RS", MaxResults: 1000})
+					if err == nil && resp.GetExit() == next {
+						found.Add(1)
+					}
+				}
+			})
+		}
+		inTurns(b, 1, beside)
+		end()
+		large.Wait()
+		b.ReportMetric(medianOf(beside.took)/medianOf(alone.took), "p50-beside/alone")
+		b.ReportMetric(float64(found.Load()), "searches")
+	}
+}

@@ -97,7 +97,8 @@ type searchResult struct {
 // release is for when the records are stored: others wait for their memory.
 func (r searchResult) release() { r.answer.Release() }
 
-// planSearch decides in one transaction whom to ask for what. It returns an answer instead of a plan when the request was
+// planSearch decides in one transaction whom to ask for what. It writes nothing but a failure: the account is pinned when the
+// search is finished, so that the caller waits for one commit. It returns an answer instead of a plan when the request was
 // answered before, or fails without Zendesk.
 func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, query *variables.Template) (plan searchPlan, answer *zendeskv1.SearchResponse, err error) {
 	vars, err := s.values(ctx, b, query)
@@ -143,7 +144,7 @@ func planOf(tx *store.InteractionTxn, vars *values, req *zendeskv1.SearchRequest
 	var plan searchPlan
 	var f *zendeskv1.Failure
 	var err error
-	if plan.account, plan.use, f, err = accountInForce(tx); err != nil || f != nil {
+	if plan.account, plan.use, f, err = accountToUse(tx); err != nil || f != nil {
 		return plan, f, err
 	}
 	if plan.query, f = vars.expand(query, variables.SearchString, plan.account.DefaultRegion, rpc.MaxText); f != nil {
@@ -282,6 +283,7 @@ func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan 
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	pin(tx, plan.use)
 	rs := store.Recordset{
 		Name: req.GetRecordsetName(), Account: plan.use, Query: plan.query, Columns: req.GetColumns(),
 		ColumnsSet: recordset.Union(before.ColumnsSet, found.first),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -76,7 +77,7 @@ func TestSearchWhileTheInteractionChanges(t *testing.T) {
 			req := &zendeskv1.SearchRequest{InteractionId: interaction, RequestId: "r", SearchString: "x", RecordsetName: "RS"}
 			found := searchResult{code: "200", body: func() string { return "{}" }, total: int64(tt.records), first: map[string]string{"id": "1"}}
 			for i := range tt.records {
-				found.records = append(found.records, json.RawMessage(fmt.Sprintf(`{"id":%d,"result_type":"user"}`, i+1)))
+				found.records = append(found.records, json.RawMessage(fmt.Sprintf(`{"id":%d,"result_type":"user","notes":"%s"}`, i+1, noise(uint64(i), 16<<10))))
 			}
 			b := &block{tenant: tenant, interaction: interaction, rpc: "Search", request: req}
 			armed.Store(true)
@@ -190,4 +191,14 @@ func TestTooManyReferences(t *testing.T) {
 		}
 		mustFail(t, resp, zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST)
 	}
+}
+
+// noise is a text of so many characters that does not compress well: many records of it do not fit one transaction.
+func noise(seed uint64, n int) string {
+	r := rand.New(rand.NewPCG(seed, 1))
+	text := make([]byte, n)
+	for i := range text {
+		text[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[r.IntN(64)]
+	}
+	return string(text)
 }

@@ -91,6 +91,22 @@ func defaultAccount(tx *store.InteractionTxn) (store.AccountUse, *zendeskv1.Fail
 
 // accountInForce returns the account that the interaction's blocks use. The first block that asks pins the default.
 func accountInForce(tx *store.InteractionTxn) (store.Account, store.AccountUse, *zendeskv1.Failure, error) {
+	account, use, f, err := accountToUse(tx)
+	if err == nil && f == nil {
+		pin(tx, use)
+	}
+	return account, use, f, err
+}
+
+// pin puts an account in force that was found to be the one to use, unless another has been since.
+func pin(tx *store.InteractionTxn, use store.AccountUse) {
+	if _, state := tx.Account(); state == store.AccountUnset && use.AccountID != "" {
+		tx.SetAccount(use)
+	}
+}
+
+// accountToUse is accountInForce for a block that pins the account later: it changes nothing.
+func accountToUse(tx *store.InteractionTxn) (store.Account, store.AccountUse, *zendeskv1.Failure, error) {
 	use, state := tx.Account()
 	switch state {
 	case store.AccountCleared:
@@ -102,7 +118,6 @@ func accountInForce(tx *store.InteractionTxn) (store.Account, store.AccountUse, 
 		if use, f, err = defaultAccount(tx); err != nil || f != nil {
 			return store.Account{}, store.AccountUse{}, f, err
 		}
-		tx.SetAccount(use)
 	}
 	account, f, err := usedAccount(tx, use)
 	if err != nil || f != nil {

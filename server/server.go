@@ -45,7 +45,7 @@ import (
 
 const (
 	maxHeaderBytes = 16 << 10
-	maxStreams     = 100 // of a connection at a time, unary calls included
+	maxStreams     = 250 // of a connection at a time, unary calls included
 
 	// A caller may send streamWindow of a message that nothing was asked for of, on each stream; admission asks for more. The
 	// window of a connection opens again as data comes, and bounds nothing. Buffers are small, for there may be many connections.

@@ -286,7 +286,7 @@ func (d *DB) run(ctx context.Context, on *snapshot, u *update, fn func(kv.Txn) e
 func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 	oldest := int(d.changes.committed.Load())
 	err = d.guarded(func() (err error) {
-		if err := d.checkMeta(); err != nil {
+		if _, err := newestMeta(d.file, d.pageSize); err != nil {
 			return err
 		}
 		if tx, err = d.bolt.Begin(writable); err != nil {
@@ -302,23 +302,6 @@ func (d *DB) begin(writable bool) (tx *bbolt.Tx, err error) {
 		return nil
 	})
 	return tx, translate(err)
-}
-
-// checkMeta looks whether one of the two meta pages is good: without, bbolt dies with its locks held, and its other users
-// wait for ever. One of the two may be half written.
-func (d *DB) checkMeta() error {
-	var page [metaBytes]byte
-	for range 3 {
-		for i := range int64(2) {
-			if _, err := d.file.ReadAt(page[:], i*int64(d.pageSize)); err != nil && !errors.Is(err, os.ErrClosed) {
-				return damaged("meta page: %v", err)
-			}
-			if validMeta(page[:]) {
-				return nil
-			}
-		}
-	}
-	return damaged("both meta pages")
 }
 
 func translate(err error) error {

@@ -90,9 +90,9 @@ func (d *DB) write(g *group, first *update) error {
 	}
 	g.version = tx.ID()
 	err = d.guarded(func() error {
-		freelist, err := freelistOf(tx)
+		meta, err := newestMeta(d.file, d.pageSize)
 		if err == nil {
-			_, err = treeOf(tx).freelist(freelist)
+			_, err = treeOf(tx).freelist(meta.freelist())
 		}
 		bucket := tx.Bucket(dataBucket)
 		if err != nil || bucket == nil {

@@ -131,11 +131,14 @@ func inspect(path string) (err error) {
 		if tx.Size() > info.Size() {
 			return damaged("%d bytes of %d", info.Size(), tx.Size())
 		}
-		freelist, err := freelistOf(tx)
-		if freelist == noFreelist {
+		meta, err := newestMeta(file, bolt.Info().PageSize)
+		if err != nil {
+			return err
+		}
+		if meta.freelist() == noFreelist {
 			return fmt.Errorf("it has no list of free pages: %w", ErrForeign)
 		}
-		if err := cmp.Or(err, treeOf(tx).checkFreelist(freelist)); err != nil {
+		if err := treeOf(tx).checkFreelist(meta.freelist()); err != nil {
 			return err
 		}
 		_, err = identify(tx)

@@ -3,9 +3,10 @@ package boltkv
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
+	"os"
 	"sort"
 	"unsafe"
 
@@ -35,12 +36,13 @@ const (
 	freelistFlag = 0x10
 	bucketFlag   = 0x01
 
-	metaMagic    = 0xed0cdaed
-	metaVersion  = 2
-	metaSum      = 56
-	metaFreelist = pageHeader + 32
-	metaBytes    = pageHeader + 64
-	noFreelist   = 1<<64 - 1
+	metaMagic     = 0xed0cdaed
+	metaVersion   = 2
+	metaSum       = 56
+	metaFreelist  = pageHeader + 32
+	metaVersionOf = pageHeader + 48
+	metaBytes     = pageHeader + 64
+	noFreelist    = 1<<64 - 1
 
 	// maxDepth is more levels than any file has: with two keys on a page, a tree of 2⁴⁰.
 	maxDepth = 40
@@ -63,35 +65,39 @@ func damaged(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, kv.ErrDamaged)...)
 }
 
-// freelistOf returns the id of the list of free pages.
-func freelistOf(tx *bbolt.Tx) (uint64, error) {
-	meta := make(firstBytes, 0, metaBytes)
-	_, _ = tx.WriteTo(&meta) // the state's own meta page comes first
-	if len(meta) < metaBytes {
-		return 0, damaged("no meta page")
-	}
-	return binary.NativeEndian.Uint64(meta[metaFreelist:]), nil
-}
+// metaPage is the beginning of a meta page, with all that is in it.
+type metaPage [metaBytes]byte
 
-// firstBytes takes what fits.
-type firstBytes []byte
-
-func (f *firstBytes) Write(p []byte) (int, error) {
-	n := copy((*f)[len(*f):cap(*f)], p)
-	*f = (*f)[:len(*f)+n]
-	if n < len(p) {
-		return n, io.ErrShortWrite
-	}
-	return n, nil
-}
-
-// validMeta is how bbolt knows a meta page.
-func validMeta(page []byte) bool {
-	meta := page[pageHeader:metaBytes]
+// valid is how bbolt knows a meta page.
+func (p *metaPage) valid() bool {
+	meta := p[pageHeader:]
 	sum := fnv.New64a()
 	_, _ = sum.Write(meta[:metaSum])
 	return binary.NativeEndian.Uint32(meta) == metaMagic && binary.NativeEndian.Uint32(meta[4:]) == metaVersion &&
 		binary.NativeEndian.Uint64(meta[metaSum:]) == sum.Sum64()
+}
+
+func (p *metaPage) freelist() uint64 { return binary.NativeEndian.Uint64(p[metaFreelist:]) }
+func (p *metaPage) version() uint64  { return binary.NativeEndian.Uint64(p[metaVersionOf:]) }
+
+// newestMeta returns the newer of the meta pages that are good: without one, bbolt dies with its locks held, and its other users
+// wait for ever. One of the two may be half written.
+func newestMeta(file *os.File, pageSize int) (newest metaPage, err error) {
+	for range 3 {
+		for i := range int64(2) {
+			var page metaPage
+			if _, err := file.ReadAt(page[:], i*int64(pageSize)); err != nil && !errors.Is(err, os.ErrClosed) {
+				return newest, damaged("meta page: %v", err)
+			}
+			if page.valid() && (!newest.valid() || page.version() > newest.version()) {
+				newest = page
+			}
+		}
+		if newest.valid() {
+			return newest, nil
+		}
+	}
+	return newest, damaged("both meta pages")
 }
 
 // page is a branch or a leaf.

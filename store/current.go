@@ -40,7 +40,6 @@ func (t *InteractionTxn) CurrentRecords(fn func(rs Recordset, current json.RawMe
 		}
 		var current json.RawMessage
 		if rs.Position > 0 && rs.Position <= rs.Count {
-			var err error
 			if current, err = t.recordAt(&storedRecordset{Recordset: rs, Generation: listed.Generation, PerBlock: listed.PerBlock}, rs.Position); err != nil {
 				return err
 			}

@@ -155,19 +155,16 @@ func (v *vault) valueOfFormat1(tenant, id string, path []string, value []byte) (
 	return converted, !w.damaged
 }
 
-func replyOfFormat1(requestID string, value []byte) (reply storedReply, err error) {
+func replyOfFormat1(requestID string, value []byte) (reply replyOfFormat2, err error) {
 	var old struct {
 		Fingerprint []byte `json:"fingerprint"`
 		Body        []byte `json:"body"`
 	}
 	if err := decode(value, &old); err != nil {
-		return storedReply{}, err
+		return replyOfFormat2{}, err
 	}
-	reply = storedReply{RequestID: requestID, Fingerprint: old.Fingerprint}
-	if packed := reply.keep(old.Body); packed != nil {
-		reply.Packed = packed
-	}
-	return reply, nil
+	packed, err := deflate(old.Body)
+	return replyOfFormat2{storedReply{RequestID: requestID, Fingerprint: old.Fingerprint}, packed}, err
 }
 
 func (v *vault) deliveriesOfFormat1(w *wire, tenant, id string, value []byte) (d Deliveries, err error) {

@@ -15,17 +15,19 @@ import (
 // replyOfFormat2 is the stored form of a reply then.
 type replyOfFormat2 struct {
 	storedReply
-	Packed []byte `json:"packed"`
+	Packed []byte `json:"packed,omitempty"`
 }
 
-// convertFormat2 packs the records and answers of interactions.
+// convertFormat2 is the step to format 3: it packs the records and answers of interactions.
 func (v *vault) convertFormat2(e kv.Entry) (conversion, error) {
 	path, err := kv.Split(e.Key)
 	if err != nil || len(path) < 4 || path[0] == "!" || path[1] != "h" {
 		return conversion{}, nil
 	}
-	var change func(value []byte) (changed []byte, err error)
+	var change func(value []byte) (changed []byte, err error) // nil: there is nothing to change
 	switch path[3] {
+	case "head":
+		change = headOfFormat2
 	case "record":
 		change = recordOfFormat2
 	case "recordset":
@@ -48,25 +50,47 @@ func (v *vault) convertFormat2(e kv.Entry) (conversion, error) {
 		return conversion{}, nil
 	}
 	sealed, err := v.seal(e.Key, value)
-	return conversion{puts: []kv.Entry{{Key: e.Key, Value: sealed}}}, err
+	if err != nil {
+		return conversion{}, err
+	}
+	put := kv.Entry{Key: e.Key, Value: sealed}
+	if entrySize(put) > kv.MaxTxnBytes {
+		// A reply that was as large as can be, and packs a little worse than it did: what is left of it says that it is gone.
+		return conversion{unreadable: true}, nil
+	}
+	return conversion{puts: []kv.Entry{put}}, nil
 }
 
-// recordOfFormat2 makes a block of a record; nil: it is one.
+// headOfFormat2 forgets how large the records are: packed, they are smaller, and who drops them must not count more than goes.
+func headOfFormat2(value []byte) ([]byte, error) {
+	var head interactionHead
+	if err := decode(value, &head); err != nil || head.Sizes.Recordsets == 0 {
+		return nil, err
+	}
+	head.Sizes.Recordsets = 0
+	return encode(&head)
+}
+
+// recordsetOfFormat2 forgets the same. Its records stand in blocks of one.
+func recordsetOfFormat2(value []byte) ([]byte, error) {
+	var set storedRecordset
+	if err := decode(value, &set); err != nil || set.Bytes == 0 {
+		return nil, err
+	}
+	set.Bytes = 0
+	return encode(&set)
+}
+
+// recordOfFormat2 makes a block of a record.
 func recordOfFormat2(value []byte) ([]byte, error) {
 	if isPacked(value) {
 		return nil, nil
 	}
-	return packRecords([]json.RawMessage{value}), nil
-}
-
-// recordsetOfFormat2 says that the records stand in blocks of one; nil: it says so of records, or there are none.
-func recordsetOfFormat2(value []byte) ([]byte, error) {
-	var set storedRecordset
-	if err := decode(value, &set); err != nil || set.PerBlock > 0 || set.Generation == "" {
-		return nil, err
+	block := packRecords([]json.RawMessage{value})
+	if !isPacked(block) {
+		return nil, nil
 	}
-	set.PerBlock = 1
-	return encode(&set)
+	return block, nil
 }
 
 func convertReplyOfFormat2(value []byte) ([]byte, error) {
@@ -78,21 +102,37 @@ func convertReplyOfFormat2(value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	old.storedReply.keep(body)
-	return encode(&old.storedReply)
+	reply := old.storedReply
+	if packed := reply.keep(body); packed != nil {
+		reply.Packed = packed // it stood with the reply, and stays there
+	}
+	return encode(&reply)
 }
 
 func answerOfFormat2(value []byte) ([]byte, error) {
 	if isPacked(value) {
-		if _, err := unpack(value); err == nil {
-			return nil, nil
-		}
+		return nil, nil
 	}
 	body, err := inflate(value)
 	if err != nil {
 		return nil, err
 	}
 	return pack(body), nil
+}
+
+func deflate(body []byte) ([]byte, error) {
+	var packed bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(body)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compressing a reply: %w", err)
+	}
+	return packed.Bytes(), nil
 }
 
 func inflate(packed []byte) ([]byte, error) {

@@ -44,13 +44,13 @@ import (
 //	tenant "h" hashed interaction "head"                        id, times, state, account in force, names of the recordsets
 //	tenant "h" hashed interaction "past"                        how the attached data were before
 //	tenant "h" hashed interaction "pops"                        screen pops
-//	tenant "h" hashed interaction "record" generation position  one record of a recordset
+//	tenant "h" hashed interaction "record" generation block     records of a recordset, packed
 //	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
 //	tenant "h" hashed interaction "reply" rpc hashed request    that a request ran, and its answer
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
 //	tenant "u"                                                  what the tenant has, without the last seconds; absent: nothing, as far as is known
 //
-// Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves.
+// Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves; format 2 each record as it was.
 var (
 	formatKey    = kv.Key("!", "format")
 	indexKey     = kv.Key("!", "index")
@@ -141,8 +141,8 @@ func recordsKey(tenant, hashed, generation string) []byte {
 	return interactionKey(tenant, hashed, "record", generation)
 }
 
-func recordKey(tenant, hashed, generation string, position int) []byte {
-	return interactionKey(tenant, hashed, "record", generation, kv.Number(uint64(position)))
+func recordKey(tenant, hashed, generation string, block int) []byte {
+	return interactionKey(tenant, hashed, "record", generation, kv.Number(uint64(block)))
 }
 
 func isASCII(text string) bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
-// maxBody is more than what is packed has ever had.
+// maxBody is the most that a packed value has: it bounds what a damaged one can take.
 const maxBody = 16 * kv.MaxTxnBytes
 
 // codec compresses whole values; what Zendesk sends becomes a fifth to a tenth. Checksums are left out: what is packed is sealed.
@@ -29,7 +29,7 @@ var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
 	return encoder, decoder
 })
 
-// packedMagic is what everything packed begins with (RFC 8878), and no JSON does.
+// packedMagic is what everything packed begins with (RFC 8878). No JSON does, and nothing compressed with DEFLATE.
 var packedMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
 func isPacked(value []byte) bool { return bytes.HasPrefix(value, packedMagic) }
@@ -42,10 +42,16 @@ func pack(body []byte) []byte {
 
 // unpack reads what pack made of a value of the store's.
 func unpack(packed []byte) ([]byte, error) {
+	if !isPacked(packed) {
+		return nil, fmt.Errorf("a compressed value does not begin as one: %w", ErrDamaged)
+	}
 	_, decoder := codec()
 	body, err := decoder.DecodeAll(packed, nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading a compressed value: %w: %w", err, ErrDamaged)
+	}
+	if len(body) == 0 {
+		return nil, nil
 	}
 	return body, nil
 }
@@ -67,10 +73,8 @@ func recordsPerBlock(records []json.RawMessage) int {
 		all += len(record)
 	}
 	n := max(1, min(blockRecords, len(records)*blockBytes/max(all, 1)))
-	for ; n > 1; n /= 2 {
-		if largestBlock(records, n) <= maxBlockBytes {
-			break
-		}
+	for n > 1 && largestBlock(records, n) > maxBlockBytes {
+		n /= 2
 	}
 	return n
 }
@@ -86,7 +90,8 @@ func largestBlock(records []json.RawMessage, n int) (most int) {
 	return most
 }
 
-// packRecords makes a block of records, each behind its length.
+// packRecords makes a block of records, each behind its length. A single one that packing does not make shorter is a block as it
+// is: so none needs more room than it has itself.
 func packRecords(records []json.RawMessage) []byte {
 	size := 0
 	for _, record := range records {
@@ -96,20 +101,33 @@ func packRecords(records []json.RawMessage) []byte {
 	for _, record := range records {
 		block = append(binary.AppendUvarint(block, uint64(len(record))), record...)
 	}
-	return pack(block)
+	packed := pack(block)
+	if len(records) == 1 && len(records[0]) > 0 && len(records[0]) <= len(packed) && !isPacked(records[0]) {
+		return records[0]
+	}
+	return packed
 }
 
 // unpackRecords reads a block.
-func unpackRecords(packed []byte) (records []json.RawMessage, err error) {
-	block, err := unpack(packed)
-	for err == nil && len(block) > 0 {
+func unpackRecords(value []byte) (records []json.RawMessage, err error) {
+	if !isPacked(value) {
+		return []json.RawMessage{value}, nil
+	}
+	block, err := unpack(value)
+	if err != nil {
+		return nil, err
+	}
+	for len(block) > 0 {
 		length, n := binary.Uvarint(block)
 		if n <= 0 || length > uint64(len(block)-n) {
 			return nil, fmt.Errorf("a block of records ends within one: %w", ErrDamaged)
+		}
+		if len(records) == blockRecords {
+			return nil, fmt.Errorf("a block has more than %d records: %w", blockRecords, ErrDamaged)
 		}
 		end := n + int(length)
 		records = append(records, json.RawMessage(block[n:end:end]))
 		block = block[end:]
 	}
-	return records, err
+	return records, nil
 }

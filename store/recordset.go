@@ -34,13 +34,29 @@ type storedRecordset struct {
 	Recordset  Recordset `json:"recordset"`
 	Generation string    `json:"generation,omitempty"` // which the records' keys have; empty: no records
 	Bytes      int64     `json:"bytes,omitempty"`      // of the records' entries
-	PerBlock   int       `json:"per_block,omitempty"`  // how many records each of their entries has, but the last
+	PerBlock   int       `json:"per_block,omitempty"`  // how many records each of their entries has, but the last; zero: one
 }
 
-// blocks is how many entries the records have.
-func (s *storedRecordset) blocks() int {
-	per := max(s.PerBlock, 1)
-	return (s.Recordset.Count + per - 1) / per
+func (s *storedRecordset) perBlock() int { return max(s.PerBlock, 1) }
+
+// blockOf tells in which block a record stands, from 0, and where in it.
+func (s *storedRecordset) blockOf(position int) (block, at int) {
+	return (position - 1) / s.perBlock(), (position - 1) % s.perBlock()
+}
+
+// recordsOf returns the records of a block that there is, with the value given.
+func (s *storedRecordset) recordsOf(block int, value []byte) ([]json.RawMessage, error) {
+	if value == nil {
+		return nil, fmt.Errorf("records from %d on of recordset %q are counted and missing: %w", block*s.perBlock()+1, s.Recordset.Name, ErrDamaged)
+	}
+	records, err := unpackRecords(value)
+	if want := min(s.perBlock(), s.Recordset.Count-block*s.perBlock()); err == nil && len(records) != want {
+		err = fmt.Errorf("%d records, not %d, stand from %d on in recordset %q: %w", len(records), want, block*s.perBlock()+1, s.Recordset.Name, ErrDamaged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
 func (s storedRecordset) copied() storedRecordset {
@@ -87,7 +103,7 @@ func (s *Store) StageRecords(ctx context.Context, tenant, interactionID string, 
 		}
 		entry := kv.Entry{Key: key, Value: value}
 		if entrySize(entry) > kv.MaxTxnBytes {
-			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", block, len(records), len(some[0]), ErrTooLarge)
+			return nil, fmt.Errorf("record %d of %d has %d bytes: %w", (block-1)*staged.perBlock+1, len(records), len(some[0]), ErrTooLarge)
 		}
 		staged.held = append(staged.held, entry)
 		staged.bytes += int64(entrySize(entry))
@@ -186,34 +202,16 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 
 // recordAt returns a record that there is.
 func (t *InteractionTxn) recordAt(set *storedRecordset, position int) (json.RawMessage, error) {
-	block, err := t.blockOf(set, position)
+	block, at := set.blockOf(position)
+	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, block+1))
 	if err != nil {
 		return nil, err
 	}
-	return block[(position-1)%set.PerBlock], nil
-}
-
-// blockOf returns the records of the block that one stands in.
-func (t *InteractionTxn) blockOf(set *storedRecordset, position int) ([]json.RawMessage, error) {
-	missing := func() error {
-		return fmt.Errorf("record %d of recordset %q is counted and missing: %w", position, set.Recordset.Name, ErrDamaged)
-	}
-	if set.PerBlock < 1 {
-		return nil, missing()
-	}
-	index := (position - 1) / set.PerBlock
-	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, index+1))
+	records, err := set.recordsOf(block, values[0])
 	if err != nil {
 		return nil, err
 	}
-	if values[0] == nil {
-		return nil, missing()
-	}
-	block, err := unpackRecords(values[0])
-	if err == nil && len(block) != min(set.PerBlock, set.Recordset.Count-index*set.PerBlock) {
-		err = missing()
-	}
-	return block, err
+	return records[at], nil
 }
 
 // Records returns the records from a position, from 1, on: limit of them, or fewer at the end, or when they have some
@@ -230,20 +228,37 @@ func (t *InteractionTxn) Records(name string, from, limit int) ([]json.RawMessag
 	var records []json.RawMessage
 	end := min(set.Recordset.Count, from+limit-1)
 	for size := 0; from <= end; {
-		block, err := t.blockOf(set, from)
+		first, _ := set.blockOf(from)
+		last, _ := set.blockOf(end)
+		last = min(last, first+blocksAtOnce-1)
+		var keys [][]byte
+		for block := first; block <= last; block++ {
+			keys = append(keys, recordKey(t.tenant, t.hashed, set.Generation, block+1))
+		}
+		values, err := t.get(keys...)
 		if err != nil {
 			return nil, err
 		}
-		for _, record := range block[(from-1)%set.PerBlock:] {
-			if size += len(record); from > end || len(records) > 0 && size > kv.MaxTxnBytes {
-				return records, nil
+		for i, value := range values {
+			block, err := set.recordsOf(first+i, value)
+			if err != nil {
+				return nil, err
 			}
-			records = append(records, record)
-			from++
+			_, at := set.blockOf(from)
+			for _, record := range block[at:] {
+				if size += len(record); from > end || len(records) > 0 && size > kv.MaxTxnBytes {
+					return records, nil
+				}
+				records = append(records, record)
+				from++
+			}
 		}
 	}
 	return records, nil
 }
+
+// blocksAtOnce bounds what Records reads in vain.
+const blocksAtOnce = 16
 
 // PublishRecordset makes a recordset of the staged records, in place of the one of its name. Count is theirs. The
 // transaction fails with [ErrStagedGone] when the interaction was completed or expired since they were staged, and they had

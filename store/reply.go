@@ -35,7 +35,7 @@ type storedReply struct {
 	RequestID   string `json:"request_id"`
 	Fingerprint []byte `json:"fingerprint"`
 	Body        []byte `json:"body,omitempty"` // a short one
-	Packed      []byte `json:"zstd,omitempty"` // one that packing makes short; both empty: it stands elsewhere, or nowhere
+	Packed      []byte `json:"zstd,omitempty"` // one that packing makes short, or of older data; both empty: it stands elsewhere, or nowhere
 	// Offset is where Body stands among the interaction's answers, as if they were written one behind the other, from 1;
 	// 0: nowhere.
 	Offset int64 `json:"offset,omitempty"`
@@ -53,8 +53,12 @@ func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, 
 	return reply, err == nil, err
 }
 
-// keep takes a body in, if it is short, as it is or packed; else it returns it packed. An empty one is packed: it is one.
+// keep takes a body in, if it is short, as it is or packed; else it returns it packed. An empty one is packed: it is one. Of one
+// that could not be unpacked again nothing is kept.
 func (r *storedReply) keep(body []byte) (packed []byte) {
+	if len(body) > maxBody {
+		return nil
+	}
 	if len(body) > 0 && len(body) <= shortAnswer {
 		r.Body = body
 		return nil

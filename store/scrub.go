@@ -448,8 +448,8 @@ type seenParts struct {
 	others  bool // there are parts, and not only records, which may stand there before the head does
 	parts   parts
 	sets    map[string]storedRecordset // by the hash of the name
-	records map[string]int             // by generation
-	last    map[string]string          // position of the last one
+	blocks  map[string][]int           // how many records each has, by generation
+	last    map[string]string          // number of the last one, as it stands in its key
 	answers map[int64]bool
 	replies []storedReply
 }
@@ -520,12 +520,12 @@ func (p *seenParts) look(e kv.Entry) error {
 		}
 		p.sets[rest[0]] = set
 	case part == "record" && len(rest) == 2:
-		if p.records == nil {
-			p.records, p.last = make(map[string]int), make(map[string]string)
+		if p.blocks == nil {
+			p.blocks, p.last = make(map[string][]int), make(map[string]string)
 		}
 		var block []json.RawMessage
 		block, err = unpackRecords(value)
-		p.records[rest[0]] += len(block)
+		p.blocks[rest[0]] = append(p.blocks[rest[0]], len(block))
 		p.last[rest[0]] = rest[1]
 	case part == "reply" && len(rest) == 2:
 		var reply storedReply
@@ -593,8 +593,16 @@ func (p *seenParts) compareRecordsets() error {
 			return fmt.Errorf("recordset %q stands where %q should: %w", set.Recordset.Name, name, ErrDamaged)
 		}
 		delete(p.sets, key)
-		if n := set.Recordset.Count; p.records[set.Generation] != n || n > 0 && p.last[set.Generation] != kv.Number(uint64(set.blocks())) {
-			return fmt.Errorf("of recordset %q there are %d records, up to block %s, not %d: %w", name, p.records[set.Generation], p.last[set.Generation], n, ErrDamaged)
+		left := set.Recordset.Count
+		blocks, last := p.blocks[set.Generation], p.last[set.Generation]
+		for _, n := range blocks {
+			if n != min(set.perBlock(), left) {
+				return fmt.Errorf("the blocks of recordset %q have %d records, not %d each: %w", name, blocks, set.perBlock(), ErrDamaged)
+			}
+			left -= n
+		}
+		if left != 0 || len(blocks) > 0 && last != kv.Number(uint64(len(blocks))) {
+			return fmt.Errorf("of recordset %q there are %d blocks, up to %q, for %d records: %w", name, len(blocks), last, set.Recordset.Count, ErrDamaged)
 		}
 	}
 	for _, set := range p.sets {

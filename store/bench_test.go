@@ -16,7 +16,7 @@ func BenchmarkCursor(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
 			s := openStore(b, b.TempDir())
-			staged := stage(b, s, "i", recordsOf(n, 4<<10, "x"))
+			staged := stage(b, s, "i", ticketsOf(n))
 			update(b, s, "i", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })
 			position := 0
 			for b.Loop() {
@@ -89,7 +89,7 @@ func BenchmarkReencrypt(b *testing.B) {
 // BenchmarkSearch stages and publishes the records of a usual search: one commit.
 func BenchmarkSearch(b *testing.B) {
 	s := openStore(b, b.TempDir())
-	records := recordsOf(25, 4<<10, "x")
+	records := ticketsOf(25)
 	for b.Loop() {
 		staged := stage(b, s, "i", records)
 		update(b, s, "i", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })

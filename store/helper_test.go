@@ -1,8 +1,10 @@
 package store
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,21 @@ func recordsOf(n, size int, text string) []json.RawMessage {
 	var records []json.RawMessage
 	for i := range n {
 		records = append(records, fmt.Appendf(nil, `{"id": %d, "text":"<%s%s>"}`, i+1, text, strings.Repeat("x", size)))
+	}
+	return records
+}
+
+// noise are bytes that cannot be compressed.
+func noise(seed uint64, size int) []byte {
+	text := make([]byte, size)
+	_, _ = mathrand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(text)
+	return text
+}
+
+// noisyRecords are of bytes of which packing makes hardly less.
+func noisyRecords(n, size int) (records []json.RawMessage) {
+	for i := range n {
+		records = append(records, fmt.Appendf(nil, `{"id": %d, "text":"%s"}`, i+1, base64.StdEncoding.EncodeToString(noise(uint64(i), size*3/4))))
 	}
 	return records
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +53,46 @@ func openTestdata(t testing.TB, name string) (engine *boltkv.DB, c Config) {
 	return engine, c
 }
 
+// vaultOf is what opens the values of data that no store is open over.
+func vaultOf(t testing.TB, engine kv.Engine, c Config) *vault {
+	t.Helper()
+	keys, err := keyfile.Parse(c.Keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVault(keys)
+	if err := engine.View(t.Context(), func(r kv.Reader) (err error) { v.index, err = v.openIndex(r); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // addFormat1 adds interactions of format 1, three entries each, that nobody ever looks for.
 func addFormat1(t testing.TB, engine kv.Engine, c Config, n int) {
+	t.Helper()
+	addOld(t, engine, c, n, func(i int) map[string]string {
+		id := fmt.Sprint(i)
+		return map[string]string{
+			string(kv.Key("zeta", "i", id, "head")): `{"create_time":"2026-03-01T12:00:00Z"}`,
+			string(kv.Key("zeta", "i", id, "data")): `{}`, string(kv.Key("zeta", "i", id, "pops")): `[]`,
+		}
+	})
+}
+
+// addFormat2 does the same of format 2.
+func addFormat2(t testing.TB, engine kv.Engine, c Config, n int) {
+	t.Helper()
+	addOld(t, engine, c, n, func(i int) map[string]string {
+		id := fmt.Sprint(i)
+		return map[string]string{
+			string(kv.Key("default", "h", id, "head")):                        `{"create_time":"2026-03-01T12:00:00Z","sizes":{"recordsets":900}}`,
+			string(kv.Key("default", "h", id, "record", "g", kv.Number(1))):   `{"a":"` + strings.Repeat("x", 300) + `"}`,
+			string(kv.Key("default", "h", id, "recordset", "hash of a name")): `{"recordset":{"count":1},"generation":"g","bytes":400}`,
+		}
+	})
+}
+
+func addOld(t testing.TB, engine kv.Engine, c Config, n int, entries func(i int) map[string]string) {
 	t.Helper()
 	keys, err := keyfile.Parse(c.Keyset)
 	if err != nil {
@@ -62,13 +101,12 @@ func addFormat1(t testing.TB, engine kv.Engine, c Config, n int) {
 	for start := 0; start < n; start += 20 {
 		err := engine.Update(t.Context(), func(tx kv.Txn) error {
 			for i := start; i < start+20; i++ {
-				for part, value := range map[string]string{"head": `{"create_time":"2026-03-01T12:00:00Z"}`, "data": `{}`, "pops": `[]`} {
-					key := kv.Key("zeta", "i", fmt.Sprint(i), part)
-					sealed, err := keys.Seal([]byte(value), key)
+				for key, value := range entries(i) {
+					sealed, err := keys.Seal([]byte(value), []byte(key))
 					if err != nil {
 						return err
 					}
-					tx.Put(key, sealed)
+					tx.Put([]byte(key), sealed)
 				}
 			}
 			return nil
@@ -82,6 +120,7 @@ func addFormat1(t testing.TB, engine kv.Engine, c Config, n int) {
 // golden is what a data file of an older format holds, written down by the program of then that wrote the file, with what
 // that program read of it: no code is shared with the migration.
 type golden struct {
+	Format   int
 	Instance string
 	Tenants  map[string]*goldenTenant
 }
@@ -94,8 +133,20 @@ type goldenTenant struct {
 	Delivered    map[string][]any
 }
 
-// format1Time is shortly after the last change of the data file of format 1.
-var format1Time = time.Date(2026, 3, 1, 13, 0, 10, 0, time.UTC)
+// An oldFormat is one that there is a data file of.
+type oldFormat struct {
+	name    string
+	time    time.Time // shortly after the last change of the file
+	steps   int       // to the present format
+	damaged int       // values in the file
+	add     func(t testing.TB, engine kv.Engine, c Config, n int)
+}
+
+var (
+	format1    = oldFormat{"format1", time.Date(2026, 3, 1, 13, 0, 10, 0, time.UTC), format - 1, 1, addFormat1}
+	format2    = oldFormat{"format2", time.Date(2026, 4, 9, 12, 0, 2, 0, time.UTC), format - 2, 0, addFormat2}
+	oldFormats = []oldFormat{format1, format2}
+)
 
 func readGolden(t testing.TB, name string) (g golden) {
 	t.Helper()
@@ -151,7 +202,7 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 	delivery := func(d Delivery) fields {
 		return fields{"ID": d.ID, "PopID": d.PopID, "Agent": agent(d.Agent), "Outcome": d.Outcome, "Failure": failure(d.Failure), "Time": d.Time}
 	}
-	got = golden{Instance: s.InstanceID(), Tenants: make(map[string]*goldenTenant)}
+	got = golden{Format: want.Format, Instance: s.InstanceID(), Tenants: make(map[string]*goldenTenant)}
 	tenants, err := s.Tenants(t.Context())
 	check(err)
 	for _, tenant := range tenants {
@@ -194,7 +245,14 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 					rpc, request, _ := strings.Cut(key, " ")
 					if reply, found, err := tx.Reply(rpc, request); found || err != nil {
 						check(err)
-						replies[key] = fields{"Fingerprint": reply.Fingerprint, "Body": reply.Body}
+						kept := fields{"Fingerprint": reply.Fingerprint, "Body": reply.Body}
+						if reply.Gone { // never of format 1
+							kept["Gone"] = true
+						}
+						if reply.ShowsData { // never of format 1
+							kept["Data"] = reply.Data
+						}
+						replies[key] = kept
 					}
 				}
 				deliveries, err := tx.Deliveries()
@@ -206,7 +264,9 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 					}
 					ids[d.ID] = true
 					item := delivery(d)
-					delete(item, "ID") // format 1 had none
+					if want.Format == 1 { // which had none
+						delete(item, "ID")
+					}
 					items = append(items, item)
 				}
 				data, err := tx.AttachedData()
@@ -282,10 +342,10 @@ func keysOfData(t testing.TB, engine kv.Engine) (keys []string) {
 	return keys
 }
 
-// checkFormat1Migrated holds a store, made over what the program of format 1 wrote, to all that was in it.
-func checkFormat1Migrated(t testing.TB, s *Store) {
+// checkMigrated holds a store, made over what the program of an older format wrote, to all that was in it.
+func checkMigrated(t testing.TB, s *Store, from oldFormat) {
 	t.Helper()
-	want := readGolden(t, "format1")
+	want := readGolden(t, from.name)
 	if diff := cmp.Diff(want, content(t, s, want)); diff != "" {
 		t.Errorf("content (-written +read):\n%s", diff)
 	}
@@ -296,6 +356,27 @@ func checkFormat1Migrated(t testing.TB, s *Store) {
 		}
 		if segments[0] == "!" && segments[1] == "expiry" || segments[1] == "i" || segments[1] == "migration" || strings.Contains(key, "5135557611") {
 			t.Errorf("key %q is left", key)
+		}
+		if segments[1] != "h" {
+			continue
+		}
+		value, err := s.vault.open([]byte(key), valueOf(t, s, []byte(key)))
+		if err != nil {
+			t.Errorf("value of %q: %v", key, err)
+		}
+		switch segments[3] {
+		case "record":
+			if records, err := unpackRecords(value); err != nil || len(records) != 1 || len(value) > len(records[0]) {
+				t.Errorf("block %q has %d records in %d bytes, %v", key, len(records), len(value), err)
+			}
+		case "answer":
+			if _, err := unpack(value); err != nil {
+				t.Errorf("answer %q: %v", key, err)
+			}
+		case "reply":
+			if bytes.Contains(value, []byte(`"packed"`)) {
+				t.Errorf("reply %q is as it was", key)
+			}
 		}
 	}
 	// Each interaction is looked at in its time: in the end nothing is left of those that have no activity to be decided on.
@@ -309,44 +390,52 @@ func checkFormat1Migrated(t testing.TB, s *Store) {
 	}
 }
 
-func TestMigrateFormat1(t *testing.T) {
-	for name, wrap := range map[string]func(kv.Engine) kv.Engine{"bolt": func(e kv.Engine) kv.Engine { return e }, "hostile": func(e kv.Engine) kv.Engine { return kvtest.Hostile(e) }} {
-		t.Run(name, func(t *testing.T) {
-			engine, c := openTestdata(t, "format1")
-			c.Now = func() time.Time { return format1Time }
-			var log bytes.Buffer
-			c.Log = slog.New(slog.NewTextHandler(&log, nil))
-			s, err := New(t.Context(), wrap(engine), c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkFormat1Migrated(t, s)
-			for _, line := range []string{"migrating the data", "migrated the data", "damaged in part"} { // one activity is damaged
-				if strings.Count(log.String(), line) != 1 {
-					t.Errorf("the log does not say once %q:\n%s", line, &log)
+func TestMigrate(t *testing.T) {
+	for _, from := range oldFormats {
+		for name, wrap := range map[string]func(kv.Engine) kv.Engine{"bolt": func(e kv.Engine) kv.Engine { return e }, "hostile": func(e kv.Engine) kv.Engine { return kvtest.Hostile(e) }} {
+			t.Run(from.name+"/"+name, func(t *testing.T) {
+				engine, c := openTestdata(t, from.name)
+				c.Now = func() time.Time { return from.time }
+				var log bytes.Buffer
+				c.Log = slog.New(slog.NewTextHandler(&log, nil))
+				s, err := New(t.Context(), wrap(engine), c)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			// What was migrated lives on.
-			reencrypt(t, s)
-			clock := format1Time.Add(400 * 24 * time.Hour)
-			s.now = func() time.Time { return clock }
-			for _, tenant := range []string{"acme", "default"} {
-				for _, a := range listAll(t, s, tenant, ActivityFilter{}, 100, func() {}) {
-					if _, err := s.UpdateActivity(t.Context(), tenant, a.ID, func(a *Activity) error { a.State = ActivityWritten; return nil }); err != nil {
-						t.Error(err)
+				checkMigrated(t, s, from)
+				for line, times := range map[string]int{"migrating the data": from.steps, "migrated the data": from.steps, "damaged in part": from.damaged} {
+					if strings.Count(log.String(), line) != times {
+						t.Errorf("the log does not say %d times %q:\n%s", times, line, &log)
 					}
 				}
+				checkLivesOn(t, s, from)
+			})
+		}
+	}
+}
+
+// checkLivesOn seals all that was migrated again, and has it expire.
+func checkLivesOn(t *testing.T, s *Store, from oldFormat) {
+	t.Helper()
+	reencrypt(t, s)
+	// What is known of the clock is older than that, and two sweeps lie so far apart that it is trusted again.
+	clock := from.time.Add(400 * 24 * time.Hour)
+	s.now = func() time.Time { return clock }
+	for _, tenant := range []string{"acme", "default"} {
+		for _, a := range listAll(t, s, tenant, ActivityFilter{}, 100, func() {}) {
+			if _, err := s.UpdateActivity(t.Context(), tenant, a.ID, func(a *Activity) error { a.State = ActivityWritten; return nil }); err != nil {
+				t.Error(err)
 			}
-			for range 4 {
-				sweep(t, s, 100)
-				clock = clock.Add(40 * 24 * time.Hour)
-			}
-			for _, key := range keysOfData(t, s.engine) {
-				if segments, err := kv.Split([]byte(key)); err != nil || !slices.Contains([]string{"a", "d", "t"}, segments[1]) && segments[0] != "!" || segments[1] == "due" {
-					t.Errorf("key %q is left after all have expired, %v", key, err)
-				}
-			}
-		})
+		}
+	}
+	for range 5 {
+		sweep(t, s, 100)
+		clock = clock.Add(40 * 24 * time.Hour)
+	}
+	for _, key := range keysOfData(t, s.engine) {
+		if segments, err := kv.Split([]byte(key)); err != nil || !slices.Contains([]string{"a", "d", "t", "u"}, segments[1]) && segments[0] != "!" || segments[1] == "due" {
+			t.Errorf("key %q is left after all have expired, %v", key, err)
+		}
 	}
 }
 
@@ -373,44 +462,51 @@ func (f *failing) Update(ctx context.Context, fn func(kv.Txn) error) error {
 
 // TestMigrationIsCutOff ends the process around each commit, and opens the data again.
 func TestMigrationIsCutOff(t *testing.T) {
-	for _, lastMade := range []bool{false, true} {
-		for commits := 0; ; commits++ {
-			engine, c := openTestdata(t, "format1")
-			addFormat1(t, engine, c, 200)
-			c.Now = func() time.Time { return format1Time }
-			_, err := New(t.Context(), &failing{engine, commits, lastMade}, c)
-			if err != nil && !errors.Is(err, errKilled) {
-				t.Fatal(err)
-			}
-			finished := err == nil
-			if commits > 2 && !finished {
-				// A second time, so that what goes on is cut off, too.
-				if _, err := New(t.Context(), &failing{engine, 2, lastMade}, c); err != nil && !errors.Is(err, errKilled) {
-					t.Fatal(err)
+	for _, from := range oldFormats {
+		t.Run(from.name, func(t *testing.T) {
+			for _, lastMade := range []bool{false, true} {
+				for commits := 0; !cutOff(t, from, commits, lastMade); commits++ {
+					if t.Failed() {
+						t.Fatalf("after %d commits, the last one made: %v", commits, lastMade)
+					}
 				}
 			}
-			s, err := New(t.Context(), engine, c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkFormat1Migrated(t, s)
-			if t.Failed() {
-				t.Fatalf("after %d commits, the last one made: %v", commits, lastMade)
-			}
-			if finished {
-				if commits < 12 {
-					t.Errorf("the migration is over after %d commits: too few for this test", commits)
-				}
-				break
-			}
+		})
+	}
+}
+
+// cutOff ends a migration after some commits, and reports whether it was over by then.
+func cutOff(t *testing.T, from oldFormat, commits int, lastMade bool) (finished bool) {
+	t.Helper()
+	engine, c := openTestdata(t, from.name)
+	from.add(t, engine, c, 200)
+	c.Now = func() time.Time { return from.time }
+	_, err := New(t.Context(), &failing{engine, commits, lastMade}, c)
+	if err != nil && !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	finished = err == nil
+	if commits > 2 && !finished {
+		// A second time, so that what goes on is cut off, too.
+		if _, err := New(t.Context(), &failing{engine, 2, lastMade}, c); err != nil && !errors.Is(err, errKilled) {
+			t.Fatal(err)
 		}
 	}
+	s, err := New(t.Context(), engine, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkMigrated(t, s, from)
+	if finished && commits < 8 {
+		t.Errorf("the migration is over after %d commits: too few for this test", commits)
+	}
+	return finished
 }
 
 // TestMigratingTogether has two processes open the data of an engine that serves several.
 func TestMigratingTogether(t *testing.T) {
-	engine, c := openTestdata(t, "format1")
-	c.Now = func() time.Time { return format1Time }
+	engine, c := openTestdata(t, format1.name)
+	c.Now = func() time.Time { return format1.time }
 	errs := make(chan error, 2)
 	for range cap(errs) {
 		go func() {
@@ -427,7 +523,7 @@ func TestMigratingTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkFormat1Migrated(t, s)
+	checkMigrated(t, s, format1)
 }
 
 // TestMigrateLargest moves values that leave no room for anything beside them, and one that the longer key leaves none for.
@@ -454,17 +550,20 @@ func TestMigrateLargest(t *testing.T) {
 		}
 	}
 	put(kv.Key("acme", "i", "1", "head"), []byte(`{"create_time":"2026-03-01T12:00:00Z","update_time":"2026-03-01T12:00:00Z","update_id":"x","recordsets":["rs"]}`))
-	for i, size := range sizes {
-		put(old(i+1), bytes.Repeat([]byte("1"), size))
+	record := func(i int) []byte {
+		if i%2 == 0 {
+			return bytes.Repeat([]byte("1"), sizes[i])
+		}
+		return noise(uint64(i), sizes[i])
+	}
+	for i := range sizes {
+		put(old(i+1), record(i))
 	}
 	set, err := encode(storedRecordset{Recordset: Recordset{Name: "rs", Count: len(sizes)}, Generation: generation})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := newVault(keys)
-	if err := engine.View(t.Context(), func(r kv.Reader) (err error) { v.index, err = v.openIndex(r); return err }); err != nil {
-		t.Fatal(err)
-	}
+	v := vaultOf(t, engine, c)
 	put(kv.Key("acme", "i", "1", "recordset", v.hash("acme", "i", "1", "rs")), set)
 	s, err := New(t.Context(), engine, c)
 	if err != nil {
@@ -472,12 +571,12 @@ func TestMigrateLargest(t *testing.T) {
 	}
 	err = s.ViewInteraction(t.Context(), "acme", "1", func(tx *InteractionTxn) error {
 		for i, size := range sizes {
-			record, err := tx.Record("rs", i+1)
+			got, err := tx.Record("rs", i+1)
 			if err != nil {
 				return err
 			}
-			if want := bytes.Repeat([]byte("1"), size); i > 0 && !bytes.Equal(record, want) || i == 0 && string(record) != "null" {
-				t.Errorf("record %d has %d bytes, want %d", i+1, len(record), size)
+			if i > 0 && !bytes.Equal(got, record(i)) || i == 0 && string(got) != "null" {
+				t.Errorf("record %d has %d bytes, want %d", i+1, len(got), size)
 			}
 		}
 		return nil
@@ -490,7 +589,7 @@ func TestMigrateLargest(t *testing.T) {
 // TestMigrateDamage keeps damage what it is, and all around it.
 func TestMigrateDamage(t *testing.T) {
 	engine, c := openTestdata(t, "format1")
-	c.Now = func() time.Time { return format1Time }
+	c.Now = func() time.Time { return format1.time }
 	want := readGolden(t, "format1")
 	damaged := want.Tenants["acme"].Activities[0].(map[string]any)["ID"].(string)
 	spoil := [][]byte{
@@ -532,6 +631,7 @@ func TestMigrateDamage(t *testing.T) {
 
 // TestFormatIsRefused leaves the data as it is, whatever says that it is of another format.
 func TestFormatIsRefused(t *testing.T) {
+	newer := strconv.Itoa(format + 1)
 	begun := func(from int) []byte {
 		value, err := encode(migration{From: from})
 		if err != nil {
@@ -544,9 +644,9 @@ func TestFormatIsRefused(t *testing.T) {
 		entries map[string][]byte // nil: the key goes
 		want    error
 	}{
-		{"newer", map[string][]byte{"format": []byte("3")}, errNewer},
+		{"newer", map[string][]byte{"format": []byte(newer)}, errNewer},
 		{"much newer", map[string][]byte{"format": []byte("1000000")}, errNewer},
-		{"newer, on the way", map[string][]byte{"format": []byte("3"), "migration": begun(2)}, errNewer},
+		{"newer, on the way", map[string][]byte{"format": []byte(newer), "migration": begun(format)}, errNewer},
 		{"0", map[string][]byte{"format": []byte("0")}, errNoFormat},
 		{"negative", map[string][]byte{"format": []byte("-1")}, errNoFormat},
 		{"empty", map[string][]byte{"format": {}}, errNoFormat},
@@ -586,7 +686,7 @@ func TestFormatIsRefused(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, []byte("3")); return nil }); err != nil {
+	if err := engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, []byte(newer)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(t.Context(), engine, Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}); !errors.Is(err, errNewer) {

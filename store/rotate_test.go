@@ -290,7 +290,7 @@ func (w *randomWriter) step() {
 		w.data[id] = value
 	case 2:
 		w.stagedFor, w.stagedCount = id, 1+w.random.IntN(80) // some are held, others written at once
-		w.staged, err = w.s.StageRecords(context.Background(), tenant, id, recordsOf(w.stagedCount, 64, "x"))
+		w.staged, err = w.s.StageRecords(context.Background(), tenant, id, recordsOf(w.stagedCount, blockBytes, "x"))
 	case 3:
 		if w.staged == nil {
 			return
@@ -377,7 +377,7 @@ func (w *randomWriter) check() {
 func TestStagedBeforeRotation(t *testing.T) {
 	for _, count := range []int{3, 300} {
 		s := openStore(t, t.TempDir())
-		staged := stage(t, s, "i", recordsOf(count, 64, "x"))
+		staged := stage(t, s, "i", recordsOf(count, blockBytes, "x"))
 		rotate(t, s)
 		reencrypt(t, s)
 		update(t, s, "i", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })
@@ -688,7 +688,7 @@ func TestCompact(t *testing.T) {
 	path := filepath.Join(folder, "data.db")
 	s := openStore(t, folder)
 	populate(t, s)
-	staged := stage(t, s, "large", recordsOf(500, 4<<10, "x"))
+	staged := stage(t, s, "large", noisyRecords(500, 4<<10))
 	update(t, s, "large", func(tx *InteractionTxn) { tx.PublishRecordset(Recordset{Name: "rs"}, staged) })
 	var removed []byte
 	for key, value := range sealedValues(t, s) {

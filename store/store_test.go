@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -383,7 +384,7 @@ func TestOpenRefuses(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			err = engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, []byte("3")); return nil })
+			err = engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, []byte(strconv.Itoa(format+1))); return nil })
 			return errors.Join(err, engine.Close())
 		}, want: errNewer},
 		{name: "no keyset given", given: "{}", want: keyfile.ErrNotKeyset},

@@ -90,7 +90,7 @@ func floodOnce(ctx context.Context, s *Store, random *mathrand.Rand, tenant, id 
 	var staged *StagedRecords
 	if what == 0 {
 		var err error
-		if staged, err = s.StageRecords(ctx, tenant, id, recordsOf(random.IntN(70), random.IntN(100), "x")); err != nil {
+		if staged, err = s.StageRecords(ctx, tenant, id, recordsOf(random.IntN(70), random.IntN(100)*blockBytes/50, "x")); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,7 @@ func testActivityIDsSort(t *testing.T) {
 // testComplete looks for the activity, and for what goes and stays with a completed interaction.
 func testComplete(t *testing.T, s *fixture) {
 	data := map[string]string{"a": "1"}
-	staged := stage(t, s, "i", recordsOf(60, 1, "x"))
+	staged := stage(t, s, "i", recordsOf(60, 16<<10, "x"))
 	update(t, s, "i", func(tx *store.InteractionTxn) {
 		tx.SetAttachedData(data)
 		tx.AddScreenPop(store.ScreenPop{ID: "pop"})
@@ -176,7 +176,7 @@ func testCompleteIsWhole(t *testing.T, s *fixture) {
 
 // testPublishAfterComplete stages records in the engine that a completion then drops.
 func testPublishAfterComplete(t *testing.T, s *fixture) {
-	few, many := stage(t, s, "i", recordsOf(2, 1, "x")), stage(t, s, "i", recordsOf(200, 1, "x"))
+	few, many := stage(t, s, "i", recordsOf(2, 1, "x")), stage(t, s, "i", recordsOf(60, 16<<10, "x"))
 	complete(t, s, tenant, "i", store.Activity{ID: "a1", State: store.ActivitySkipped})
 	err := s.UpdateInteraction(t.Context(), tenant, "i", func(tx *store.InteractionTxn) error {
 		tx.PublishRecordset(store.Recordset{Name: "rs"}, many)

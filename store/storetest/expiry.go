@@ -47,7 +47,7 @@ func testSweep(t *testing.T, s *fixture) {
 			t.Errorf("at %v, once more: %+v", at, again)
 		}
 	}
-	staged := stage(t, s, "data", recordsOf(60, 1, "x"))
+	staged := stage(t, s, "data", recordsOf(60, 16<<10, "x"))
 	update(t, s, "data", func(tx *store.InteractionTxn) {
 		tx.SetAccount(atZendesk("x"))
 		tx.SetAttachedData(map[string]string{"a": "1"})

@@ -38,7 +38,7 @@ func testMaximaTogether(t *testing.T, s *fixture) {
 		for j := range columns {
 			columns[j] = fmt.Sprint("custom_fields.", strings.Repeat("9", 40), j)
 		}
-		staged := stage(t, s, "i", recordsOf(50, 10<<10, "x")) // the most that is held for the transaction
+		staged := stage(t, s, "i", noisyRecords(50, 13<<10)) // the most that is held for the transaction
 		update(t, s, "i", func(tx *store.InteractionTxn) {
 			tx.SetAccount(useOf(accounts[0]))
 			tx.PublishRecordset(store.Recordset{Name: names[i], Account: useOf(accounts[0]), Query: strings.Repeat("q", 4<<10), ColumnsSet: columns, Position: 1}, staged)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,15 @@ func recordsOf(n, size int, text string) []json.RawMessage {
 	return records
 }
 
+// noisyRecords are of bytes of which packing makes hardly less.
+func noisyRecords(n, size int) (records []json.RawMessage) {
+	for i := range n {
+		text := base64.StdEncoding.EncodeToString([]byte(incompressible(uint64(i), size*3/4)))
+		records = append(records, fmt.Appendf(nil, `{"id": %d, "text":"%s"}`, i+1, text))
+	}
+	return records
+}
+
 func stage(t testing.TB, s *fixture, id string, records []json.RawMessage) *store.StagedRecords {
 	t.Helper()
 	staged, err := s.StageRecords(t.Context(), tenant, id, records)
@@ -38,13 +48,16 @@ func testStaging(t *testing.T, s *fixture) {
 		name    string
 		records []json.RawMessage
 		written bool // before they are published
+		blocks  int
 	}{
-		{"none", nil, false},
-		{"a usual search", recordsOf(25, 4<<10, "a"), false},
-		{"many", recordsOf(1000, 100, "b"), true},
-		{"few and large", recordsOf(20, 300<<10, "c"), true},
-		{"one, as large as can be", recordsOf(1, 1<<20-500, "d"), true},
-		{"fewer", recordsOf(3, 10, "e"), false},
+		{"none", nil, false, 0},
+		{"a usual search", noisyRecords(25, 4<<10), false, 9},
+		{"many, and short when packed", recordsOf(1000, 1<<10, "b"), true, 67},
+		{"many", noisyRecords(1000, 2500), true, 167},
+		{"few and large", noisyRecords(20, 300<<10), true, 20},
+		{"one, as large as can be", []json.RawMessage{json.RawMessage(incompressible(1, 1<<20-500))}, true, 1},
+		{"one among small ones, as large as can be", slices.Concat(recordsOf(30, 10, "c"), noisyRecords(1, 1<<20-500), recordsOf(30, 10, "d")), true, 61},
+		{"fewer", recordsOf(3, 10, "e"), false, 1},
 	}
 	for _, test := range tests {
 		before := keysOf(t, s)
@@ -55,8 +68,8 @@ func testStaging(t *testing.T, s *fixture) {
 		update(t, s, "i", func(tx *store.InteractionTxn) {
 			tx.PublishRecordset(store.Recordset{Name: "rs", Count: -1, Removed: true}, staged)
 		})
-		if n := keysOf(t, s) - 2; n != len(test.records) { // beside head and recordset
-			t.Errorf("%s: %d records are stored, want %d: older ones are left", test.name, n, len(test.records))
+		if n := keysOf(t, s) - 2; n != test.blocks { // beside head and recordset
+			t.Errorf("%s: %d blocks are stored, want %d: older ones are left", test.name, n, test.blocks)
 		}
 		view(t, s, "i", func(tx *store.InteractionTxn) error {
 			rs, err := tx.Recordset("rs")
@@ -80,24 +93,37 @@ func testStaging(t *testing.T, s *fixture) {
 }
 
 func testStagingTooLarge(t *testing.T, s *fixture) {
-	records := append(recordsOf(60, 10, "a"), recordsOf(1, 1<<20, "b")...)
-	if _, err := s.StageRecords(t.Context(), tenant, "i", records); !errors.Is(err, store.ErrTooLarge) {
-		t.Errorf("got %v, want ErrTooLarge", err)
-	}
-	if n := keysOf(t, s); n != 0 {
-		t.Errorf("%d records are left", n)
+	for name, record := range map[string]string{
+		"short when it is packed": strings.Repeat("x", 1<<20+1),
+		"with its key":            incompressible(1, 1<<20-100),
+		"much larger than can be": incompressible(1, 3<<20),
+	} {
+		records := append(recordsOf(60, 10, "a"), json.RawMessage(record))
+		if _, err := s.StageRecords(t.Context(), tenant, "i", records); !errors.Is(err, store.ErrTooLarge) || !strings.HasPrefix(err.Error(), "record 61 of 61 ") {
+			t.Errorf("%s: got %v, want ErrTooLarge", name, err)
+		}
+		if n := keysOf(t, s); n != 0 {
+			t.Errorf("%s: %d blocks are left", name, n)
+		}
 	}
 }
 
 // testPublishedTwice publishes the same records again, as a caller does that repeats an update of unknown outcome.
 func testPublishedTwice(t *testing.T, s *fixture) {
-	for _, n := range []int{3, 200} {
-		staged := stage(t, s, "i", recordsOf(n, 10, "a"))
+	for _, test := range []struct {
+		records []json.RawMessage
+		blocks  int
+	}{
+		{recordsOf(3, 10, "a"), 1},
+		{recordsOf(200, 10, "a"), 4},
+		{recordsOf(60, 16<<10, "a"), 60}, // written before they are published
+	} {
+		staged := stage(t, s, "i", test.records)
 		for range 2 {
 			update(t, s, "i", func(tx *store.InteractionTxn) { tx.PublishRecordset(store.Recordset{Name: "rs"}, staged) })
 		}
-		if got := keysOf(t, s) - 2; got != n {
-			t.Errorf("%d records are left of %d", got, n)
+		if got := keysOf(t, s) - 2; got != test.blocks {
+			t.Errorf("%d blocks are left of %d", got, test.blocks)
 		}
 	}
 }
@@ -123,8 +149,8 @@ func testUnknownRecordset(t *testing.T, s *fixture) {
 
 // testRecords reads runs of records, each as often as it takes.
 func testRecords(t *testing.T, s *fixture) {
-	small, large := recordsOf(70, 10, "a"), recordsOf(5, 400<<10, "b")
-	for name, records := range map[string][]json.RawMessage{"small": small, "large": large} {
+	small, middle, large := recordsOf(70, 10, "a"), noisyRecords(100, 4<<10), recordsOf(5, 400<<10, "b")
+	for name, records := range map[string][]json.RawMessage{"small": small, "middle": middle, "large": large} {
 		staged := stage(t, s, "i", records)
 		update(t, s, "i", func(tx *store.InteractionTxn) { tx.PublishRecordset(store.Recordset{Name: name}, staged) })
 	}
@@ -140,7 +166,13 @@ func testRecords(t *testing.T, s *fixture) {
 		{"small", 70, 2, small[69:]},
 		{"small", 71, 10, nil},
 		{"small", 1, 0, nil},
+		{"middle", 1, 100, middle},
+		{"middle", 2, 50, middle[1:51]},
+		{"middle", 3, 1, middle[2:3]},
+		{"middle", 4, 2, middle[3:5]},
+		{"middle", 100, 1, middle[99:]},
 		{"large", 1, 5, large[:2]}, // some 1 MiB
+		{"large", 2, 5, large[1:3]},
 		{"large", 5, 5, large[4:]},
 	} {
 		view(t, s, "i", func(tx *store.InteractionTxn) error {
@@ -280,7 +312,7 @@ func drawOperation(rt *rapid.T, s *fixture, id string) func(*store.InteractionTx
 	query := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(rt, "query")
 	switch rapid.IntRange(0, 2).Draw(rt, "operation") {
 	case 0:
-		records := recordsOf(n, 1, query)
+		records := recordsOf(n, 1000, query) // of 60, some in each block
 		staged, err := s.StageRecords(rt.Context(), tenant, id, records)
 		if err != nil {
 			rt.Fatal(err)

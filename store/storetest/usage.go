@@ -47,7 +47,7 @@ func testUsage(t *testing.T, s *fixture) {
 	}
 	check("renamed", store.Usage{Accounts: 2})
 
-	large := stage(t, s, "i", recordsOf(60, 100, "x")) // written before they are published
+	large := stage(t, s, "i", recordsOf(60, 16<<10, "x")) // written before they are published
 	update(t, s, "i", func(tx *store.InteractionTxn) {
 		tx.PublishRecordset(store.Recordset{Name: "rs"}, large)
 		tx.SetAttachedData(map[string]string{"a": "1"})
@@ -263,9 +263,9 @@ func testQuotaOfBytes(t *testing.T, s *fixture) {
 	for err = nil; err == nil; i++ {
 		err = attach(fmt.Sprint(i), 5<<10)
 	}
-	_, err = s.StageRecords(ctx, tenant, "other", recordsOf(60, 1000, "x"))
+	_, err = s.StageRecords(ctx, tenant, "other", noisyRecords(60, 16<<10))
 	mustRefuse(t, "records that are written before", err, refusal)
-	held := stage(t, s, "other", recordsOf(10, 5000, "x"))
+	held := stage(t, s, "other", noisyRecords(10, 5000))
 	mustRefuse(t, "recordset", s.UpdateInteraction(ctx, tenant, "other", func(tx *store.InteractionTxn) error {
 		tx.PublishRecordset(store.Recordset{Name: "more"}, held)
 		return nil

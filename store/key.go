@@ -44,7 +44,7 @@ import (
 //	tenant "h" hashed interaction "head"                        id, times, state, account in force, names of the recordsets
 //	tenant "h" hashed interaction "past"                        how the attached data were before
 //	tenant "h" hashed interaction "pops"                        screen pops
-//	tenant "h" hashed interaction "record" generation block     records of a recordset, packed
+//	tenant "h" hashed interaction "record" generation position  a block of records of a recordset, packed
 //	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
 //	tenant "h" hashed interaction "reply" rpc hashed request    that a request ran, and its answer
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -15,8 +14,12 @@ import (
 // maxBody is the most that a packed value has: it bounds what a damaged one can take.
 const maxBody = 16 * kv.MaxTxnBytes
 
-// codec compresses whole values; what Zendesk sends becomes a fifth to a tenth. Checksums are left out: what is packed is sealed.
-var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
+// encoder and decoder work on whole values; what Zendesk sends becomes a fifth to a tenth. Checksums are left out: what is packed
+// is sealed. They are made at the start, with all that they would make when they are first used: channels, too, which then
+// belong to no single test.
+var encoder, decoder = newCodec()
+
+func newCodec() (*zstd.Encoder, *zstd.Decoder) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true),
 		zstd.WithWindowSize(128<<10), zstd.WithLowerEncoderMem(true))
 	if err != nil {
@@ -26,8 +29,9 @@ var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
 	if err != nil {
 		panic(err) //nolint:forbidigo // as above
 	}
+	encoder.EncodeAll(nil, nil)
 	return encoder, decoder
-})
+}
 
 // packedMagic is what everything packed begins with (RFC 8878). No JSON does, and nothing compressed with DEFLATE.
 var packedMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
@@ -36,7 +40,6 @@ func isPacked(value []byte) bool { return bytes.HasPrefix(value, packedMagic) }
 
 // pack compresses. The result is never empty.
 func pack(body []byte) []byte {
-	encoder, _ := codec()
 	return encoder.EncodeAll(body, make([]byte, 0, len(body)/4+64))
 }
 
@@ -45,7 +48,6 @@ func unpack(packed []byte) ([]byte, error) {
 	if !isPacked(packed) {
 		return nil, fmt.Errorf("a compressed value does not begin as one: %w", ErrDamaged)
 	}
-	_, decoder := codec()
 	body, err := decoder.DecodeAll(packed, nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading a compressed value: %w: %w", err, ErrDamaged)

@@ -100,11 +100,11 @@ func (r *accountRecord) encode() ([]byte, error) {
 	for name, value := range r.Account.secrets() {
 		r.Secrets[name] = value.Reveal()
 	}
-	return encode(r)
+	return encodeJSON(r)
 }
 
 func (r *accountRecord) decode(value []byte) error {
-	if err := decode(value, r); err != nil {
+	if err := decodeJSON(value, r); err != nil {
 		return err
 	}
 	for name, value := range r.Account.secrets() {

@@ -5,21 +5,10 @@ import (
 	"fmt"
 )
 
-// listedRecordset is storedRecordset without what only the blocks of its interaction need, and what may be large.
-type listedRecordset struct {
-	Recordset struct {
-		Recordset
-		ColumnsSet unread `json:"columns_set"`
-	} `json:"recordset"`
-	Generation string `json:"generation"`
-	PerBlock   int    `json:"per_block"`
-}
+// listedRecordset is a recordset without what only the blocks of its interaction need, and what may be large.
+type listedRecordset struct{ storedRecordset }
 
-// unread is JSON that nobody asks for.
-type unread struct{}
-
-// UnmarshalJSON implements [json.Unmarshaler].
-func (unread) UnmarshalJSON([]byte) error { return nil }
+func (l *listedRecordset) decode(value []byte) error { return l.read(value, false) }
 
 // CurrentRecords calls fn with each recordset that is not Removed, in the order of their names, without its ColumnsSet, and
 // with its current record; nil when it stands on none. One is held at a time: all of them together may be large. An error of
@@ -34,7 +23,7 @@ func (t *InteractionTxn) CurrentRecords(fn func(rs Recordset, current json.RawMe
 		if err != nil {
 			return err
 		}
-		rs := listed.Recordset.Recordset
+		rs := listed.Recordset
 		if rs.Removed {
 			continue
 		}

@@ -94,8 +94,11 @@ func recordOfFormat2(value []byte) ([]byte, error) {
 }
 
 func convertReplyOfFormat2(value []byte) ([]byte, error) {
+	if _, ok := coded(value); ok {
+		return nil, nil
+	}
 	var old replyOfFormat2
-	if err := decode(value, &old); err != nil || len(old.Packed) == 0 {
+	if err := decodeJSON(value, &old); err != nil || len(old.Packed) == 0 {
 		return nil, err
 	}
 	body, err := inflate(old.Packed)

@@ -80,12 +80,7 @@ func decodeKnown[T copied[T]](v *vault, key, sealed []byte, into *T) error {
 	if err != nil {
 		return err
 	}
-	if own, ok := any(into).(interface{ decode(value []byte) error }); ok {
-		err = own.decode(value)
-	} else {
-		err = decode(value, into)
-	}
-	if err == nil {
+	if err = decode(value, into); err == nil {
 		v.memory.put(key, sealed, (*into).copied())
 	}
 	return err

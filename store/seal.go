@@ -111,7 +111,7 @@ func (r *reading) get(keys ...[]byte) ([][]byte, error) {
 	return values, nil
 }
 
-// load reads one value of JSON.
+// load reads one value.
 func (r *reading) load(key []byte, into any) (found bool, err error) {
 	values, err := r.get(key)
 	if err != nil || values[0] == nil {
@@ -135,7 +135,7 @@ func (w *writing) put(key, value []byte) error {
 	return nil
 }
 
-// save writes one value of JSON.
+// save writes one value.
 func (w *writing) save(key []byte, from any) error {
 	value, err := encode(from)
 	if err != nil {
@@ -145,6 +145,13 @@ func (w *writing) save(key []byte, from any) error {
 }
 
 func encode(from any) ([]byte, error) {
+	if own, ok := from.(interface{ encode() ([]byte, error) }); ok {
+		return own.encode()
+	}
+	return encodeJSON(from)
+}
+
+func encodeJSON(from any) ([]byte, error) {
 	value, err := json.Marshal(from)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a value: %w", err)
@@ -153,6 +160,13 @@ func encode(from any) ([]byte, error) {
 }
 
 func decode(value []byte, into any) error {
+	if own, ok := into.(interface{ decode(value []byte) error }); ok {
+		return own.decode(value)
+	}
+	return decodeJSON(value, into)
+}
+
+func decodeJSON(value []byte, into any) error {
 	if err := json.Unmarshal(value, into); err != nil {
 		return fmt.Errorf("decoding a stored value: %w: %w", err, ErrDamaged)
 	}

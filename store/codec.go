@@ -57,10 +57,10 @@ type field struct {
 	value  uint64
 }
 
-func (f *field) text() string    { return string(f.bytes) }
-func (f *field) int64() int64    { return protowire.DecodeZigZag(f.value) }
-func (f *field) int() int        { return int(f.int64()) }
-func (f *field) flag() bool      { return f.value != 0 }
+func (f *field) text() string { return string(f.bytes) }
+func (f *field) int64() int64 { return protowire.DecodeZigZag(f.value) }
+func (f *field) int() int     { return int(f.int64()) }
+func (f *field) flag() bool   { return f.value != 0 }
 
 // eachField calls take with each field of a value.
 func eachField(value []byte, take func(f *field) error) error {

@@ -33,7 +33,9 @@ func (d *DB) take() (*snapshot, error) {
 // bucket is for use within guarded.
 func (s *snapshot) bucket() (cursor, error) {
 	s.once.Do(func() {
-		s.data, s.err = treeOf(s.tx).bucket(uint64(s.tx.Cursor().Bucket().Root()), dataBucket)
+		t := treeOf(s.tx)
+		t.branches = new(branches)
+		s.data, s.err = t.bucket(uint64(s.tx.Cursor().Bucket().Root()), dataBucket)
 		if s.err == nil && s.data.root.body == nil {
 			s.err = damaged("no bucket %q", dataBucket)
 		}

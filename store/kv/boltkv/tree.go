@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"os"
 	"sort"
+	"sync"
 	"unsafe"
 
 	"go.etcd.io/bbolt"
@@ -52,6 +53,35 @@ const (
 type tree struct {
 	data     []byte // the map, as far as the state reaches
 	pageSize int
+	branches *branches // that have been looked at; nil: they are looked at each time
+}
+
+// branches are the branch pages of a state that were found good. Most reads pass the same few.
+type branches struct {
+	mu   sync.RWMutex
+	good map[uint64]page
+}
+
+func (b *branches) get(id uint64) (page, bool) {
+	if b == nil {
+		return page{}, false
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	p, ok := b.good[id]
+	return p, ok
+}
+
+func (b *branches) put(p page) {
+	if b == nil || p.leaf {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.good == nil {
+		b.good = make(map[uint64]page)
+	}
+	b.good[p.id] = p
 }
 
 // treeOf is valid as long as the transaction.
@@ -109,11 +139,18 @@ type page struct {
 }
 
 func (t tree) page(id uint64) (page, error) {
+	if p, ok := t.branches.get(id); ok {
+		return p, nil
+	}
 	body, err := t.body(id)
 	if err != nil {
 		return page{}, err
 	}
-	return t.parsePage(id, body)
+	p, err := t.parsePage(id, body)
+	if err == nil {
+		t.branches.put(p)
+	}
+	return p, err
 }
 
 // body is a page with its overflow.

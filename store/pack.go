@@ -63,7 +63,7 @@ const (
 	// compress badly.
 	blockBytes = 16 << 10
 	// blockRecords is how many records a block has at most.
-	blockRecords = 64
+	blockRecords = 32
 	// maxBlockBytes is what a block of more than one record has at most, whatever the records before it are like.
 	maxBlockBytes = 256 << 10
 )

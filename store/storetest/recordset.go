@@ -115,7 +115,7 @@ func testPublishedTwice(t *testing.T, s *fixture) {
 		blocks  int
 	}{
 		{recordsOf(3, 10, "a"), 1},
-		{recordsOf(200, 10, "a"), 4},
+		{recordsOf(200, 10, "a"), 7},
 		{recordsOf(60, 16<<10, "a"), 60}, // written before they are published
 	} {
 		staged := stage(t, s, "i", test.records)

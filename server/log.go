@@ -49,6 +49,7 @@ type streamWithin struct {
 // Context implements grpc.ServerStream.
 func (s *streamWithin) Context() context.Context { return s.ctx }
 
+//nolint:sloglint // what is gRPC's has names with dots, as its own libraries give it
 func (l callLog) finished(ctx context.Context, fullMethod string, start time.Time, fields *rpc.Fields, err error) {
 	added := fields.All()
 	code, level := rpc.Outcome(err)

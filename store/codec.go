@@ -144,7 +144,7 @@ func (u *AccountUse) read(value []byte) error {
 	})
 }
 
-func (h *interactionHead) encode() ([]byte, error) {
+func (h *interactionHead) encode() []byte {
 	f := append(make(fields, 0, 256), codedForm)
 	f.text(1, h.ID)
 	f.time(2, h.CreateTime)
@@ -175,7 +175,7 @@ func (h *interactionHead) encode() ([]byte, error) {
 	f.number(17, h.Sizes.Recordsets)
 	f.number(18, h.Sizes.Replies)
 	f.number(19, h.Sizes.Others)
-	return f, nil
+	return f
 }
 
 func (h *interactionHead) decode(value []byte) error {
@@ -247,7 +247,7 @@ func (p *parts) read(value []byte) error {
 	})
 }
 
-func (s *storedRecordset) encode() ([]byte, error) {
+func (s *storedRecordset) encode() []byte {
 	f := append(make(fields, 0, 256), codedForm)
 	rs := &s.Recordset
 	f.text(1, rs.Name)
@@ -264,7 +264,7 @@ func (s *storedRecordset) encode() ([]byte, error) {
 	f.number(10, s.Bytes)
 	f.number(11, int64(s.PerBlock))
 	f.texts(12, rs.ColumnsSet)
-	return f, nil
+	return f
 }
 
 func (s *storedRecordset) decode(value []byte) error { return s.read(value, true) }
@@ -313,7 +313,7 @@ func (s *storedRecordset) read(value []byte, columnsSet bool) error {
 	})
 }
 
-func (r *storedReply) encode() ([]byte, error) {
+func (r *storedReply) encode() []byte {
 	f := append(make(fields, 0, 256), codedForm)
 	f.text(1, r.RequestID)
 	f.text(2, string(r.Fingerprint))
@@ -325,7 +325,7 @@ func (r *storedReply) encode() ([]byte, error) {
 		part.number(1, int64(*r.DataVersion))
 		f.below(6, part)
 	}
-	return f, nil
+	return f
 }
 
 func (r *storedReply) decode(value []byte) error {

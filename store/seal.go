@@ -145,8 +145,8 @@ func (w *writing) save(key []byte, from any) error {
 }
 
 func encode(from any) ([]byte, error) {
-	if own, ok := from.(interface{ encode() ([]byte, error) }); ok {
-		return own.encode()
+	if own, ok := from.(interface{ encode() []byte }); ok {
+		return own.encode(), nil
 	}
 	return encodeJSON(from)
 }

@@ -117,7 +117,7 @@ func TestRecordsPerBlock(t *testing.T) {
 		{"as large as a block", sized(slices.Repeat([]int{blockBytes}, 9)...), 1},
 		{"all huge", sized(slices.Repeat([]int{1 << 20}, 9)...), 1},
 		{"a huge one among small ones", sized(append(slices.Repeat([]int{100}, 1000), 1<<20)...), 1},
-		{"a large one among small ones", sized(append(slices.Repeat([]int{100}, 1000), 200<<10)...), 53},
+		{"a large one among small ones", sized(append(slices.Repeat([]int{100}, 1000), 200<<10)...), blockRecords},
 		{"large ones behind small ones", sized(append(slices.Repeat([]int{10}, 2000), slices.Repeat([]int{100 << 10}, 4)...)...), 2},
 	} {
 		if got := recordsPerBlock(test.records); got != test.want {

@@ -320,6 +320,11 @@ type Account struct {
 	// for the next minute, or is FAILED `RATE_LIMITED` where the caller cannot wait so long. For a Zendesk that other programs
 	// of the customer need too, or whose accounts are to leave room for each other.
 	MaxLimitShare int32 `protobuf:"varint,15,opt,name=max_limit_share,json=maxLimitShare,proto3" json:"max_limit_share,omitempty"`
+	// What the block InvokeApi may do with this account; unset: read, that is GET and HEAD below `/api/v2/`, in nobody's name.
+	ApiAccess *ApiAccess `protobuf:"bytes,16,opt,name=api_access,json=apiAccess,proto3" json:"api_access,omitempty"`
+	// Keys of custom user fields that hold telephone numbers, such as `mobile`: the look-up by number searches them too. At most
+	// 10, `^[A-Za-z0-9_-]{1,100}$`.
+	PhoneFields   []string `protobuf:"bytes,17,rep,name=phone_fields,json=phoneFields,proto3" json:"phone_fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +464,86 @@ func (x *Account) GetMaxLimitShare() int32 {
 	return 0
 }
 
+func (x *Account) GetApiAccess() *ApiAccess {
+	if x != nil {
+		return x.ApiAccess
+	}
+	return nil
+}
+
+func (x *Account) GetPhoneFields() []string {
+	if x != nil {
+		return x.PhoneFields
+	}
+	return nil
+}
+
+// What the block InvokeApi may do with an account.
+type ApiAccess struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The methods that are allowed, of GET, HEAD, POST, PUT, PATCH and DELETE; empty: GET and HEAD.
+	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Where: prefixes of paths below `/api/v2/`, by whole segments, such as `tickets`, `custom_objects/cars`; at most 100 of 256
+	// bytes; empty: everywhere.
+	PathPrefixes []string `protobuf:"bytes,2,rep,name=path_prefixes,json=pathPrefixes,proto3" json:"path_prefixes,omitempty"`
+	// Whether requests may be made in the name of end users. Zendesk requires an administrator's OAuth token with the scope
+	// `impersonate` for it.
+	OnBehalfOf    bool `protobuf:"varint,3,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiAccess) Reset() {
+	*x = ApiAccess{}
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiAccess) ProtoMessage() {}
+
+func (x *ApiAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiAccess.ProtoReflect.Descriptor instead.
+func (*ApiAccess) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ApiAccess) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *ApiAccess) GetPathPrefixes() []string {
+	if x != nil {
+		return x.PathPrefixes
+	}
+	return nil
+}
+
+func (x *ApiAccess) GetOnBehalfOf() bool {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return false
+}
+
 // How an account gets on with its Zendesk, as far as is known: nothing is asked of Zendesk to tell it.
 //
 // What Zendesk's answers have told is kept in memory, for a day after the account's last request. A restart of the service
@@ -505,7 +590,7 @@ type AccountHealth struct {
 
 func (x *AccountHealth) Reset() {
 	*x = AccountHealth{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +602,7 @@ func (x *AccountHealth) String() string {
 func (*AccountHealth) ProtoMessage() {}
 
 func (x *AccountHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +615,7 @@ func (x *AccountHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountHealth.ProtoReflect.Descriptor instead.
 func (*AccountHealth) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AccountHealth) GetState() HealthState {
@@ -625,7 +710,7 @@ type ApiToken struct {
 
 func (x *ApiToken) Reset() {
 	*x = ApiToken{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +722,7 @@ func (x *ApiToken) String() string {
 func (*ApiToken) ProtoMessage() {}
 
 func (x *ApiToken) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +735,7 @@ func (x *ApiToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiToken.ProtoReflect.Descriptor instead.
 func (*ApiToken) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ApiToken) GetUsername() string {
@@ -690,7 +775,7 @@ type OAuthToken struct {
 
 func (x *OAuthToken) Reset() {
 	*x = OAuthToken{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +787,7 @@ func (x *OAuthToken) String() string {
 func (*OAuthToken) ProtoMessage() {}
 
 func (x *OAuthToken) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +800,7 @@ func (x *OAuthToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OAuthToken.ProtoReflect.Descriptor instead.
 func (*OAuthToken) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OAuthToken) GetAccessToken() string {
@@ -768,7 +853,7 @@ type AccountWarning struct {
 
 func (x *AccountWarning) Reset() {
 	*x = AccountWarning{}
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +865,7 @@ func (x *AccountWarning) String() string {
 func (*AccountWarning) ProtoMessage() {}
 
 func (x *AccountWarning) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_account_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +878,7 @@ func (x *AccountWarning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountWarning.ProtoReflect.Descriptor instead.
 func (*AccountWarning) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AccountWarning) GetCode() AccountWarningCode {
@@ -821,7 +906,7 @@ var File_scenarioblocks_zendesk_v1_account_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"'scenarioblocks/zendesk/v1/account.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\"\x8e\x06\n" +
+	"'scenarioblocks/zendesk/v1/account.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\"\xf6\x06\n" +
 	"\aAccount\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x12\n" +
@@ -842,7 +927,15 @@ const file_scenarioblocks_zendesk_v1_account_proto_rawDesc = "" +
 	"\vupdate_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12@\n" +
 	"\x06health\x18\x0e \x01(\v2(.scenarioblocks.zendesk.v1.AccountHealthR\x06health\x12&\n" +
-	"\x0fmax_limit_share\x18\x0f \x01(\x05R\rmaxLimitShare\"\x89\x05\n" +
+	"\x0fmax_limit_share\x18\x0f \x01(\x05R\rmaxLimitShare\x12C\n" +
+	"\n" +
+	"api_access\x18\x10 \x01(\v2$.scenarioblocks.zendesk.v1.ApiAccessR\tapiAccess\x12!\n" +
+	"\fphone_fields\x18\x11 \x03(\tR\vphoneFields\"l\n" +
+	"\tApiAccess\x12\x18\n" +
+	"\amethods\x18\x01 \x03(\tR\amethods\x12#\n" +
+	"\rpath_prefixes\x18\x02 \x03(\tR\fpathPrefixes\x12 \n" +
+	"\fon_behalf_of\x18\x03 \x01(\bR\n" +
+	"onBehalfOf\"\x89\x05\n" +
 	"\rAccountHealth\x12<\n" +
 	"\x05state\x18\x01 \x01(\x0e2&.scenarioblocks.zendesk.v1.HealthStateR\x05state\x12?\n" +
 	"\rlimited_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\flimitedUntil\x12(\n" +
@@ -911,43 +1004,45 @@ func file_scenarioblocks_zendesk_v1_account_proto_rawDescGZIP() []byte {
 }
 
 var file_scenarioblocks_zendesk_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_scenarioblocks_zendesk_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_scenarioblocks_zendesk_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_scenarioblocks_zendesk_v1_account_proto_goTypes = []any{
 	(HealthState)(0),              // 0: scenarioblocks.zendesk.v1.HealthState
 	(AccountWarningCode)(0),       // 1: scenarioblocks.zendesk.v1.AccountWarningCode
 	(Authorization)(0),            // 2: scenarioblocks.zendesk.v1.Authorization
 	(CredentialState)(0),          // 3: scenarioblocks.zendesk.v1.CredentialState
 	(*Account)(nil),               // 4: scenarioblocks.zendesk.v1.Account
-	(*AccountHealth)(nil),         // 5: scenarioblocks.zendesk.v1.AccountHealth
-	(*ApiToken)(nil),              // 6: scenarioblocks.zendesk.v1.ApiToken
-	(*OAuthToken)(nil),            // 7: scenarioblocks.zendesk.v1.OAuthToken
-	(*AccountWarning)(nil),        // 8: scenarioblocks.zendesk.v1.AccountWarning
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*Failure)(nil),               // 10: scenarioblocks.zendesk.v1.Failure
+	(*ApiAccess)(nil),             // 5: scenarioblocks.zendesk.v1.ApiAccess
+	(*AccountHealth)(nil),         // 6: scenarioblocks.zendesk.v1.AccountHealth
+	(*ApiToken)(nil),              // 7: scenarioblocks.zendesk.v1.ApiToken
+	(*OAuthToken)(nil),            // 8: scenarioblocks.zendesk.v1.OAuthToken
+	(*AccountWarning)(nil),        // 9: scenarioblocks.zendesk.v1.AccountWarning
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Failure)(nil),               // 11: scenarioblocks.zendesk.v1.Failure
 }
 var file_scenarioblocks_zendesk_v1_account_proto_depIdxs = []int32{
-	6,  // 0: scenarioblocks.zendesk.v1.Account.api_token:type_name -> scenarioblocks.zendesk.v1.ApiToken
-	7,  // 1: scenarioblocks.zendesk.v1.Account.oauth_token:type_name -> scenarioblocks.zendesk.v1.OAuthToken
+	7,  // 0: scenarioblocks.zendesk.v1.Account.api_token:type_name -> scenarioblocks.zendesk.v1.ApiToken
+	8,  // 1: scenarioblocks.zendesk.v1.Account.oauth_token:type_name -> scenarioblocks.zendesk.v1.OAuthToken
 	2,  // 2: scenarioblocks.zendesk.v1.Account.authorization:type_name -> scenarioblocks.zendesk.v1.Authorization
 	3,  // 3: scenarioblocks.zendesk.v1.Account.credential_state:type_name -> scenarioblocks.zendesk.v1.CredentialState
-	8,  // 4: scenarioblocks.zendesk.v1.Account.warnings:type_name -> scenarioblocks.zendesk.v1.AccountWarning
-	9,  // 5: scenarioblocks.zendesk.v1.Account.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: scenarioblocks.zendesk.v1.Account.update_time:type_name -> google.protobuf.Timestamp
-	5,  // 7: scenarioblocks.zendesk.v1.Account.health:type_name -> scenarioblocks.zendesk.v1.AccountHealth
-	0,  // 8: scenarioblocks.zendesk.v1.AccountHealth.state:type_name -> scenarioblocks.zendesk.v1.HealthState
-	9,  // 9: scenarioblocks.zendesk.v1.AccountHealth.limited_until:type_name -> google.protobuf.Timestamp
-	9,  // 10: scenarioblocks.zendesk.v1.AccountHealth.last_success_time:type_name -> google.protobuf.Timestamp
-	10, // 11: scenarioblocks.zendesk.v1.AccountHealth.last_failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	9,  // 12: scenarioblocks.zendesk.v1.AccountHealth.oldest_pending_time:type_name -> google.protobuf.Timestamp
-	9,  // 13: scenarioblocks.zendesk.v1.AccountHealth.last_failure_time:type_name -> google.protobuf.Timestamp
-	9,  // 14: scenarioblocks.zendesk.v1.OAuthToken.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 15: scenarioblocks.zendesk.v1.AccountWarning.code:type_name -> scenarioblocks.zendesk.v1.AccountWarningCode
-	9,  // 16: scenarioblocks.zendesk.v1.AccountWarning.time:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 4: scenarioblocks.zendesk.v1.Account.warnings:type_name -> scenarioblocks.zendesk.v1.AccountWarning
+	10, // 5: scenarioblocks.zendesk.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	10, // 6: scenarioblocks.zendesk.v1.Account.update_time:type_name -> google.protobuf.Timestamp
+	6,  // 7: scenarioblocks.zendesk.v1.Account.health:type_name -> scenarioblocks.zendesk.v1.AccountHealth
+	5,  // 8: scenarioblocks.zendesk.v1.Account.api_access:type_name -> scenarioblocks.zendesk.v1.ApiAccess
+	0,  // 9: scenarioblocks.zendesk.v1.AccountHealth.state:type_name -> scenarioblocks.zendesk.v1.HealthState
+	10, // 10: scenarioblocks.zendesk.v1.AccountHealth.limited_until:type_name -> google.protobuf.Timestamp
+	10, // 11: scenarioblocks.zendesk.v1.AccountHealth.last_success_time:type_name -> google.protobuf.Timestamp
+	11, // 12: scenarioblocks.zendesk.v1.AccountHealth.last_failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	10, // 13: scenarioblocks.zendesk.v1.AccountHealth.oldest_pending_time:type_name -> google.protobuf.Timestamp
+	10, // 14: scenarioblocks.zendesk.v1.AccountHealth.last_failure_time:type_name -> google.protobuf.Timestamp
+	10, // 15: scenarioblocks.zendesk.v1.OAuthToken.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 16: scenarioblocks.zendesk.v1.AccountWarning.code:type_name -> scenarioblocks.zendesk.v1.AccountWarningCode
+	10, // 17: scenarioblocks.zendesk.v1.AccountWarning.time:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_account_proto_init() }
@@ -962,7 +1057,7 @@ func file_scenarioblocks_zendesk_v1_account_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_account_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_account_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -9,6 +9,7 @@ package zendeskv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -21,6 +22,75 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// How an interaction ended. More may be added.
+type CompletionStatus int32
+
+const (
+	// Not known.
+	CompletionStatus_COMPLETION_STATUS_UNSPECIFIED CompletionStatus = 0
+	// An agent, or the scenario, handled it to its end.
+	CompletionStatus_COMPLETION_STATUS_COMPLETED CompletionStatus = 1
+	// It was offered to an agent, and nobody answered.
+	CompletionStatus_COMPLETION_STATUS_MISSED CompletionStatus = 2
+	// The caller left before anybody answered.
+	CompletionStatus_COMPLETION_STATUS_ABANDONED CompletionStatus = 3
+	// The caller left a message.
+	CompletionStatus_COMPLETION_STATUS_VOICEMAIL CompletionStatus = 4
+	// It was passed on to somebody who does not work here.
+	CompletionStatus_COMPLETION_STATUS_TRANSFERRED CompletionStatus = 5
+	// It broke off for a technical reason.
+	CompletionStatus_COMPLETION_STATUS_FAILED CompletionStatus = 6
+)
+
+// Enum value maps for CompletionStatus.
+var (
+	CompletionStatus_name = map[int32]string{
+		0: "COMPLETION_STATUS_UNSPECIFIED",
+		1: "COMPLETION_STATUS_COMPLETED",
+		2: "COMPLETION_STATUS_MISSED",
+		3: "COMPLETION_STATUS_ABANDONED",
+		4: "COMPLETION_STATUS_VOICEMAIL",
+		5: "COMPLETION_STATUS_TRANSFERRED",
+		6: "COMPLETION_STATUS_FAILED",
+	}
+	CompletionStatus_value = map[string]int32{
+		"COMPLETION_STATUS_UNSPECIFIED": 0,
+		"COMPLETION_STATUS_COMPLETED":   1,
+		"COMPLETION_STATUS_MISSED":      2,
+		"COMPLETION_STATUS_ABANDONED":   3,
+		"COMPLETION_STATUS_VOICEMAIL":   4,
+		"COMPLETION_STATUS_TRANSFERRED": 5,
+		"COMPLETION_STATUS_FAILED":      6,
+	}
+)
+
+func (x CompletionStatus) Enum() *CompletionStatus {
+	p := new(CompletionStatus)
+	*p = x
+	return p
+}
+
+func (x CompletionStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CompletionStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0].Descriptor()
+}
+
+func (CompletionStatus) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0]
+}
+
+func (x CompletionStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CompletionStatus.Descriptor instead.
+func (CompletionStatus) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{0}
+}
 
 // How an activity's ticket is chosen, in this order.
 type TicketRule int32
@@ -42,6 +112,9 @@ const (
 	TicketRule_TICKET_RULE_FOLLOW_UP TicketRule = 6
 	// The chosen one was merged into another, and it goes there.
 	TicketRule_TICKET_RULE_MERGED TicketRule = 7
+	// There was none, and the requester's newest unsolved ticket is chosen when it is written; ticket_id is empty until then. When
+	// there is no such ticket, one is created, and the rule becomes CREATED.
+	TicketRule_TICKET_RULE_NEWEST_UNSOLVED TicketRule = 8
 )
 
 // Enum value maps for TicketRule.
@@ -55,16 +128,18 @@ var (
 		5: "TICKET_RULE_NONE",
 		6: "TICKET_RULE_FOLLOW_UP",
 		7: "TICKET_RULE_MERGED",
+		8: "TICKET_RULE_NEWEST_UNSOLVED",
 	}
 	TicketRule_value = map[string]int32{
-		"TICKET_RULE_UNSPECIFIED":    0,
-		"TICKET_RULE_REQUESTED":      1,
-		"TICKET_RULE_POPPED":         2,
-		"TICKET_RULE_CURRENT_RECORD": 3,
-		"TICKET_RULE_CREATED":        4,
-		"TICKET_RULE_NONE":           5,
-		"TICKET_RULE_FOLLOW_UP":      6,
-		"TICKET_RULE_MERGED":         7,
+		"TICKET_RULE_UNSPECIFIED":     0,
+		"TICKET_RULE_REQUESTED":       1,
+		"TICKET_RULE_POPPED":          2,
+		"TICKET_RULE_CURRENT_RECORD":  3,
+		"TICKET_RULE_CREATED":         4,
+		"TICKET_RULE_NONE":            5,
+		"TICKET_RULE_FOLLOW_UP":       6,
+		"TICKET_RULE_MERGED":          7,
+		"TICKET_RULE_NEWEST_UNSOLVED": 8,
 	}
 )
 
@@ -79,11 +154,11 @@ func (x TicketRule) String() string {
 }
 
 func (TicketRule) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1].Descriptor()
 }
 
 func (TicketRule) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1]
 }
 
 func (x TicketRule) Number() protoreflect.EnumNumber {
@@ -92,7 +167,7 @@ func (x TicketRule) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TicketRule.Descriptor instead.
 func (TicketRule) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{1}
 }
 
 // What to do when an interaction has no ticket.
@@ -105,6 +180,9 @@ const (
 	IfNoTicket_IF_NO_TICKET_CREATE IfNoTicket = 1
 	// Write nothing. On a closed ticket the activity is DEAD then.
 	IfNoTicket_IF_NO_TICKET_SKIP IfNoTicket = 2
+	// Write to the requester's newest ticket that is not solved and not older than max_ticket_age; if there is none, create one.
+	// It is chosen when the activity is written. A closed ticket gets a follow-up then.
+	IfNoTicket_IF_NO_TICKET_NEWEST_UNSOLVED IfNoTicket = 3
 )
 
 // Enum value maps for IfNoTicket.
@@ -113,11 +191,13 @@ var (
 		0: "IF_NO_TICKET_UNSPECIFIED",
 		1: "IF_NO_TICKET_CREATE",
 		2: "IF_NO_TICKET_SKIP",
+		3: "IF_NO_TICKET_NEWEST_UNSOLVED",
 	}
 	IfNoTicket_value = map[string]int32{
-		"IF_NO_TICKET_UNSPECIFIED": 0,
-		"IF_NO_TICKET_CREATE":      1,
-		"IF_NO_TICKET_SKIP":        2,
+		"IF_NO_TICKET_UNSPECIFIED":     0,
+		"IF_NO_TICKET_CREATE":          1,
+		"IF_NO_TICKET_SKIP":            2,
+		"IF_NO_TICKET_NEWEST_UNSOLVED": 3,
 	}
 )
 
@@ -132,11 +212,11 @@ func (x IfNoTicket) String() string {
 }
 
 func (IfNoTicket) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2].Descriptor()
 }
 
 func (IfNoTicket) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2]
 }
 
 func (x IfNoTicket) Number() protoreflect.EnumNumber {
@@ -145,7 +225,7 @@ func (x IfNoTicket) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IfNoTicket.Descriptor instead.
 func (IfNoTicket) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
 }
 
 // Where an activity is in its life.
@@ -198,11 +278,11 @@ func (x ActivityState) String() string {
 }
 
 func (ActivityState) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3].Descriptor()
 }
 
 func (ActivityState) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3]
 }
 
 func (x ActivityState) Number() protoreflect.EnumNumber {
@@ -211,7 +291,7 @@ func (x ActivityState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActivityState.Descriptor instead.
 func (ActivityState) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
 }
 
 // The record of a finished interaction. It is written to a Zendesk ticket as one update: a private comment, custom
@@ -482,7 +562,25 @@ type ActivityDetails struct {
 	// When it ended.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Who is to be the requester of a ticket that is created, if the interaction knows no better.
-	Requester     *Requester `protobuf:"bytes,13,opt,name=requester,proto3" json:"requester,omitempty"`
+	Requester *Requester `protobuf:"bytes,13,opt,name=requester,proto3" json:"requester,omitempty"`
+	// What it was about, in a line; at most 256 characters. The subject of a ticket that is created.
+	Subject string `protobuf:"bytes,14,opt,name=subject,proto3" json:"subject,omitempty"`
+	// How it ended.
+	CompletionStatus CompletionStatus `protobuf:"varint,15,opt,name=completion_status,json=completionStatus,proto3,enum=scenarioblocks.zendesk.v1.CompletionStatus" json:"completion_status,omitempty"`
+	// What was said, line breaks kept; at most 64 KiB. What a Zendesk comment cannot hold is cut, visibly.
+	Transcript string `protobuf:"bytes,16,opt,name=transcript,proto3" json:"transcript,omitempty"`
+	// Where more about it is: at most 20.
+	Links []*Link `protobuf:"bytes,17,rep,name=links,proto3" json:"links,omitempty"`
+	// How long it waited for an agent. A duration below 0 stands in the comment in words, as the three below.
+	QueueDuration *durationpb.Duration `protobuf:"bytes,18,opt,name=queue_duration,json=queueDuration,proto3" json:"queue_duration,omitempty"`
+	// How long it was on hold, in all.
+	HoldDuration *durationpb.Duration `protobuf:"bytes,19,opt,name=hold_duration,json=holdDuration,proto3" json:"hold_duration,omitempty"`
+	// How long agent and caller talked.
+	TalkDuration *durationpb.Duration `protobuf:"bytes,20,opt,name=talk_duration,json=talkDuration,proto3" json:"talk_duration,omitempty"`
+	// How long the agent worked on it afterwards.
+	WrapUpDuration *durationpb.Duration `protobuf:"bytes,21,opt,name=wrap_up_duration,json=wrapUpDuration,proto3" json:"wrap_up_duration,omitempty"`
+	// Who handled it one after the other, in order of time; at most 50.
+	Legs          []*Leg `protobuf:"bytes,22,rep,name=legs,proto3" json:"legs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +706,188 @@ func (x *ActivityDetails) GetRequester() *Requester {
 	return nil
 }
 
+func (x *ActivityDetails) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ActivityDetails) GetCompletionStatus() CompletionStatus {
+	if x != nil {
+		return x.CompletionStatus
+	}
+	return CompletionStatus_COMPLETION_STATUS_UNSPECIFIED
+}
+
+func (x *ActivityDetails) GetTranscript() string {
+	if x != nil {
+		return x.Transcript
+	}
+	return ""
+}
+
+func (x *ActivityDetails) GetLinks() []*Link {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *ActivityDetails) GetQueueDuration() *durationpb.Duration {
+	if x != nil {
+		return x.QueueDuration
+	}
+	return nil
+}
+
+func (x *ActivityDetails) GetHoldDuration() *durationpb.Duration {
+	if x != nil {
+		return x.HoldDuration
+	}
+	return nil
+}
+
+func (x *ActivityDetails) GetTalkDuration() *durationpb.Duration {
+	if x != nil {
+		return x.TalkDuration
+	}
+	return nil
+}
+
+func (x *ActivityDetails) GetWrapUpDuration() *durationpb.Duration {
+	if x != nil {
+		return x.WrapUpDuration
+	}
+	return nil
+}
+
+func (x *ActivityDetails) GetLegs() []*Leg {
+	if x != nil {
+		return x.Legs
+	}
+	return nil
+}
+
+// A link to something about an interaction.
+type Link struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it leads to; at most 256 characters; empty: the address stands for itself.
+	Title string `protobuf:"bytes,1,opt,name=title,proto3" json:"title,omitempty"`
+	// At most 2,048 bytes. What is no http or https URL stands in the comment as text.
+	Url           string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Link) Reset() {
+	*x = Link{}
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Link) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Link) ProtoMessage() {}
+
+func (x *Link) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Link.ProtoReflect.Descriptor instead.
+func (*Link) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Link) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Link) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// The part of an interaction that one agent handled.
+type Leg struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// When it began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When it ended.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leg) Reset() {
+	*x = Leg{}
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leg) ProtoMessage() {}
+
+func (x *Leg) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leg.ProtoReflect.Descriptor instead.
+func (*Leg) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Leg) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *Leg) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Leg) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 // A person who asks for something.
 type Requester struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -615,14 +895,16 @@ type Requester struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The person's e-mail address, at most 254 characters. Without one, or when Zendesk refuses the person, the requester is
 	// the credential's own user.
-	Email         string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	// The person's telephone number; at most 256 characters.
+	Phone         string `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Requester) Reset() {
 	*x = Requester{}
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +916,7 @@ func (x *Requester) String() string {
 func (*Requester) ProtoMessage() {}
 
 func (x *Requester) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +929,7 @@ func (x *Requester) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requester.ProtoReflect.Descriptor instead.
 func (*Requester) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Requester) GetName() string {
@@ -664,11 +946,18 @@ func (x *Requester) GetEmail() string {
 	return ""
 }
 
+func (x *Requester) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
 var File_scenarioblocks_zendesk_v1_activity_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\n" +
-	"(scenarioblocks/zendesk/v1/activity.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\"\xec\a\n" +
+	"(scenarioblocks/zendesk/v1/activity.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\"\xec\a\n" +
 	"\bActivity\x12\x1f\n" +
 	"\vactivity_id\x18\x01 \x01(\tR\n" +
 	"activityId\x12%\n" +
@@ -697,7 +986,7 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\rRejectedField\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xad\x04\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb3\b\n" +
 	"\x0fActivityDetails\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12!\n" +
@@ -715,10 +1004,38 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\vanswer_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"answerTime\x125\n" +
 	"\bend_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12B\n" +
-	"\trequester\x18\r \x01(\v2$.scenarioblocks.zendesk.v1.RequesterR\trequester\"5\n" +
+	"\trequester\x18\r \x01(\v2$.scenarioblocks.zendesk.v1.RequesterR\trequester\x12\x18\n" +
+	"\asubject\x18\x0e \x01(\tR\asubject\x12X\n" +
+	"\x11completion_status\x18\x0f \x01(\x0e2+.scenarioblocks.zendesk.v1.CompletionStatusR\x10completionStatus\x12\x1e\n" +
+	"\n" +
+	"transcript\x18\x10 \x01(\tR\n" +
+	"transcript\x125\n" +
+	"\x05links\x18\x11 \x03(\v2\x1f.scenarioblocks.zendesk.v1.LinkR\x05links\x12@\n" +
+	"\x0equeue_duration\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\rqueueDuration\x12>\n" +
+	"\rhold_duration\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\fholdDuration\x12>\n" +
+	"\rtalk_duration\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\ftalkDuration\x12C\n" +
+	"\x10wrap_up_duration\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\x0ewrapUpDuration\x122\n" +
+	"\x04legs\x18\x16 \x03(\v2\x1e.scenarioblocks.zendesk.v1.LegR\x04legs\".\n" +
+	"\x04Link\x12\x14\n" +
+	"\x05title\x18\x01 \x01(\tR\x05title\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xaf\x01\n" +
+	"\x03Leg\x126\n" +
+	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"K\n" +
 	"\tRequester\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05email\x18\x02 \x01(\tR\x05email*\xde\x01\n" +
+	"\x05email\x18\x02 \x01(\tR\x05email\x12\x14\n" +
+	"\x05phone\x18\x03 \x01(\tR\x05phone*\xf7\x01\n" +
+	"\x10CompletionStatus\x12!\n" +
+	"\x1dCOMPLETION_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bCOMPLETION_STATUS_COMPLETED\x10\x01\x12\x1c\n" +
+	"\x18COMPLETION_STATUS_MISSED\x10\x02\x12\x1f\n" +
+	"\x1bCOMPLETION_STATUS_ABANDONED\x10\x03\x12\x1f\n" +
+	"\x1bCOMPLETION_STATUS_VOICEMAIL\x10\x04\x12!\n" +
+	"\x1dCOMPLETION_STATUS_TRANSFERRED\x10\x05\x12\x1c\n" +
+	"\x18COMPLETION_STATUS_FAILED\x10\x06*\xff\x01\n" +
 	"\n" +
 	"TicketRule\x12\x1b\n" +
 	"\x17TICKET_RULE_UNSPECIFIED\x10\x00\x12\x19\n" +
@@ -728,12 +1045,14 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\x13TICKET_RULE_CREATED\x10\x04\x12\x14\n" +
 	"\x10TICKET_RULE_NONE\x10\x05\x12\x19\n" +
 	"\x15TICKET_RULE_FOLLOW_UP\x10\x06\x12\x16\n" +
-	"\x12TICKET_RULE_MERGED\x10\a*Z\n" +
+	"\x12TICKET_RULE_MERGED\x10\a\x12\x1f\n" +
+	"\x1bTICKET_RULE_NEWEST_UNSOLVED\x10\b*|\n" +
 	"\n" +
 	"IfNoTicket\x12\x1c\n" +
 	"\x18IF_NO_TICKET_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13IF_NO_TICKET_CREATE\x10\x01\x12\x15\n" +
-	"\x11IF_NO_TICKET_SKIP\x10\x02*\xba\x01\n" +
+	"\x11IF_NO_TICKET_SKIP\x10\x02\x12 \n" +
+	"\x1cIF_NO_TICKET_NEWEST_UNSOLVED\x10\x03*\xba\x01\n" +
 	"\rActivityState\x12\x1e\n" +
 	"\x1aACTIVITY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ACTIVITY_STATE_PENDING\x10\x01\x12\x1a\n" +
@@ -755,45 +1074,59 @@ func file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_scenarioblocks_zendesk_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_scenarioblocks_zendesk_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_scenarioblocks_zendesk_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_scenarioblocks_zendesk_v1_activity_proto_goTypes = []any{
-	(TicketRule)(0),               // 0: scenarioblocks.zendesk.v1.TicketRule
-	(IfNoTicket)(0),               // 1: scenarioblocks.zendesk.v1.IfNoTicket
-	(ActivityState)(0),            // 2: scenarioblocks.zendesk.v1.ActivityState
-	(*Activity)(nil),              // 3: scenarioblocks.zendesk.v1.Activity
-	(*RejectedField)(nil),         // 4: scenarioblocks.zendesk.v1.RejectedField
-	(*ActivityDetails)(nil),       // 5: scenarioblocks.zendesk.v1.ActivityDetails
-	(*Requester)(nil),             // 6: scenarioblocks.zendesk.v1.Requester
-	nil,                           // 7: scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
-	(*AccountUse)(nil),            // 8: scenarioblocks.zendesk.v1.AccountUse
-	(FailureReason)(0),            // 9: scenarioblocks.zendesk.v1.FailureReason
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*Failure)(nil),               // 11: scenarioblocks.zendesk.v1.Failure
-	(*Agent)(nil),                 // 12: scenarioblocks.zendesk.v1.Agent
+	(CompletionStatus)(0),         // 0: scenarioblocks.zendesk.v1.CompletionStatus
+	(TicketRule)(0),               // 1: scenarioblocks.zendesk.v1.TicketRule
+	(IfNoTicket)(0),               // 2: scenarioblocks.zendesk.v1.IfNoTicket
+	(ActivityState)(0),            // 3: scenarioblocks.zendesk.v1.ActivityState
+	(*Activity)(nil),              // 4: scenarioblocks.zendesk.v1.Activity
+	(*RejectedField)(nil),         // 5: scenarioblocks.zendesk.v1.RejectedField
+	(*ActivityDetails)(nil),       // 6: scenarioblocks.zendesk.v1.ActivityDetails
+	(*Link)(nil),                  // 7: scenarioblocks.zendesk.v1.Link
+	(*Leg)(nil),                   // 8: scenarioblocks.zendesk.v1.Leg
+	(*Requester)(nil),             // 9: scenarioblocks.zendesk.v1.Requester
+	nil,                           // 10: scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
+	(*AccountUse)(nil),            // 11: scenarioblocks.zendesk.v1.AccountUse
+	(FailureReason)(0),            // 12: scenarioblocks.zendesk.v1.FailureReason
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Failure)(nil),               // 14: scenarioblocks.zendesk.v1.Failure
+	(*Agent)(nil),                 // 15: scenarioblocks.zendesk.v1.Agent
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_scenarioblocks_zendesk_v1_activity_proto_depIdxs = []int32{
-	8,  // 0: scenarioblocks.zendesk.v1.Activity.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	5,  // 1: scenarioblocks.zendesk.v1.Activity.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
-	7,  // 2: scenarioblocks.zendesk.v1.Activity.attached_data:type_name -> scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
-	0,  // 3: scenarioblocks.zendesk.v1.Activity.ticket_rule:type_name -> scenarioblocks.zendesk.v1.TicketRule
-	2,  // 4: scenarioblocks.zendesk.v1.Activity.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
-	9,  // 5: scenarioblocks.zendesk.v1.Activity.blocked_by:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	10, // 6: scenarioblocks.zendesk.v1.Activity.next_attempt_time:type_name -> google.protobuf.Timestamp
-	11, // 7: scenarioblocks.zendesk.v1.Activity.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	4,  // 8: scenarioblocks.zendesk.v1.Activity.rejected_fields:type_name -> scenarioblocks.zendesk.v1.RejectedField
-	10, // 9: scenarioblocks.zendesk.v1.Activity.create_time:type_name -> google.protobuf.Timestamp
-	10, // 10: scenarioblocks.zendesk.v1.Activity.write_time:type_name -> google.protobuf.Timestamp
-	12, // 11: scenarioblocks.zendesk.v1.ActivityDetails.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	10, // 12: scenarioblocks.zendesk.v1.ActivityDetails.start_time:type_name -> google.protobuf.Timestamp
-	10, // 13: scenarioblocks.zendesk.v1.ActivityDetails.answer_time:type_name -> google.protobuf.Timestamp
-	10, // 14: scenarioblocks.zendesk.v1.ActivityDetails.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 15: scenarioblocks.zendesk.v1.ActivityDetails.requester:type_name -> scenarioblocks.zendesk.v1.Requester
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 0: scenarioblocks.zendesk.v1.Activity.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	6,  // 1: scenarioblocks.zendesk.v1.Activity.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
+	10, // 2: scenarioblocks.zendesk.v1.Activity.attached_data:type_name -> scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
+	1,  // 3: scenarioblocks.zendesk.v1.Activity.ticket_rule:type_name -> scenarioblocks.zendesk.v1.TicketRule
+	3,  // 4: scenarioblocks.zendesk.v1.Activity.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	12, // 5: scenarioblocks.zendesk.v1.Activity.blocked_by:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	13, // 6: scenarioblocks.zendesk.v1.Activity.next_attempt_time:type_name -> google.protobuf.Timestamp
+	14, // 7: scenarioblocks.zendesk.v1.Activity.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	5,  // 8: scenarioblocks.zendesk.v1.Activity.rejected_fields:type_name -> scenarioblocks.zendesk.v1.RejectedField
+	13, // 9: scenarioblocks.zendesk.v1.Activity.create_time:type_name -> google.protobuf.Timestamp
+	13, // 10: scenarioblocks.zendesk.v1.Activity.write_time:type_name -> google.protobuf.Timestamp
+	15, // 11: scenarioblocks.zendesk.v1.ActivityDetails.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	13, // 12: scenarioblocks.zendesk.v1.ActivityDetails.start_time:type_name -> google.protobuf.Timestamp
+	13, // 13: scenarioblocks.zendesk.v1.ActivityDetails.answer_time:type_name -> google.protobuf.Timestamp
+	13, // 14: scenarioblocks.zendesk.v1.ActivityDetails.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 15: scenarioblocks.zendesk.v1.ActivityDetails.requester:type_name -> scenarioblocks.zendesk.v1.Requester
+	0,  // 16: scenarioblocks.zendesk.v1.ActivityDetails.completion_status:type_name -> scenarioblocks.zendesk.v1.CompletionStatus
+	7,  // 17: scenarioblocks.zendesk.v1.ActivityDetails.links:type_name -> scenarioblocks.zendesk.v1.Link
+	16, // 18: scenarioblocks.zendesk.v1.ActivityDetails.queue_duration:type_name -> google.protobuf.Duration
+	16, // 19: scenarioblocks.zendesk.v1.ActivityDetails.hold_duration:type_name -> google.protobuf.Duration
+	16, // 20: scenarioblocks.zendesk.v1.ActivityDetails.talk_duration:type_name -> google.protobuf.Duration
+	16, // 21: scenarioblocks.zendesk.v1.ActivityDetails.wrap_up_duration:type_name -> google.protobuf.Duration
+	8,  // 22: scenarioblocks.zendesk.v1.ActivityDetails.legs:type_name -> scenarioblocks.zendesk.v1.Leg
+	15, // 23: scenarioblocks.zendesk.v1.Leg.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	13, // 24: scenarioblocks.zendesk.v1.Leg.start_time:type_name -> google.protobuf.Timestamp
+	13, // 25: scenarioblocks.zendesk.v1.Leg.end_time:type_name -> google.protobuf.Timestamp
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_activity_proto_init() }
@@ -808,8 +1141,8 @@ func file_scenarioblocks_zendesk_v1_activity_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_activity_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_activity_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   5,
+			NumEnums:      4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -33,6 +33,8 @@ const (
 	Exit_EXIT_NO_DATA Exit = 2
 	// The block did not do its work; `failure` says why.
 	Exit_EXIT_FAILED Exit = 3
+	// Several match, and the block was told not to choose. Only IdentifyCaller and FindOrCreateUser have this exit.
+	Exit_EXIT_MULTIPLE Exit = 4
 )
 
 // Enum value maps for Exit.
@@ -42,12 +44,14 @@ var (
 		1: "EXIT_NEXT",
 		2: "EXIT_NO_DATA",
 		3: "EXIT_FAILED",
+		4: "EXIT_MULTIPLE",
 	}
 	Exit_value = map[string]int32{
 		"EXIT_UNSPECIFIED": 0,
 		"EXIT_NEXT":        1,
 		"EXIT_NO_DATA":     2,
 		"EXIT_FAILED":      3,
+		"EXIT_MULTIPLE":    4,
 	}
 )
 
@@ -196,6 +200,186 @@ func (SortOrder) EnumDescriptor() ([]byte, []int) {
 	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{2}
 }
 
+// What a block does when several people match.
+type MatchPolicy int32
+
+const (
+	// REFUSE.
+	MatchPolicy_MATCH_POLICY_UNSPECIFIED MatchPolicy = 0
+	// NEXT with the best match: by grade, and of one grade the user who was created first.
+	MatchPolicy_MATCH_POLICY_FIRST MatchPolicy = 1
+	// NEXT with the one of the best grade whose open ticket changed last; when none has an open ticket, who changed last.
+	MatchPolicy_MATCH_POLICY_MOST_RECENT MatchPolicy = 2
+	// MULTIPLE, with an empty recordset.
+	MatchPolicy_MATCH_POLICY_REFUSE MatchPolicy = 3
+	// MULTIPLE, with all of them in the recordset, at most 100, the best match first.
+	MatchPolicy_MATCH_POLICY_ALL MatchPolicy = 4
+)
+
+// Enum value maps for MatchPolicy.
+var (
+	MatchPolicy_name = map[int32]string{
+		0: "MATCH_POLICY_UNSPECIFIED",
+		1: "MATCH_POLICY_FIRST",
+		2: "MATCH_POLICY_MOST_RECENT",
+		3: "MATCH_POLICY_REFUSE",
+		4: "MATCH_POLICY_ALL",
+	}
+	MatchPolicy_value = map[string]int32{
+		"MATCH_POLICY_UNSPECIFIED": 0,
+		"MATCH_POLICY_FIRST":       1,
+		"MATCH_POLICY_MOST_RECENT": 2,
+		"MATCH_POLICY_REFUSE":      3,
+		"MATCH_POLICY_ALL":         4,
+	}
+)
+
+func (x MatchPolicy) Enum() *MatchPolicy {
+	p := new(MatchPolicy)
+	*p = x
+	return p
+}
+
+func (x MatchPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MatchPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[3].Descriptor()
+}
+
+func (MatchPolicy) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[3]
+}
+
+func (x MatchPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MatchPolicy.Descriptor instead.
+func (MatchPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{3}
+}
+
+// How well a match's stored number is the caller's. All grades are certain enough to greet a person by name, down to SUFFIX,
+// which is for scenarios that ask first.
+type MatchGrade int32
+
+const (
+	// It was not matched by a number.
+	MatchGrade_MATCH_GRADE_UNSPECIFIED MatchGrade = 0
+	// Both have a country code, and they are the same number; or an id or e-mail address is the same.
+	MatchGrade_MATCH_GRADE_EXACT MatchGrade = 1
+	// One of them has no country code, and in the account's default_region they are the same number.
+	MatchGrade_MATCH_GRADE_NATIONAL MatchGrade = 2
+	// The region is not known, and their digits without trunk zeros are the same.
+	MatchGrade_MATCH_GRADE_SUFFIX MatchGrade = 3
+)
+
+// Enum value maps for MatchGrade.
+var (
+	MatchGrade_name = map[int32]string{
+		0: "MATCH_GRADE_UNSPECIFIED",
+		1: "MATCH_GRADE_EXACT",
+		2: "MATCH_GRADE_NATIONAL",
+		3: "MATCH_GRADE_SUFFIX",
+	}
+	MatchGrade_value = map[string]int32{
+		"MATCH_GRADE_UNSPECIFIED": 0,
+		"MATCH_GRADE_EXACT":       1,
+		"MATCH_GRADE_NATIONAL":    2,
+		"MATCH_GRADE_SUFFIX":      3,
+	}
+)
+
+func (x MatchGrade) Enum() *MatchGrade {
+	p := new(MatchGrade)
+	*p = x
+	return p
+}
+
+func (x MatchGrade) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MatchGrade) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[4].Descriptor()
+}
+
+func (MatchGrade) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[4]
+}
+
+func (x MatchGrade) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MatchGrade.Descriptor instead.
+func (MatchGrade) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{4}
+}
+
+// By what somebody was found.
+type MatchedBy int32
+
+const (
+	// Nobody was found.
+	MatchedBy_MATCHED_BY_UNSPECIFIED MatchedBy = 0
+	// ticket_id.
+	MatchedBy_MATCHED_BY_TICKET_ID MatchedBy = 1
+	// external_id.
+	MatchedBy_MATCHED_BY_EXTERNAL_ID MatchedBy = 2
+	// email.
+	MatchedBy_MATCHED_BY_EMAIL MatchedBy = 3
+	// phone.
+	MatchedBy_MATCHED_BY_PHONE MatchedBy = 4
+)
+
+// Enum value maps for MatchedBy.
+var (
+	MatchedBy_name = map[int32]string{
+		0: "MATCHED_BY_UNSPECIFIED",
+		1: "MATCHED_BY_TICKET_ID",
+		2: "MATCHED_BY_EXTERNAL_ID",
+		3: "MATCHED_BY_EMAIL",
+		4: "MATCHED_BY_PHONE",
+	}
+	MatchedBy_value = map[string]int32{
+		"MATCHED_BY_UNSPECIFIED": 0,
+		"MATCHED_BY_TICKET_ID":   1,
+		"MATCHED_BY_EXTERNAL_ID": 2,
+		"MATCHED_BY_EMAIL":       3,
+		"MATCHED_BY_PHONE":       4,
+	}
+)
+
+func (x MatchedBy) Enum() *MatchedBy {
+	p := new(MatchedBy)
+	*p = x
+	return p
+}
+
+func (x MatchedBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MatchedBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[5].Descriptor()
+}
+
+func (MatchedBy) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes[5]
+}
+
+func (x MatchedBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MatchedBy.Descriptor instead.
+func (MatchedBy) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{5}
+}
+
 // Request of BlockService.SelectAccount.
 type SelectAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -212,7 +396,10 @@ type SelectAccountRequest struct {
 	//
 	//	*SelectAccountRequest_Account
 	//	*SelectAccountRequest_UseDefault
-	Choice        isSelectAccountRequest_Choice `protobuf_oneof:"choice"`
+	Choice isSelectAccountRequest_Choice `protobuf_oneof:"choice"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +480,13 @@ func (x *SelectAccountRequest) GetUseDefault() bool {
 	return false
 }
 
+func (x *SelectAccountRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 type isSelectAccountRequest_Choice interface {
 	isSelectAccountRequest_Choice()
 }
@@ -322,7 +516,9 @@ type SelectAccountResponse struct {
 	// The account now in force; unset after FAILED.
 	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Why it FAILED.
-	Failure       *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +581,13 @@ func (x *SelectAccountResponse) GetFailure() *Failure {
 	return nil
 }
 
+func (x *SelectAccountResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Request of BlockService.Search.
 type SearchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -412,8 +615,11 @@ type SearchRequest struct {
 	Columns []string `protobuf:"bytes,9,rep,name=columns,proto3" json:"columns,omitempty"`
 	// Whether integrationResultBody is set also when the exit is not FAILED.
 	IncludeResultBody bool `protobuf:"varint,10,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchRequest) Reset() {
@@ -516,6 +722,13 @@ func (x *SearchRequest) GetIncludeResultBody() bool {
 	return false
 }
 
+func (x *SearchRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // Response of BlockService.Search.
 type SearchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -530,7 +743,9 @@ type SearchResponse struct {
 	// Why it FAILED.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The new recordset; unset after FAILED.
-	Recordset     *Recordset `protobuf:"bytes,5,opt,name=recordset,proto3" json:"recordset,omitempty"`
+	Recordset *Recordset `protobuf:"bytes,5,opt,name=recordset,proto3" json:"recordset,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +815,13 @@ func (x *SearchResponse) GetRecordset() *Recordset {
 	return nil
 }
 
+func (x *SearchResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Request of BlockService.GetNextRecord.
 type GetNextRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -611,6 +833,9 @@ type GetNextRecordRequest struct {
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Required. The recordset to move in: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`.
 	RecordsetName string `protobuf:"bytes,4,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,6 +898,13 @@ func (x *GetNextRecordRequest) GetRecordsetName() string {
 	return ""
 }
 
+func (x *GetNextRecordRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // Response of BlockService.GetNextRecord.
 type GetNextRecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -690,7 +922,9 @@ type GetNextRecordResponse struct {
 	// The current record's place, from 1; 0 when there is none.
 	Position int32 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"`
 	// How many records the recordset has.
-	Count         int32 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	Count int32 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -774,6 +1008,13 @@ func (x *GetNextRecordResponse) GetCount() int32 {
 	return 0
 }
 
+func (x *GetNextRecordResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Request of BlockService.ScreenPop.
 type ScreenPopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -795,7 +1036,11 @@ type ScreenPopRequest struct {
 	//	*ScreenPopRequest_RecordsetName
 	//	*ScreenPopRequest_SearchString
 	//	*ScreenPopRequest_NewTicket
-	Target        isScreenPopRequest_Target `protobuf_oneof:"target"`
+	//	*ScreenPopRequest_CreateTicket
+	Target isScreenPopRequest_Target `protobuf_oneof:"target"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +1157,22 @@ func (x *ScreenPopRequest) GetNewTicket() *NewTicket {
 	return nil
 }
 
+func (x *ScreenPopRequest) GetCreateTicket() *CreateTicket {
+	if x != nil {
+		if x, ok := x.Target.(*ScreenPopRequest_CreateTicket); ok {
+			return x.CreateTicket
+		}
+	}
+	return nil
+}
+
+func (x *ScreenPopRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 type isScreenPopRequest_Target interface {
 	isScreenPopRequest_Target()
 }
@@ -947,6 +1208,11 @@ type ScreenPopRequest_NewTicket struct {
 	NewTicket *NewTicket `protobuf:"bytes,9,opt,name=new_ticket,json=newTicket,proto3,oneof"`
 }
 
+type ScreenPopRequest_CreateTicket struct {
+	// A ticket that is created now, once for an interaction, and popped.
+	CreateTicket *CreateTicket `protobuf:"bytes,10,opt,name=create_ticket,json=createTicket,proto3,oneof"`
+}
+
 func (*ScreenPopRequest_TicketId) isScreenPopRequest_Target() {}
 
 func (*ScreenPopRequest_UserId) isScreenPopRequest_Target() {}
@@ -959,11 +1225,18 @@ func (*ScreenPopRequest_SearchString) isScreenPopRequest_Target() {}
 
 func (*ScreenPopRequest_NewTicket) isScreenPopRequest_Target() {}
 
+func (*ScreenPopRequest_CreateTicket) isScreenPopRequest_Target() {}
+
 // The page for a new ticket.
 type NewTicket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The requester's Zendesk id, a text setting of at most 4 KiB; empty: none.
-	RequesterId   string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
+	RequesterId string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
+	// What the page's subject is filled with, a text setting of at most 4 KiB; empty: nothing.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// What the page's tags are filled with: at most 50 text settings of 256 bytes, without white space or commas once their
+	// variables are replaced.
+	Tags          []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1005,6 +1278,93 @@ func (x *NewTicket) GetRequesterId() string {
 	return ""
 }
 
+func (x *NewTicket) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *NewTicket) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// A ticket to create and pop. An interaction has one: further ScreenPops of this kind, whatever they ask for, pop the first.
+type CreateTicket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The requester's Zendesk id, a text setting of at most 4 KiB; empty: the credential's own user.
+	RequesterId string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
+	// The ticket's subject, a text setting of at most 4 KiB; empty: none.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The ticket's first comment, which is private; a text setting of at most 64 KiB. Required, as Zendesk requires it.
+	Comment string `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	// The ticket's tags: at most 50 text settings of 256 bytes, without white space or commas once their variables are replaced.
+	Tags          []string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTicket) Reset() {
+	*x = CreateTicket{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTicket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTicket) ProtoMessage() {}
+
+func (x *CreateTicket) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTicket.ProtoReflect.Descriptor instead.
+func (*CreateTicket) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CreateTicket) GetRequesterId() string {
+	if x != nil {
+		return x.RequesterId
+	}
+	return ""
+}
+
+func (x *CreateTicket) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CreateTicket) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *CreateTicket) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 // Response of BlockService.ScreenPop.
 type ScreenPopResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1017,14 +1377,16 @@ type ScreenPopResponse struct {
 	// Why it FAILED.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The pop as noted; unset after FAILED.
-	ScreenPop     *ScreenPop `protobuf:"bytes,5,opt,name=screen_pop,json=screenPop,proto3" json:"screen_pop,omitempty"`
+	ScreenPop *ScreenPop `protobuf:"bytes,5,opt,name=screen_pop,json=screenPop,proto3" json:"screen_pop,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScreenPopResponse) Reset() {
 	*x = ScreenPopResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1398,7 @@ func (x *ScreenPopResponse) String() string {
 func (*ScreenPopResponse) ProtoMessage() {}
 
 func (x *ScreenPopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1411,7 @@ func (x *ScreenPopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScreenPopResponse.ProtoReflect.Descriptor instead.
 func (*ScreenPopResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{8}
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ScreenPopResponse) GetExit() Exit {
@@ -1087,6 +1449,13 @@ func (x *ScreenPopResponse) GetScreenPop() *ScreenPop {
 	return nil
 }
 
+func (x *ScreenPopResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Request of BlockService.AttachedData.
 type AttachedDataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1100,14 +1469,17 @@ type AttachedDataRequest struct {
 	// in all as they are written. Once their variables are replaced the interaction holds at most 200 keys of 256 bytes,
 	// values of 64 KiB, 256 KiB in all; beyond: FAILED `INVALID_REQUEST`, but more than 1,000 entries are an `INVALID_FIELD`. An
 	// empty value removes its key.
-	Data          map[string]string `protobuf:"bytes,4,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Data map[string]string `protobuf:"bytes,4,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachedDataRequest) Reset() {
 	*x = AttachedDataRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1491,7 @@ func (x *AttachedDataRequest) String() string {
 func (*AttachedDataRequest) ProtoMessage() {}
 
 func (x *AttachedDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1504,7 @@ func (x *AttachedDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedDataRequest.ProtoReflect.Descriptor instead.
 func (*AttachedDataRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{9}
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AttachedDataRequest) GetInteractionId() string {
@@ -1163,6 +1535,13 @@ func (x *AttachedDataRequest) GetData() map[string]string {
 	return nil
 }
 
+func (x *AttachedDataRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // Response of BlockService.AttachedData.
 type AttachedDataResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1175,14 +1554,16 @@ type AttachedDataResponse struct {
 	// Why it FAILED.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// All of the interaction's attached data, as it is now.
-	Data          map[string]string `protobuf:"bytes,5,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Data map[string]string `protobuf:"bytes,5,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachedDataResponse) Reset() {
 	*x = AttachedDataResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1575,7 @@ func (x *AttachedDataResponse) String() string {
 func (*AttachedDataResponse) ProtoMessage() {}
 
 func (x *AttachedDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1588,7 @@ func (x *AttachedDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachedDataResponse.ProtoReflect.Descriptor instead.
 func (*AttachedDataResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{10}
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AttachedDataResponse) GetExit() Exit {
@@ -1245,11 +1626,1541 @@ func (x *AttachedDataResponse) GetData() map[string]string {
 	return nil
 }
 
+func (x *AttachedDataResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Request of BlockService.IdentifyCaller. Of ticket_id, external_id, email and phone at least one is required. They are tried in
+// this order; the first that is not empty once its variables are replaced and finds somebody decides.
+type IdentifyCallerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space. The first block that names an interaction creates it.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// The scenario's variables that the text settings refer to: at most 1,000 entries and 512 KiB in all.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Identifies this execution of the block; see SelectAccountRequest.request_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// A ticket's id, such as one that the caller has typed: a text setting of at most 4 KiB; digits, else it finds nothing. The
+	// record is the ticket.
+	TicketId string `protobuf:"bytes,4,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
+	// A user's external id, a text setting of at most 4 KiB.
+	ExternalId string `protobuf:"bytes,5,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// An e-mail address, a text setting of at most 4 KiB; compared without regard to case.
+	Email string `protobuf:"bytes,6,opt,name=email,proto3" json:"email,omitempty"`
+	// A telephone number as the network gave it, a text setting of at most 4 KiB: in any usual form, also a SIP or tel URI.
+	// Numbers without a country code are of the account's default_region. Numbers are compared by what they dial: a number in
+	// a user's notes, or one that only ends alike, identifies nobody.
+	Phone string `protobuf:"bytes,7,opt,name=phone,proto3" json:"phone,omitempty"`
+	// Required. What to keep who was found as: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`. One of the same name is replaced.
+	RecordsetName string `protobuf:"bytes,8,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
+	// What to do when several match; unspecified: REFUSE.
+	Policy MatchPolicy `protobuf:"varint,9,opt,name=policy,proto3,enum=scenarioblocks.zendesk.v1.MatchPolicy" json:"policy,omitempty"`
+	// The columns to keep and return, as in Search.
+	Columns []string `protobuf:"bytes,10,rep,name=columns,proto3" json:"columns,omitempty"`
+	// Whether integrationResultBody is set also when the exit is not FAILED.
+	IncludeResultBody bool `protobuf:"varint,11,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentifyCallerRequest) Reset() {
+	*x = IdentifyCallerRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentifyCallerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentifyCallerRequest) ProtoMessage() {}
+
+func (x *IdentifyCallerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentifyCallerRequest.ProtoReflect.Descriptor instead.
+func (*IdentifyCallerRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IdentifyCallerRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *IdentifyCallerRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetTicketId() string {
+	if x != nil {
+		return x.TicketId
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetRecordsetName() string {
+	if x != nil {
+		return x.RecordsetName
+	}
+	return ""
+}
+
+func (x *IdentifyCallerRequest) GetPolicy() MatchPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return MatchPolicy_MATCH_POLICY_UNSPECIFIED
+}
+
+func (x *IdentifyCallerRequest) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *IdentifyCallerRequest) GetIncludeResultBody() bool {
+	if x != nil {
+		return x.IncludeResultBody
+	}
+	return false
+}
+
+func (x *IdentifyCallerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Response of BlockService.IdentifyCaller.
+type IdentifyCallerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NEXT, NO_DATA, MULTIPLE or FAILED.
+	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
+	// What the scenario must set. `<recordset>.…` variables as in Search, integrationResultCode and
+	// integrationResultBody of the last answer.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The account that was used; unset when there was none.
+	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Why it FAILED.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The new recordset; unset after FAILED.
+	Recordset *Recordset `protobuf:"bytes,5,opt,name=recordset,proto3" json:"recordset,omitempty"`
+	// Who, or which ticket, was found; unset when the exit is not NEXT.
+	Record *Record `protobuf:"bytes,6,opt,name=record,proto3" json:"record,omitempty"`
+	// How well the number matched.
+	Grade MatchGrade `protobuf:"varint,7,opt,name=grade,proto3,enum=scenarioblocks.zendesk.v1.MatchGrade" json:"grade,omitempty"`
+	// By what.
+	MatchedBy MatchedBy `protobuf:"varint,8,opt,name=matched_by,json=matchedBy,proto3,enum=scenarioblocks.zendesk.v1.MatchedBy" json:"matched_by,omitempty"`
+	// The field of the record that matched, such as `phone`, `email`, `user_fields.mobile`.
+	MatchedField string `protobuf:"bytes,9,opt,name=matched_field,json=matchedField,proto3" json:"matched_field,omitempty"`
+	// The query that found it, as it was sent to Zendesk; empty when it was remembered.
+	MatchedQuery string `protobuf:"bytes,10,opt,name=matched_query,json=matchedQuery,proto3" json:"matched_query,omitempty"`
+	// How many requests to Zendesk it took, retries among them.
+	Requests int32 `protobuf:"varint,11,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Whether the user is suspended in Zendesk. A suspended one is found only when there is nobody else.
+	Suspended bool `protobuf:"varint,12,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentifyCallerResponse) Reset() {
+	*x = IdentifyCallerResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentifyCallerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentifyCallerResponse) ProtoMessage() {}
+
+func (x *IdentifyCallerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentifyCallerResponse.ProtoReflect.Descriptor instead.
+func (*IdentifyCallerResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *IdentifyCallerResponse) GetExit() Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return Exit_EXIT_UNSPECIFIED
+}
+
+func (x *IdentifyCallerResponse) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *IdentifyCallerResponse) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *IdentifyCallerResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *IdentifyCallerResponse) GetRecordset() *Recordset {
+	if x != nil {
+		return x.Recordset
+	}
+	return nil
+}
+
+func (x *IdentifyCallerResponse) GetRecord() *Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *IdentifyCallerResponse) GetGrade() MatchGrade {
+	if x != nil {
+		return x.Grade
+	}
+	return MatchGrade_MATCH_GRADE_UNSPECIFIED
+}
+
+func (x *IdentifyCallerResponse) GetMatchedBy() MatchedBy {
+	if x != nil {
+		return x.MatchedBy
+	}
+	return MatchedBy_MATCHED_BY_UNSPECIFIED
+}
+
+func (x *IdentifyCallerResponse) GetMatchedField() string {
+	if x != nil {
+		return x.MatchedField
+	}
+	return ""
+}
+
+func (x *IdentifyCallerResponse) GetMatchedQuery() string {
+	if x != nil {
+		return x.MatchedQuery
+	}
+	return ""
+}
+
+func (x *IdentifyCallerResponse) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *IdentifyCallerResponse) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+func (x *IdentifyCallerResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Request of BlockService.FindOrCreateUser. Of phone, email and external_id at least one is required, and at least one must
+// identify somebody once its variables are replaced: a withheld number alone is FAILED `EMPTY_VALUE`.
+type FindOrCreateUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space. The first block that names an interaction creates it.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// The scenario's variables that the text settings refer to: at most 1,000 entries and 512 KiB in all.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Identifies this execution of the block; see SelectAccountRequest.request_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// As in IdentifyCallerRequest.
+	Phone string `protobuf:"bytes,4,opt,name=phone,proto3" json:"phone,omitempty"`
+	// As in IdentifyCallerRequest.
+	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
+	// As in IdentifyCallerRequest. Empty: a user created for a number has one of the service's, made of the number with a key, so
+	// that two services that create at the same time make one user.
+	ExternalId string `protobuf:"bytes,6,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// The name of a user that is created, a text setting of at most 4 KiB; empty after its variables are replaced: the number in
+	// international form, or the e-mail address.
+	Name string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	// Further fields of a user that is created, as in CreateObjectRequest.fields; one who is found is left as he is.
+	Fields map[string]string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Required. What to keep the user as: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`. One of the same name is replaced.
+	RecordsetName string `protobuf:"bytes,9,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`
+	// The columns to keep and return, as in Search.
+	Columns []string `protobuf:"bytes,10,rep,name=columns,proto3" json:"columns,omitempty"`
+	// Whether integrationResultBody is set also when the exit is not FAILED.
+	IncludeResultBody bool `protobuf:"varint,11,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindOrCreateUserRequest) Reset() {
+	*x = FindOrCreateUserRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindOrCreateUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindOrCreateUserRequest) ProtoMessage() {}
+
+func (x *FindOrCreateUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindOrCreateUserRequest.ProtoReflect.Descriptor instead.
+func (*FindOrCreateUserRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FindOrCreateUserRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserRequest) GetRecordsetName() string {
+	if x != nil {
+		return x.RecordsetName
+	}
+	return ""
+}
+
+func (x *FindOrCreateUserRequest) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserRequest) GetIncludeResultBody() bool {
+	if x != nil {
+		return x.IncludeResultBody
+	}
+	return false
+}
+
+func (x *FindOrCreateUserRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Response of BlockService.FindOrCreateUser.
+type FindOrCreateUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NEXT, MULTIPLE or FAILED.
+	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
+	// What the scenario must set. `<recordset>.…` variables as in Search, integrationResultCode and
+	// integrationResultBody of the last answer.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The account that was used; unset when there was none.
+	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Why it FAILED.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The new recordset, of the one user, or, with MULTIPLE, of all that match; unset after FAILED.
+	Recordset *Recordset `protobuf:"bytes,5,opt,name=recordset,proto3" json:"recordset,omitempty"`
+	// The user; unset when the exit is not NEXT.
+	Record *Record `protobuf:"bytes,6,opt,name=record,proto3" json:"record,omitempty"`
+	// Whether the user was created by this call.
+	Created bool `protobuf:"varint,7,opt,name=created,proto3" json:"created,omitempty"`
+	// How well the number matched; EXACT for one who was created.
+	Grade MatchGrade `protobuf:"varint,8,opt,name=grade,proto3,enum=scenarioblocks.zendesk.v1.MatchGrade" json:"grade,omitempty"`
+	// By what; unspecified for one who was created.
+	MatchedBy MatchedBy `protobuf:"varint,9,opt,name=matched_by,json=matchedBy,proto3,enum=scenarioblocks.zendesk.v1.MatchedBy" json:"matched_by,omitempty"`
+	// How many requests to Zendesk it took, retries among them.
+	Requests int32 `protobuf:"varint,10,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Whether the user is suspended in Zendesk.
+	Suspended bool `protobuf:"varint,11,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindOrCreateUserResponse) Reset() {
+	*x = FindOrCreateUserResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindOrCreateUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindOrCreateUserResponse) ProtoMessage() {}
+
+func (x *FindOrCreateUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindOrCreateUserResponse.ProtoReflect.Descriptor instead.
+func (*FindOrCreateUserResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FindOrCreateUserResponse) GetExit() Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return Exit_EXIT_UNSPECIFIED
+}
+
+func (x *FindOrCreateUserResponse) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserResponse) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserResponse) GetRecordset() *Recordset {
+	if x != nil {
+		return x.Recordset
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserResponse) GetRecord() *Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *FindOrCreateUserResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *FindOrCreateUserResponse) GetGrade() MatchGrade {
+	if x != nil {
+		return x.Grade
+	}
+	return MatchGrade_MATCH_GRADE_UNSPECIFIED
+}
+
+func (x *FindOrCreateUserResponse) GetMatchedBy() MatchedBy {
+	if x != nil {
+		return x.MatchedBy
+	}
+	return MatchedBy_MATCHED_BY_UNSPECIFIED
+}
+
+func (x *FindOrCreateUserResponse) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *FindOrCreateUserResponse) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+func (x *FindOrCreateUserResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Request of BlockService.CreateObject.
+type CreateObjectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space. The first block that names an interaction creates it.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// The scenario's variables that the text settings refer to: at most 1,000 entries and 512 KiB in all.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Identifies this execution of the block; see SelectAccountRequest.request_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Required. TICKET, USER or ORGANIZATION.
+	ObjectType RecordType `protobuf:"varint,4,opt,name=object_type,json=objectType,proto3,enum=scenarioblocks.zendesk.v1.RecordType" json:"object_type,omitempty"`
+	// The object's fields: at most 200 entries, keys of 256 bytes, values text settings of 64 KiB, 256 KiB in all. Keys with dots
+	// stand for nested objects: `comment.body`, `user_fields.plan`; `custom_fields.360001` is the ticket field of that id. Of
+	// `tags`, `additional_tags` and other lists the values are separated by commas. Exactly one of fields and json is required.
+	Fields map[string]string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The object as JSON, a text setting of at most 256 KiB whose values are escaped as inside a JSON string; with Zendesk's
+	// wrapper, such as `{"ticket": …}`, or without.
+	Json string `protobuf:"bytes,6,opt,name=json,proto3" json:"json,omitempty"`
+	// The variable that is set to the object's id: `^[A-Za-z_][A-Za-z0-9_.]{0,127}$`; it is left alone on FAILED. Later settings of
+	// the interaction may refer to it. Empty: none.
+	ObjectIdVariable string `protobuf:"bytes,7,opt,name=object_id_variable,json=objectIdVariable,proto3" json:"object_id_variable,omitempty"`
+	// Whether integrationResultBody is set also when the exit is not FAILED.
+	IncludeResultBody bool `protobuf:"varint,8,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateObjectRequest) Reset() {
+	*x = CreateObjectRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateObjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateObjectRequest) ProtoMessage() {}
+
+func (x *CreateObjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateObjectRequest.ProtoReflect.Descriptor instead.
+func (*CreateObjectRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreateObjectRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *CreateObjectRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *CreateObjectRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CreateObjectRequest) GetObjectType() RecordType {
+	if x != nil {
+		return x.ObjectType
+	}
+	return RecordType_RECORD_TYPE_UNSPECIFIED
+}
+
+func (x *CreateObjectRequest) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *CreateObjectRequest) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *CreateObjectRequest) GetObjectIdVariable() string {
+	if x != nil {
+		return x.ObjectIdVariable
+	}
+	return ""
+}
+
+func (x *CreateObjectRequest) GetIncludeResultBody() bool {
+	if x != nil {
+		return x.IncludeResultBody
+	}
+	return false
+}
+
+func (x *CreateObjectRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Response of BlockService.CreateObject.
+type CreateObjectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NEXT or FAILED.
+	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
+	// What the scenario must set. object_id_variable, if the exit is NEXT. integrationResultCode is Zendesk's HTTP status, empty when there was no answer;
+	// integrationResultBody its body, at most 64 KiB, when the exit is FAILED or include_result_body is set.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The account that was used; unset when there was none.
+	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Why it FAILED.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The object; after FAILED with identity_taken, who has the identity; else unset.
+	Record *Record `protobuf:"bytes,5,opt,name=record,proto3" json:"record,omitempty"`
+	// Whether there was none: false when a user or an organization of that identity existed and was updated.
+	Created bool `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
+	// FAILED, since an e-mail address, number or external id of the request belongs to record.
+	IdentityTaken bool `protobuf:"varint,7,opt,name=identity_taken,json=identityTaken,proto3" json:"identity_taken,omitempty"`
+	// What Zendesk took without keeping it: keys that it does not know, or whose values are of another type, as its header
+	// x-zendesk-api-warn says; at most 50.
+	IgnoredFields []string `protobuf:"bytes,8,rep,name=ignored_fields,json=ignoredFields,proto3" json:"ignored_fields,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateObjectResponse) Reset() {
+	*x = CreateObjectResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateObjectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateObjectResponse) ProtoMessage() {}
+
+func (x *CreateObjectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateObjectResponse.ProtoReflect.Descriptor instead.
+func (*CreateObjectResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CreateObjectResponse) GetExit() Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return Exit_EXIT_UNSPECIFIED
+}
+
+func (x *CreateObjectResponse) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *CreateObjectResponse) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *CreateObjectResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *CreateObjectResponse) GetRecord() *Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *CreateObjectResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *CreateObjectResponse) GetIdentityTaken() bool {
+	if x != nil {
+		return x.IdentityTaken
+	}
+	return false
+}
+
+func (x *CreateObjectResponse) GetIgnoredFields() []string {
+	if x != nil {
+		return x.IgnoredFields
+	}
+	return nil
+}
+
+func (x *CreateObjectResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Request of BlockService.UpdateObject.
+type UpdateObjectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space. The first block that names an interaction creates it.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// The scenario's variables that the text settings refer to: at most 1,000 entries and 512 KiB in all.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Identifies this execution of the block; see SelectAccountRequest.request_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Required. TICKET, USER or ORGANIZATION.
+	ObjectType RecordType `protobuf:"varint,4,opt,name=object_type,json=objectType,proto3,enum=scenarioblocks.zendesk.v1.RecordType" json:"object_type,omitempty"`
+	// Required. The object's Zendesk id, a text setting of at most 4 KiB.
+	ObjectId string `protobuf:"bytes,5,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// What to change, as in CreateObjectRequest. `tags` replaces all of a ticket's tags, `additional_tags` and `remove_tags` add and
+	// remove.
+	Fields map[string]string `protobuf:"bytes,6,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What to change as JSON, as in CreateObjectRequest.
+	Json string `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
+	// Whether integrationResultBody is set also when the exit is not FAILED.
+	IncludeResultBody bool `protobuf:"varint,8,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateObjectRequest) Reset() {
+	*x = UpdateObjectRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateObjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateObjectRequest) ProtoMessage() {}
+
+func (x *UpdateObjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateObjectRequest.ProtoReflect.Descriptor instead.
+func (*UpdateObjectRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UpdateObjectRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *UpdateObjectRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *UpdateObjectRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UpdateObjectRequest) GetObjectType() RecordType {
+	if x != nil {
+		return x.ObjectType
+	}
+	return RecordType_RECORD_TYPE_UNSPECIFIED
+}
+
+func (x *UpdateObjectRequest) GetObjectId() string {
+	if x != nil {
+		return x.ObjectId
+	}
+	return ""
+}
+
+func (x *UpdateObjectRequest) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *UpdateObjectRequest) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *UpdateObjectRequest) GetIncludeResultBody() bool {
+	if x != nil {
+		return x.IncludeResultBody
+	}
+	return false
+}
+
+func (x *UpdateObjectRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Response of BlockService.UpdateObject.
+type UpdateObjectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NEXT, NO_DATA or FAILED.
+	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
+	// What the scenario must set. integrationResultCode is Zendesk's HTTP status, empty when there was no answer;
+	// integrationResultBody its body, at most 64 KiB, when the exit is FAILED or include_result_body is set.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The account that was used; unset when there was none.
+	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Why it FAILED.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The object; unset when the exit is not NEXT.
+	Record *Record `protobuf:"bytes,5,opt,name=record,proto3" json:"record,omitempty"`
+	// What Zendesk took without keeping it; see CreateObjectResponse.ignored_fields.
+	IgnoredFields []string `protobuf:"bytes,6,rep,name=ignored_fields,json=ignoredFields,proto3" json:"ignored_fields,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateObjectResponse) Reset() {
+	*x = UpdateObjectResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateObjectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateObjectResponse) ProtoMessage() {}
+
+func (x *UpdateObjectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateObjectResponse.ProtoReflect.Descriptor instead.
+func (*UpdateObjectResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UpdateObjectResponse) GetExit() Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return Exit_EXIT_UNSPECIFIED
+}
+
+func (x *UpdateObjectResponse) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *UpdateObjectResponse) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *UpdateObjectResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *UpdateObjectResponse) GetRecord() *Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *UpdateObjectResponse) GetIgnoredFields() []string {
+	if x != nil {
+		return x.IgnoredFields
+	}
+	return nil
+}
+
+func (x *UpdateObjectResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Request of BlockService.InvokeApi.
+type InvokeApiRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space. The first block that names an interaction creates it.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// The scenario's variables that the text settings refer to: at most 1,000 entries and 512 KiB in all.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Identifies this execution of the block; see SelectAccountRequest.request_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Required. GET, HEAD, POST, PUT, PATCH or DELETE.
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// Required. The path below `/api/v2/`, such as `tickets/$(RS.id)/comments.json`: a text setting of at most 4 KiB. A leading
+	// `/` or `/api/v2/` is dropped. Values are percent-escaped, and never make another segment.
+	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	// Query parameters: at most 100 entries, keys of 256 bytes, values text settings of 4 KiB, escaped when they are sent.
+	Query map[string]string `protobuf:"bytes,6,rep,name=query,proto3" json:"query,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Further request headers: at most 20 entries, values text settings of 4 KiB. Authorization, Cookie, Host, Content-Length,
+	// X-On-Behalf-Of and those of a single hop (RFC 9110, section 7.6.1) are refused.
+	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The body, JSON, a text setting of at most 256 KiB whose values are escaped as inside a JSON string; empty: none. Not with GET
+	// and HEAD.
+	Json string `protobuf:"bytes,8,opt,name=json,proto3" json:"json,omitempty"`
+	// The end user, by id or e-mail address, in whose name Zendesk is asked (`X-On-Behalf-Of`): a text setting of at most 4 KiB;
+	// empty: nobody. The account's api_access must allow it.
+	OnBehalfOf string `protobuf:"bytes,9,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	// What of the answer is wanted: a JSON pointer (RFC 6901) when it begins with `/`, else a path with dots, such as
+	// `ticket.via.channel`, `users.0.id`; at most 4 KiB; empty: all of it.
+	ResultPath string `protobuf:"bytes,10,opt,name=result_path,json=resultPath,proto3" json:"result_path,omitempty"`
+	// Where to put it; unset: nowhere.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*InvokeApiRequest_ResultVariable
+	//	*InvokeApiRequest_RecordsetName
+	Result isInvokeApiRequest_Result `protobuf_oneof:"result"`
+	// The columns of the recordset to keep and return, as in Search.
+	Columns []string `protobuf:"bytes,13,rep,name=columns,proto3" json:"columns,omitempty"`
+	// Whether integrationResultBody is set also when the exit is not FAILED.
+	IncludeResultBody bool `protobuf:"varint,14,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
+	// Only says what would be done: nothing is sent to Zendesk and nothing is stored, for the request_id neither. `explain` of the
+	// response says it; exit is FAILED where the block would fail before it asks Zendesk, else NEXT.
+	ValidateOnly  bool `protobuf:"varint,20,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeApiRequest) Reset() {
+	*x = InvokeApiRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeApiRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeApiRequest) ProtoMessage() {}
+
+func (x *InvokeApiRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeApiRequest.ProtoReflect.Descriptor instead.
+func (*InvokeApiRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *InvokeApiRequest) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *InvokeApiRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetQuery() map[string]string {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *InvokeApiRequest) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *InvokeApiRequest) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetResultPath() string {
+	if x != nil {
+		return x.ResultPath
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetResult() isInvokeApiRequest_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *InvokeApiRequest) GetResultVariable() string {
+	if x != nil {
+		if x, ok := x.Result.(*InvokeApiRequest_ResultVariable); ok {
+			return x.ResultVariable
+		}
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetRecordsetName() string {
+	if x != nil {
+		if x, ok := x.Result.(*InvokeApiRequest_RecordsetName); ok {
+			return x.RecordsetName
+		}
+	}
+	return ""
+}
+
+func (x *InvokeApiRequest) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *InvokeApiRequest) GetIncludeResultBody() bool {
+	if x != nil {
+		return x.IncludeResultBody
+	}
+	return false
+}
+
+func (x *InvokeApiRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type isInvokeApiRequest_Result interface {
+	isInvokeApiRequest_Result()
+}
+
+type InvokeApiRequest_ResultVariable struct {
+	// A variable: `^[A-Za-z_][A-Za-z0-9_.]{0,127}$`. Text stands as it is, all else as JSON; at most 64 KiB. It is empty after NO_DATA,
+	// and left alone after FAILED.
+	ResultVariable string `protobuf:"bytes,11,opt,name=result_variable,json=resultVariable,proto3,oneof"`
+}
+
+type InvokeApiRequest_RecordsetName struct {
+	// A recordset: a list of objects, or one object. One of the same name is replaced; FAILED removes it.
+	RecordsetName string `protobuf:"bytes,12,opt,name=recordset_name,json=recordsetName,proto3,oneof"`
+}
+
+func (*InvokeApiRequest_ResultVariable) isInvokeApiRequest_Result() {}
+
+func (*InvokeApiRequest_RecordsetName) isInvokeApiRequest_Result() {}
+
+// Response of BlockService.InvokeApi.
+type InvokeApiResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NEXT, NO_DATA or FAILED.
+	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
+	// What the scenario must set. result_variable or the variables of the recordset. integrationResultCode is Zendesk's HTTP status, empty when there was no answer;
+	// integrationResultBody its body, at most 64 KiB, when the exit is FAILED or include_result_body is set.
+	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The account that was used; unset when there was none.
+	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Why it FAILED.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// What is at result_path, JSON of at most 1 MiB; empty when the exit is not NEXT, or a recordset was asked for. More is FAILED
+	// `INVALID_REQUEST`, but a request other than GET has acted then.
+	Json string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	// The new recordset.
+	Recordset *Recordset `protobuf:"bytes,6,opt,name=recordset,proto3" json:"recordset,omitempty"`
+	// What would be done; set only with validate_only.
+	Explain       *Explanation `protobuf:"bytes,20,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeApiResponse) Reset() {
+	*x = InvokeApiResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeApiResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeApiResponse) ProtoMessage() {}
+
+func (x *InvokeApiResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeApiResponse.ProtoReflect.Descriptor instead.
+func (*InvokeApiResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *InvokeApiResponse) GetExit() Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return Exit_EXIT_UNSPECIFIED
+}
+
+func (x *InvokeApiResponse) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *InvokeApiResponse) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *InvokeApiResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *InvokeApiResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *InvokeApiResponse) GetRecordset() *Recordset {
+	if x != nil {
+		return x.Recordset
+	}
+	return nil
+}
+
+func (x *InvokeApiResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// What a block would do, as far as it is known before Zendesk is asked.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that would be used; unset when there is none.
+	Account *AccountUse `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// What would be asked of Zendesk, in this order; each request may be the last. Empty: nothing.
+	Requests []*PlannedRequest `protobuf:"bytes,2,rep,name=requests,proto3" json:"requests,omitempty"`
+	// What else would happen, for people.
+	Summary       string `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Explanation) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *Explanation) GetRequests() []*PlannedRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *Explanation) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+// One request that would be sent to Zendesk.
+type PlannedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GET, POST, PUT, PATCH, DELETE or HEAD.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The path, from the root.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The query as it would be sent, without its `?`.
+	Query string `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	// The body; JSON.
+	Body string `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	// When it would be sent, for people; empty: always.
+	Condition     string `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedRequest) Reset() {
+	*x = PlannedRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedRequest) ProtoMessage() {}
+
+func (x *PlannedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedRequest.ProtoReflect.Descriptor instead.
+func (*PlannedRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlannedRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *PlannedRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PlannedRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *PlannedRequest) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *PlannedRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
 var File_scenarioblocks_zendesk_v1_block_service_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\n" +
-	"-scenarioblocks/zendesk/v1/block_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\"\xc1\x02\n" +
+	"-scenarioblocks/zendesk/v1/block_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\"\xe6\x02\n" +
 	"\x14SelectAccountRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12\\\n" +
 	"\tvariables\x18\x02 \x03(\v2>.scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntryR\tvariables\x12\x1d\n" +
@@ -1257,19 +3168,21 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1a\n" +
 	"\aaccount\x18\x04 \x01(\tH\x00R\aaccount\x12!\n" +
 	"\vuse_default\x18\x05 \x01(\bH\x00R\n" +
-	"useDefault\x1a<\n" +
+	"useDefault\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06choice\"\xe8\x02\n" +
+	"\x06choice\"\xaa\x03\n" +
 	"\x15SelectAccountResponse\x123\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12]\n" +
 	"\tvariables\x18\x02 \x03(\v2?.scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntryR\tvariables\x12?\n" +
 	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
-	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x1a<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc7\x04\n" +
 	"\rSearchRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12U\n" +
 	"\tvariables\x18\x02 \x03(\v27.scenarioblocks.zendesk.v1.SearchRequest.VariablesEntryR\tvariables\x12\x1d\n" +
@@ -1284,28 +3197,31 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"sort_order\x18\b \x01(\x0e2$.scenarioblocks.zendesk.v1.SortOrderR\tsortOrder\x12\x18\n" +
 	"\acolumns\x18\t \x03(\tR\acolumns\x12.\n" +
 	"\x13include_result_body\x18\n" +
-	" \x01(\bR\x11includeResultBody\x1a<\n" +
+	" \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9e\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x03\n" +
 	"\x0eSearchResponse\x123\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12V\n" +
 	"\tvariables\x18\x02 \x03(\v28.scenarioblocks.zendesk.v1.SearchResponse.VariablesEntryR\tvariables\x12?\n" +
 	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12B\n" +
-	"\trecordset\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.RecordsetR\trecordset\x1a<\n" +
+	"\trecordset\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.RecordsetR\trecordset\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x02\n" +
 	"\x14GetNextRecordRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12\\\n" +
 	"\tvariables\x18\x02 \x03(\v2>.scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntryR\tvariables\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12%\n" +
-	"\x0erecordset_name\x18\x04 \x01(\tR\rrecordsetName\x1a<\n" +
+	"\x0erecordset_name\x18\x04 \x01(\tR\rrecordsetName\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x04\n" +
 	"\x15GetNextRecordResponse\x123\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12]\n" +
 	"\tvariables\x18\x02 \x03(\v2?.scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntryR\tvariables\x12?\n" +
@@ -1313,10 +3229,11 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x129\n" +
 	"\x06record\x18\x05 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12\x1a\n" +
 	"\bposition\x18\x06 \x01(\x05R\bposition\x12\x14\n" +
-	"\x05count\x18\a \x01(\x05R\x05count\x1a<\n" +
+	"\x05count\x18\a \x01(\x05R\x05count\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\x04\n" +
 	"\x10ScreenPopRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12X\n" +
 	"\tvariables\x18\x02 \x03(\v2:.scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntryR\tvariables\x12\x1d\n" +
@@ -1328,52 +3245,256 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\x0erecordset_name\x18\a \x01(\tH\x00R\rrecordsetName\x12%\n" +
 	"\rsearch_string\x18\b \x01(\tH\x00R\fsearchString\x12E\n" +
 	"\n" +
-	"new_ticket\x18\t \x01(\v2$.scenarioblocks.zendesk.v1.NewTicketH\x00R\tnewTicket\x1a<\n" +
+	"new_ticket\x18\t \x01(\v2$.scenarioblocks.zendesk.v1.NewTicketH\x00R\tnewTicket\x12N\n" +
+	"\rcreate_ticket\x18\n" +
+	" \x01(\v2'.scenarioblocks.zendesk.v1.CreateTicketH\x00R\fcreateTicket\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06target\".\n" +
+	"\x06target\"\\\n" +
 	"\tNewTicket\x12!\n" +
-	"\frequester_id\x18\x01 \x01(\tR\vrequesterId\"\xa5\x03\n" +
+	"\frequester_id\x18\x01 \x01(\tR\vrequesterId\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\"y\n" +
+	"\fCreateTicket\x12!\n" +
+	"\frequester_id\x18\x01 \x01(\tR\vrequesterId\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12\x12\n" +
+	"\x04tags\x18\x04 \x03(\tR\x04tags\"\xe7\x03\n" +
 	"\x11ScreenPopResponse\x123\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12Y\n" +
 	"\tvariables\x18\x02 \x03(\v2;.scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntryR\tvariables\x12?\n" +
 	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12C\n" +
 	"\n" +
-	"screen_pop\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x1a<\n" +
+	"screen_pop\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x03\n" +
 	"\x13AttachedDataRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12[\n" +
 	"\tvariables\x18\x02 \x03(\v2=.scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntryR\tvariables\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12L\n" +
-	"\x04data\x18\x04 \x03(\v28.scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntryR\x04data\x1a<\n" +
+	"\x04data\x18\x04 \x03(\v28.scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntryR\x04data\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x04\n" +
 	"\x14AttachedDataResponse\x123\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12\\\n" +
 	"\tvariables\x18\x02 \x03(\v2>.scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntryR\tvariables\x12?\n" +
 	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
 	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12M\n" +
-	"\x04data\x18\x05 \x03(\v29.scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntryR\x04data\x1a<\n" +
+	"\x04data\x18\x05 \x03(\v29.scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntryR\x04data\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*N\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x04\n" +
+	"\x15IdentifyCallerRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12]\n" +
+	"\tvariables\x18\x02 \x03(\v2?.scenarioblocks.zendesk.v1.IdentifyCallerRequest.VariablesEntryR\tvariables\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1b\n" +
+	"\tticket_id\x18\x04 \x01(\tR\bticketId\x12\x1f\n" +
+	"\vexternal_id\x18\x05 \x01(\tR\n" +
+	"externalId\x12\x14\n" +
+	"\x05email\x18\x06 \x01(\tR\x05email\x12\x14\n" +
+	"\x05phone\x18\a \x01(\tR\x05phone\x12%\n" +
+	"\x0erecordset_name\x18\b \x01(\tR\rrecordsetName\x12>\n" +
+	"\x06policy\x18\t \x01(\x0e2&.scenarioblocks.zendesk.v1.MatchPolicyR\x06policy\x12\x18\n" +
+	"\acolumns\x18\n" +
+	" \x03(\tR\acolumns\x12.\n" +
+	"\x13include_result_body\x18\v \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x06\n" +
+	"\x16IdentifyCallerResponse\x123\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12^\n" +
+	"\tvariables\x18\x02 \x03(\v2@.scenarioblocks.zendesk.v1.IdentifyCallerResponse.VariablesEntryR\tvariables\x12?\n" +
+	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12B\n" +
+	"\trecordset\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.RecordsetR\trecordset\x129\n" +
+	"\x06record\x18\x06 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12;\n" +
+	"\x05grade\x18\a \x01(\x0e2%.scenarioblocks.zendesk.v1.MatchGradeR\x05grade\x12C\n" +
+	"\n" +
+	"matched_by\x18\b \x01(\x0e2$.scenarioblocks.zendesk.v1.MatchedByR\tmatchedBy\x12#\n" +
+	"\rmatched_field\x18\t \x01(\tR\fmatchedField\x12#\n" +
+	"\rmatched_query\x18\n" +
+	" \x01(\tR\fmatchedQuery\x12\x1a\n" +
+	"\brequests\x18\v \x01(\x05R\brequests\x12\x1c\n" +
+	"\tsuspended\x18\f \x01(\bR\tsuspended\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x05\n" +
+	"\x17FindOrCreateUserRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12_\n" +
+	"\tvariables\x18\x02 \x03(\v2A.scenarioblocks.zendesk.v1.FindOrCreateUserRequest.VariablesEntryR\tvariables\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05phone\x18\x04 \x01(\tR\x05phone\x12\x14\n" +
+	"\x05email\x18\x05 \x01(\tR\x05email\x12\x1f\n" +
+	"\vexternal_id\x18\x06 \x01(\tR\n" +
+	"externalId\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12V\n" +
+	"\x06fields\x18\b \x03(\v2>.scenarioblocks.zendesk.v1.FindOrCreateUserRequest.FieldsEntryR\x06fields\x12%\n" +
+	"\x0erecordset_name\x18\t \x01(\tR\rrecordsetName\x12\x18\n" +
+	"\acolumns\x18\n" +
+	" \x03(\tR\acolumns\x12.\n" +
+	"\x13include_result_body\x18\v \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x85\x06\n" +
+	"\x18FindOrCreateUserResponse\x123\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12`\n" +
+	"\tvariables\x18\x02 \x03(\v2B.scenarioblocks.zendesk.v1.FindOrCreateUserResponse.VariablesEntryR\tvariables\x12?\n" +
+	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12B\n" +
+	"\trecordset\x18\x05 \x01(\v2$.scenarioblocks.zendesk.v1.RecordsetR\trecordset\x129\n" +
+	"\x06record\x18\x06 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12\x18\n" +
+	"\acreated\x18\a \x01(\bR\acreated\x12;\n" +
+	"\x05grade\x18\b \x01(\x0e2%.scenarioblocks.zendesk.v1.MatchGradeR\x05grade\x12C\n" +
+	"\n" +
+	"matched_by\x18\t \x01(\x0e2$.scenarioblocks.zendesk.v1.MatchedByR\tmatchedBy\x12\x1a\n" +
+	"\brequests\x18\n" +
+	" \x01(\x05R\brequests\x12\x1c\n" +
+	"\tsuspended\x18\v \x01(\bR\tsuspended\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe4\x04\n" +
+	"\x13CreateObjectRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12[\n" +
+	"\tvariables\x18\x02 \x03(\v2=.scenarioblocks.zendesk.v1.CreateObjectRequest.VariablesEntryR\tvariables\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12F\n" +
+	"\vobject_type\x18\x04 \x01(\x0e2%.scenarioblocks.zendesk.v1.RecordTypeR\n" +
+	"objectType\x12R\n" +
+	"\x06fields\x18\x05 \x03(\v2:.scenarioblocks.zendesk.v1.CreateObjectRequest.FieldsEntryR\x06fields\x12\x12\n" +
+	"\x04json\x18\x06 \x01(\tR\x04json\x12,\n" +
+	"\x12object_id_variable\x18\a \x01(\tR\x10objectIdVariable\x12.\n" +
+	"\x13include_result_body\x18\b \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcb\x04\n" +
+	"\x14CreateObjectResponse\x123\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12\\\n" +
+	"\tvariables\x18\x02 \x03(\v2>.scenarioblocks.zendesk.v1.CreateObjectResponse.VariablesEntryR\tvariables\x12?\n" +
+	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x129\n" +
+	"\x06record\x18\x05 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\bR\acreated\x12%\n" +
+	"\x0eidentity_taken\x18\a \x01(\bR\ridentityTaken\x12%\n" +
+	"\x0eignored_fields\x18\b \x03(\tR\rignoredFields\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x04\n" +
+	"\x13UpdateObjectRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12[\n" +
+	"\tvariables\x18\x02 \x03(\v2=.scenarioblocks.zendesk.v1.UpdateObjectRequest.VariablesEntryR\tvariables\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12F\n" +
+	"\vobject_type\x18\x04 \x01(\x0e2%.scenarioblocks.zendesk.v1.RecordTypeR\n" +
+	"objectType\x12\x1b\n" +
+	"\tobject_id\x18\x05 \x01(\tR\bobjectId\x12R\n" +
+	"\x06fields\x18\x06 \x03(\v2:.scenarioblocks.zendesk.v1.UpdateObjectRequest.FieldsEntryR\x06fields\x12\x12\n" +
+	"\x04json\x18\a \x01(\tR\x04json\x12.\n" +
+	"\x13include_result_body\x18\b \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x04\n" +
+	"\x14UpdateObjectResponse\x123\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12\\\n" +
+	"\tvariables\x18\x02 \x03(\v2>.scenarioblocks.zendesk.v1.UpdateObjectResponse.VariablesEntryR\tvariables\x12?\n" +
+	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x129\n" +
+	"\x06record\x18\x05 \x01(\v2!.scenarioblocks.zendesk.v1.RecordR\x06record\x12%\n" +
+	"\x0eignored_fields\x18\x06 \x03(\tR\rignoredFields\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd8\x06\n" +
+	"\x10InvokeApiRequest\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12X\n" +
+	"\tvariables\x18\x02 \x03(\v2:.scenarioblocks.zendesk.v1.InvokeApiRequest.VariablesEntryR\tvariables\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12L\n" +
+	"\x05query\x18\x06 \x03(\v26.scenarioblocks.zendesk.v1.InvokeApiRequest.QueryEntryR\x05query\x12R\n" +
+	"\aheaders\x18\a \x03(\v28.scenarioblocks.zendesk.v1.InvokeApiRequest.HeadersEntryR\aheaders\x12\x12\n" +
+	"\x04json\x18\b \x01(\tR\x04json\x12 \n" +
+	"\fon_behalf_of\x18\t \x01(\tR\n" +
+	"onBehalfOf\x12\x1f\n" +
+	"\vresult_path\x18\n" +
+	" \x01(\tR\n" +
+	"resultPath\x12)\n" +
+	"\x0fresult_variable\x18\v \x01(\tH\x00R\x0eresultVariable\x12'\n" +
+	"\x0erecordset_name\x18\f \x01(\tH\x00R\rrecordsetName\x12\x18\n" +
+	"\acolumns\x18\r \x03(\tR\acolumns\x12.\n" +
+	"\x13include_result_body\x18\x0e \x01(\bR\x11includeResultBody\x12#\n" +
+	"\rvalidate_only\x18\x14 \x01(\bR\fvalidateOnly\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"QueryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
+	"\x06result\"\xfa\x03\n" +
+	"\x11InvokeApiResponse\x123\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x1f.scenarioblocks.zendesk.v1.ExitR\x04exit\x12Y\n" +
+	"\tvariables\x18\x02 \x03(\v2;.scenarioblocks.zendesk.v1.InvokeApiResponse.VariablesEntryR\tvariables\x12?\n" +
+	"\aaccount\x18\x03 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12\x12\n" +
+	"\x04json\x18\x05 \x01(\tR\x04json\x12B\n" +
+	"\trecordset\x18\x06 \x01(\v2$.scenarioblocks.zendesk.v1.RecordsetR\trecordset\x12@\n" +
+	"\aexplain\x18\x14 \x01(\v2&.scenarioblocks.zendesk.v1.ExplanationR\aexplain\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x01\n" +
+	"\vExplanation\x12?\n" +
+	"\aaccount\x18\x01 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12E\n" +
+	"\brequests\x18\x02 \x03(\v2).scenarioblocks.zendesk.v1.PlannedRequestR\brequests\x12\x18\n" +
+	"\asummary\x18\x03 \x01(\tR\asummary\"\x84\x01\n" +
+	"\x0ePlannedRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
+	"\x05query\x18\x03 \x01(\tR\x05query\x12\x12\n" +
+	"\x04body\x18\x04 \x01(\tR\x04body\x12\x1c\n" +
+	"\tcondition\x18\x05 \x01(\tR\tcondition*a\n" +
 	"\x04Exit\x12\x14\n" +
 	"\x10EXIT_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tEXIT_NEXT\x10\x01\x12\x10\n" +
 	"\fEXIT_NO_DATA\x10\x02\x12\x0f\n" +
-	"\vEXIT_FAILED\x10\x03*\x94\x01\n" +
+	"\vEXIT_FAILED\x10\x03\x12\x11\n" +
+	"\rEXIT_MULTIPLE\x10\x04*\x94\x01\n" +
 	"\x06SortBy\x12\x17\n" +
 	"\x13SORT_BY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SORT_BY_UPDATED_AT\x10\x01\x12\x16\n" +
@@ -1384,13 +3505,36 @@ const file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc = "" +
 	"\tSortOrder\x12\x1a\n" +
 	"\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSORT_ORDER_ASC\x10\x01\x12\x13\n" +
-	"\x0fSORT_ORDER_DESC\x10\x022\xae\x04\n" +
+	"\x0fSORT_ORDER_DESC\x10\x02*\x90\x01\n" +
+	"\vMatchPolicy\x12\x1c\n" +
+	"\x18MATCH_POLICY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12MATCH_POLICY_FIRST\x10\x01\x12\x1c\n" +
+	"\x18MATCH_POLICY_MOST_RECENT\x10\x02\x12\x17\n" +
+	"\x13MATCH_POLICY_REFUSE\x10\x03\x12\x14\n" +
+	"\x10MATCH_POLICY_ALL\x10\x04*r\n" +
+	"\n" +
+	"MatchGrade\x12\x1b\n" +
+	"\x17MATCH_GRADE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11MATCH_GRADE_EXACT\x10\x01\x12\x18\n" +
+	"\x14MATCH_GRADE_NATIONAL\x10\x02\x12\x16\n" +
+	"\x12MATCH_GRADE_SUFFIX\x10\x03*\x89\x01\n" +
+	"\tMatchedBy\x12\x1a\n" +
+	"\x16MATCHED_BY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14MATCHED_BY_TICKET_ID\x10\x01\x12\x1a\n" +
+	"\x16MATCHED_BY_EXTERNAL_ID\x10\x02\x12\x14\n" +
+	"\x10MATCHED_BY_EMAIL\x10\x03\x12\x14\n" +
+	"\x10MATCHED_BY_PHONE\x10\x042\xec\b\n" +
 	"\fBlockService\x12r\n" +
 	"\rSelectAccount\x12/.scenarioblocks.zendesk.v1.SelectAccountRequest\x1a0.scenarioblocks.zendesk.v1.SelectAccountResponse\x12]\n" +
 	"\x06Search\x12(.scenarioblocks.zendesk.v1.SearchRequest\x1a).scenarioblocks.zendesk.v1.SearchResponse\x12r\n" +
 	"\rGetNextRecord\x12/.scenarioblocks.zendesk.v1.GetNextRecordRequest\x1a0.scenarioblocks.zendesk.v1.GetNextRecordResponse\x12f\n" +
 	"\tScreenPop\x12+.scenarioblocks.zendesk.v1.ScreenPopRequest\x1a,.scenarioblocks.zendesk.v1.ScreenPopResponse\x12o\n" +
-	"\fAttachedData\x12..scenarioblocks.zendesk.v1.AttachedDataRequest\x1a/.scenarioblocks.zendesk.v1.AttachedDataResponseB\x90\x01\n" +
+	"\fAttachedData\x12..scenarioblocks.zendesk.v1.AttachedDataRequest\x1a/.scenarioblocks.zendesk.v1.AttachedDataResponse\x12u\n" +
+	"\x0eIdentifyCaller\x120.scenarioblocks.zendesk.v1.IdentifyCallerRequest\x1a1.scenarioblocks.zendesk.v1.IdentifyCallerResponse\x12{\n" +
+	"\x10FindOrCreateUser\x122.scenarioblocks.zendesk.v1.FindOrCreateUserRequest\x1a3.scenarioblocks.zendesk.v1.FindOrCreateUserResponse\x12o\n" +
+	"\fCreateObject\x12..scenarioblocks.zendesk.v1.CreateObjectRequest\x1a/.scenarioblocks.zendesk.v1.CreateObjectResponse\x12o\n" +
+	"\fUpdateObject\x12..scenarioblocks.zendesk.v1.UpdateObjectRequest\x1a/.scenarioblocks.zendesk.v1.UpdateObjectResponse\x12f\n" +
+	"\tInvokeApi\x12+.scenarioblocks.zendesk.v1.InvokeApiRequest\x1a,.scenarioblocks.zendesk.v1.InvokeApiResponseB\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
@@ -1405,90 +3549,189 @@ func file_scenarioblocks_zendesk_v1_block_service_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_block_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_scenarioblocks_zendesk_v1_block_service_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_scenarioblocks_zendesk_v1_block_service_proto_goTypes = []any{
-	(Exit)(0),                     // 0: scenarioblocks.zendesk.v1.Exit
-	(SortBy)(0),                   // 1: scenarioblocks.zendesk.v1.SortBy
-	(SortOrder)(0),                // 2: scenarioblocks.zendesk.v1.SortOrder
-	(*SelectAccountRequest)(nil),  // 3: scenarioblocks.zendesk.v1.SelectAccountRequest
-	(*SelectAccountResponse)(nil), // 4: scenarioblocks.zendesk.v1.SelectAccountResponse
-	(*SearchRequest)(nil),         // 5: scenarioblocks.zendesk.v1.SearchRequest
-	(*SearchResponse)(nil),        // 6: scenarioblocks.zendesk.v1.SearchResponse
-	(*GetNextRecordRequest)(nil),  // 7: scenarioblocks.zendesk.v1.GetNextRecordRequest
-	(*GetNextRecordResponse)(nil), // 8: scenarioblocks.zendesk.v1.GetNextRecordResponse
-	(*ScreenPopRequest)(nil),      // 9: scenarioblocks.zendesk.v1.ScreenPopRequest
-	(*NewTicket)(nil),             // 10: scenarioblocks.zendesk.v1.NewTicket
-	(*ScreenPopResponse)(nil),     // 11: scenarioblocks.zendesk.v1.ScreenPopResponse
-	(*AttachedDataRequest)(nil),   // 12: scenarioblocks.zendesk.v1.AttachedDataRequest
-	(*AttachedDataResponse)(nil),  // 13: scenarioblocks.zendesk.v1.AttachedDataResponse
-	nil,                           // 14: scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
-	nil,                           // 15: scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
-	nil,                           // 16: scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
-	nil,                           // 17: scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
-	nil,                           // 18: scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
-	nil,                           // 19: scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
-	nil,                           // 20: scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
-	nil,                           // 21: scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
-	nil,                           // 22: scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
-	nil,                           // 23: scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
-	nil,                           // 24: scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
-	nil,                           // 25: scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
-	(*AccountUse)(nil),            // 26: scenarioblocks.zendesk.v1.AccountUse
-	(*Failure)(nil),               // 27: scenarioblocks.zendesk.v1.Failure
-	(*Recordset)(nil),             // 28: scenarioblocks.zendesk.v1.Recordset
-	(*Record)(nil),                // 29: scenarioblocks.zendesk.v1.Record
-	(*ScreenPop)(nil),             // 30: scenarioblocks.zendesk.v1.ScreenPop
+	(Exit)(0),                        // 0: scenarioblocks.zendesk.v1.Exit
+	(SortBy)(0),                      // 1: scenarioblocks.zendesk.v1.SortBy
+	(SortOrder)(0),                   // 2: scenarioblocks.zendesk.v1.SortOrder
+	(MatchPolicy)(0),                 // 3: scenarioblocks.zendesk.v1.MatchPolicy
+	(MatchGrade)(0),                  // 4: scenarioblocks.zendesk.v1.MatchGrade
+	(MatchedBy)(0),                   // 5: scenarioblocks.zendesk.v1.MatchedBy
+	(*SelectAccountRequest)(nil),     // 6: scenarioblocks.zendesk.v1.SelectAccountRequest
+	(*SelectAccountResponse)(nil),    // 7: scenarioblocks.zendesk.v1.SelectAccountResponse
+	(*SearchRequest)(nil),            // 8: scenarioblocks.zendesk.v1.SearchRequest
+	(*SearchResponse)(nil),           // 9: scenarioblocks.zendesk.v1.SearchResponse
+	(*GetNextRecordRequest)(nil),     // 10: scenarioblocks.zendesk.v1.GetNextRecordRequest
+	(*GetNextRecordResponse)(nil),    // 11: scenarioblocks.zendesk.v1.GetNextRecordResponse
+	(*ScreenPopRequest)(nil),         // 12: scenarioblocks.zendesk.v1.ScreenPopRequest
+	(*NewTicket)(nil),                // 13: scenarioblocks.zendesk.v1.NewTicket
+	(*CreateTicket)(nil),             // 14: scenarioblocks.zendesk.v1.CreateTicket
+	(*ScreenPopResponse)(nil),        // 15: scenarioblocks.zendesk.v1.ScreenPopResponse
+	(*AttachedDataRequest)(nil),      // 16: scenarioblocks.zendesk.v1.AttachedDataRequest
+	(*AttachedDataResponse)(nil),     // 17: scenarioblocks.zendesk.v1.AttachedDataResponse
+	(*IdentifyCallerRequest)(nil),    // 18: scenarioblocks.zendesk.v1.IdentifyCallerRequest
+	(*IdentifyCallerResponse)(nil),   // 19: scenarioblocks.zendesk.v1.IdentifyCallerResponse
+	(*FindOrCreateUserRequest)(nil),  // 20: scenarioblocks.zendesk.v1.FindOrCreateUserRequest
+	(*FindOrCreateUserResponse)(nil), // 21: scenarioblocks.zendesk.v1.FindOrCreateUserResponse
+	(*CreateObjectRequest)(nil),      // 22: scenarioblocks.zendesk.v1.CreateObjectRequest
+	(*CreateObjectResponse)(nil),     // 23: scenarioblocks.zendesk.v1.CreateObjectResponse
+	(*UpdateObjectRequest)(nil),      // 24: scenarioblocks.zendesk.v1.UpdateObjectRequest
+	(*UpdateObjectResponse)(nil),     // 25: scenarioblocks.zendesk.v1.UpdateObjectResponse
+	(*InvokeApiRequest)(nil),         // 26: scenarioblocks.zendesk.v1.InvokeApiRequest
+	(*InvokeApiResponse)(nil),        // 27: scenarioblocks.zendesk.v1.InvokeApiResponse
+	(*Explanation)(nil),              // 28: scenarioblocks.zendesk.v1.Explanation
+	(*PlannedRequest)(nil),           // 29: scenarioblocks.zendesk.v1.PlannedRequest
+	nil,                              // 30: scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
+	nil,                              // 31: scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
+	nil,                              // 32: scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
+	nil,                              // 33: scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
+	nil,                              // 34: scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
+	nil,                              // 35: scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
+	nil,                              // 36: scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
+	nil,                              // 37: scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
+	nil,                              // 38: scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
+	nil,                              // 39: scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
+	nil,                              // 40: scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
+	nil,                              // 41: scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
+	nil,                              // 42: scenarioblocks.zendesk.v1.IdentifyCallerRequest.VariablesEntry
+	nil,                              // 43: scenarioblocks.zendesk.v1.IdentifyCallerResponse.VariablesEntry
+	nil,                              // 44: scenarioblocks.zendesk.v1.FindOrCreateUserRequest.VariablesEntry
+	nil,                              // 45: scenarioblocks.zendesk.v1.FindOrCreateUserRequest.FieldsEntry
+	nil,                              // 46: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.VariablesEntry
+	nil,                              // 47: scenarioblocks.zendesk.v1.CreateObjectRequest.VariablesEntry
+	nil,                              // 48: scenarioblocks.zendesk.v1.CreateObjectRequest.FieldsEntry
+	nil,                              // 49: scenarioblocks.zendesk.v1.CreateObjectResponse.VariablesEntry
+	nil,                              // 50: scenarioblocks.zendesk.v1.UpdateObjectRequest.VariablesEntry
+	nil,                              // 51: scenarioblocks.zendesk.v1.UpdateObjectRequest.FieldsEntry
+	nil,                              // 52: scenarioblocks.zendesk.v1.UpdateObjectResponse.VariablesEntry
+	nil,                              // 53: scenarioblocks.zendesk.v1.InvokeApiRequest.VariablesEntry
+	nil,                              // 54: scenarioblocks.zendesk.v1.InvokeApiRequest.QueryEntry
+	nil,                              // 55: scenarioblocks.zendesk.v1.InvokeApiRequest.HeadersEntry
+	nil,                              // 56: scenarioblocks.zendesk.v1.InvokeApiResponse.VariablesEntry
+	(*AccountUse)(nil),               // 57: scenarioblocks.zendesk.v1.AccountUse
+	(*Failure)(nil),                  // 58: scenarioblocks.zendesk.v1.Failure
+	(*Recordset)(nil),                // 59: scenarioblocks.zendesk.v1.Recordset
+	(*Record)(nil),                   // 60: scenarioblocks.zendesk.v1.Record
+	(*ScreenPop)(nil),                // 61: scenarioblocks.zendesk.v1.ScreenPop
+	(RecordType)(0),                  // 62: scenarioblocks.zendesk.v1.RecordType
 }
 var file_scenarioblocks_zendesk_v1_block_service_proto_depIdxs = []int32{
-	14, // 0: scenarioblocks.zendesk.v1.SelectAccountRequest.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
-	0,  // 1: scenarioblocks.zendesk.v1.SelectAccountResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	15, // 2: scenarioblocks.zendesk.v1.SelectAccountResponse.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
-	26, // 3: scenarioblocks.zendesk.v1.SelectAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	27, // 4: scenarioblocks.zendesk.v1.SelectAccountResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	16, // 5: scenarioblocks.zendesk.v1.SearchRequest.variables:type_name -> scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
-	1,  // 6: scenarioblocks.zendesk.v1.SearchRequest.sort_by:type_name -> scenarioblocks.zendesk.v1.SortBy
-	2,  // 7: scenarioblocks.zendesk.v1.SearchRequest.sort_order:type_name -> scenarioblocks.zendesk.v1.SortOrder
-	0,  // 8: scenarioblocks.zendesk.v1.SearchResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	17, // 9: scenarioblocks.zendesk.v1.SearchResponse.variables:type_name -> scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
-	26, // 10: scenarioblocks.zendesk.v1.SearchResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	27, // 11: scenarioblocks.zendesk.v1.SearchResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	28, // 12: scenarioblocks.zendesk.v1.SearchResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
-	18, // 13: scenarioblocks.zendesk.v1.GetNextRecordRequest.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
-	0,  // 14: scenarioblocks.zendesk.v1.GetNextRecordResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	19, // 15: scenarioblocks.zendesk.v1.GetNextRecordResponse.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
-	26, // 16: scenarioblocks.zendesk.v1.GetNextRecordResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	27, // 17: scenarioblocks.zendesk.v1.GetNextRecordResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	29, // 18: scenarioblocks.zendesk.v1.GetNextRecordResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
-	20, // 19: scenarioblocks.zendesk.v1.ScreenPopRequest.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
-	10, // 20: scenarioblocks.zendesk.v1.ScreenPopRequest.new_ticket:type_name -> scenarioblocks.zendesk.v1.NewTicket
-	0,  // 21: scenarioblocks.zendesk.v1.ScreenPopResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	21, // 22: scenarioblocks.zendesk.v1.ScreenPopResponse.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
-	26, // 23: scenarioblocks.zendesk.v1.ScreenPopResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	27, // 24: scenarioblocks.zendesk.v1.ScreenPopResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	30, // 25: scenarioblocks.zendesk.v1.ScreenPopResponse.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
-	22, // 26: scenarioblocks.zendesk.v1.AttachedDataRequest.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
-	23, // 27: scenarioblocks.zendesk.v1.AttachedDataRequest.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
-	0,  // 28: scenarioblocks.zendesk.v1.AttachedDataResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
-	24, // 29: scenarioblocks.zendesk.v1.AttachedDataResponse.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
-	26, // 30: scenarioblocks.zendesk.v1.AttachedDataResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	27, // 31: scenarioblocks.zendesk.v1.AttachedDataResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	25, // 32: scenarioblocks.zendesk.v1.AttachedDataResponse.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
-	3,  // 33: scenarioblocks.zendesk.v1.BlockService.SelectAccount:input_type -> scenarioblocks.zendesk.v1.SelectAccountRequest
-	5,  // 34: scenarioblocks.zendesk.v1.BlockService.Search:input_type -> scenarioblocks.zendesk.v1.SearchRequest
-	7,  // 35: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:input_type -> scenarioblocks.zendesk.v1.GetNextRecordRequest
-	9,  // 36: scenarioblocks.zendesk.v1.BlockService.ScreenPop:input_type -> scenarioblocks.zendesk.v1.ScreenPopRequest
-	12, // 37: scenarioblocks.zendesk.v1.BlockService.AttachedData:input_type -> scenarioblocks.zendesk.v1.AttachedDataRequest
-	4,  // 38: scenarioblocks.zendesk.v1.BlockService.SelectAccount:output_type -> scenarioblocks.zendesk.v1.SelectAccountResponse
-	6,  // 39: scenarioblocks.zendesk.v1.BlockService.Search:output_type -> scenarioblocks.zendesk.v1.SearchResponse
-	8,  // 40: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:output_type -> scenarioblocks.zendesk.v1.GetNextRecordResponse
-	11, // 41: scenarioblocks.zendesk.v1.BlockService.ScreenPop:output_type -> scenarioblocks.zendesk.v1.ScreenPopResponse
-	13, // 42: scenarioblocks.zendesk.v1.BlockService.AttachedData:output_type -> scenarioblocks.zendesk.v1.AttachedDataResponse
-	38, // [38:43] is the sub-list for method output_type
-	33, // [33:38] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	30,  // 0: scenarioblocks.zendesk.v1.SelectAccountRequest.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountRequest.VariablesEntry
+	0,   // 1: scenarioblocks.zendesk.v1.SelectAccountResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	31,  // 2: scenarioblocks.zendesk.v1.SelectAccountResponse.variables:type_name -> scenarioblocks.zendesk.v1.SelectAccountResponse.VariablesEntry
+	57,  // 3: scenarioblocks.zendesk.v1.SelectAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 4: scenarioblocks.zendesk.v1.SelectAccountResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	28,  // 5: scenarioblocks.zendesk.v1.SelectAccountResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	32,  // 6: scenarioblocks.zendesk.v1.SearchRequest.variables:type_name -> scenarioblocks.zendesk.v1.SearchRequest.VariablesEntry
+	1,   // 7: scenarioblocks.zendesk.v1.SearchRequest.sort_by:type_name -> scenarioblocks.zendesk.v1.SortBy
+	2,   // 8: scenarioblocks.zendesk.v1.SearchRequest.sort_order:type_name -> scenarioblocks.zendesk.v1.SortOrder
+	0,   // 9: scenarioblocks.zendesk.v1.SearchResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	33,  // 10: scenarioblocks.zendesk.v1.SearchResponse.variables:type_name -> scenarioblocks.zendesk.v1.SearchResponse.VariablesEntry
+	57,  // 11: scenarioblocks.zendesk.v1.SearchResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 12: scenarioblocks.zendesk.v1.SearchResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	59,  // 13: scenarioblocks.zendesk.v1.SearchResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
+	28,  // 14: scenarioblocks.zendesk.v1.SearchResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	34,  // 15: scenarioblocks.zendesk.v1.GetNextRecordRequest.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordRequest.VariablesEntry
+	0,   // 16: scenarioblocks.zendesk.v1.GetNextRecordResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	35,  // 17: scenarioblocks.zendesk.v1.GetNextRecordResponse.variables:type_name -> scenarioblocks.zendesk.v1.GetNextRecordResponse.VariablesEntry
+	57,  // 18: scenarioblocks.zendesk.v1.GetNextRecordResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 19: scenarioblocks.zendesk.v1.GetNextRecordResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	60,  // 20: scenarioblocks.zendesk.v1.GetNextRecordResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	28,  // 21: scenarioblocks.zendesk.v1.GetNextRecordResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	36,  // 22: scenarioblocks.zendesk.v1.ScreenPopRequest.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopRequest.VariablesEntry
+	13,  // 23: scenarioblocks.zendesk.v1.ScreenPopRequest.new_ticket:type_name -> scenarioblocks.zendesk.v1.NewTicket
+	14,  // 24: scenarioblocks.zendesk.v1.ScreenPopRequest.create_ticket:type_name -> scenarioblocks.zendesk.v1.CreateTicket
+	0,   // 25: scenarioblocks.zendesk.v1.ScreenPopResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	37,  // 26: scenarioblocks.zendesk.v1.ScreenPopResponse.variables:type_name -> scenarioblocks.zendesk.v1.ScreenPopResponse.VariablesEntry
+	57,  // 27: scenarioblocks.zendesk.v1.ScreenPopResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 28: scenarioblocks.zendesk.v1.ScreenPopResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	61,  // 29: scenarioblocks.zendesk.v1.ScreenPopResponse.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	28,  // 30: scenarioblocks.zendesk.v1.ScreenPopResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	38,  // 31: scenarioblocks.zendesk.v1.AttachedDataRequest.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.VariablesEntry
+	39,  // 32: scenarioblocks.zendesk.v1.AttachedDataRequest.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataRequest.DataEntry
+	0,   // 33: scenarioblocks.zendesk.v1.AttachedDataResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	40,  // 34: scenarioblocks.zendesk.v1.AttachedDataResponse.variables:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.VariablesEntry
+	57,  // 35: scenarioblocks.zendesk.v1.AttachedDataResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 36: scenarioblocks.zendesk.v1.AttachedDataResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	41,  // 37: scenarioblocks.zendesk.v1.AttachedDataResponse.data:type_name -> scenarioblocks.zendesk.v1.AttachedDataResponse.DataEntry
+	28,  // 38: scenarioblocks.zendesk.v1.AttachedDataResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	42,  // 39: scenarioblocks.zendesk.v1.IdentifyCallerRequest.variables:type_name -> scenarioblocks.zendesk.v1.IdentifyCallerRequest.VariablesEntry
+	3,   // 40: scenarioblocks.zendesk.v1.IdentifyCallerRequest.policy:type_name -> scenarioblocks.zendesk.v1.MatchPolicy
+	0,   // 41: scenarioblocks.zendesk.v1.IdentifyCallerResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	43,  // 42: scenarioblocks.zendesk.v1.IdentifyCallerResponse.variables:type_name -> scenarioblocks.zendesk.v1.IdentifyCallerResponse.VariablesEntry
+	57,  // 43: scenarioblocks.zendesk.v1.IdentifyCallerResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 44: scenarioblocks.zendesk.v1.IdentifyCallerResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	59,  // 45: scenarioblocks.zendesk.v1.IdentifyCallerResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
+	60,  // 46: scenarioblocks.zendesk.v1.IdentifyCallerResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	4,   // 47: scenarioblocks.zendesk.v1.IdentifyCallerResponse.grade:type_name -> scenarioblocks.zendesk.v1.MatchGrade
+	5,   // 48: scenarioblocks.zendesk.v1.IdentifyCallerResponse.matched_by:type_name -> scenarioblocks.zendesk.v1.MatchedBy
+	28,  // 49: scenarioblocks.zendesk.v1.IdentifyCallerResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	44,  // 50: scenarioblocks.zendesk.v1.FindOrCreateUserRequest.variables:type_name -> scenarioblocks.zendesk.v1.FindOrCreateUserRequest.VariablesEntry
+	45,  // 51: scenarioblocks.zendesk.v1.FindOrCreateUserRequest.fields:type_name -> scenarioblocks.zendesk.v1.FindOrCreateUserRequest.FieldsEntry
+	0,   // 52: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	46,  // 53: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.variables:type_name -> scenarioblocks.zendesk.v1.FindOrCreateUserResponse.VariablesEntry
+	57,  // 54: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 55: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	59,  // 56: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
+	60,  // 57: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	4,   // 58: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.grade:type_name -> scenarioblocks.zendesk.v1.MatchGrade
+	5,   // 59: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.matched_by:type_name -> scenarioblocks.zendesk.v1.MatchedBy
+	28,  // 60: scenarioblocks.zendesk.v1.FindOrCreateUserResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	47,  // 61: scenarioblocks.zendesk.v1.CreateObjectRequest.variables:type_name -> scenarioblocks.zendesk.v1.CreateObjectRequest.VariablesEntry
+	62,  // 62: scenarioblocks.zendesk.v1.CreateObjectRequest.object_type:type_name -> scenarioblocks.zendesk.v1.RecordType
+	48,  // 63: scenarioblocks.zendesk.v1.CreateObjectRequest.fields:type_name -> scenarioblocks.zendesk.v1.CreateObjectRequest.FieldsEntry
+	0,   // 64: scenarioblocks.zendesk.v1.CreateObjectResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	49,  // 65: scenarioblocks.zendesk.v1.CreateObjectResponse.variables:type_name -> scenarioblocks.zendesk.v1.CreateObjectResponse.VariablesEntry
+	57,  // 66: scenarioblocks.zendesk.v1.CreateObjectResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 67: scenarioblocks.zendesk.v1.CreateObjectResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	60,  // 68: scenarioblocks.zendesk.v1.CreateObjectResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	28,  // 69: scenarioblocks.zendesk.v1.CreateObjectResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	50,  // 70: scenarioblocks.zendesk.v1.UpdateObjectRequest.variables:type_name -> scenarioblocks.zendesk.v1.UpdateObjectRequest.VariablesEntry
+	62,  // 71: scenarioblocks.zendesk.v1.UpdateObjectRequest.object_type:type_name -> scenarioblocks.zendesk.v1.RecordType
+	51,  // 72: scenarioblocks.zendesk.v1.UpdateObjectRequest.fields:type_name -> scenarioblocks.zendesk.v1.UpdateObjectRequest.FieldsEntry
+	0,   // 73: scenarioblocks.zendesk.v1.UpdateObjectResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	52,  // 74: scenarioblocks.zendesk.v1.UpdateObjectResponse.variables:type_name -> scenarioblocks.zendesk.v1.UpdateObjectResponse.VariablesEntry
+	57,  // 75: scenarioblocks.zendesk.v1.UpdateObjectResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 76: scenarioblocks.zendesk.v1.UpdateObjectResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	60,  // 77: scenarioblocks.zendesk.v1.UpdateObjectResponse.record:type_name -> scenarioblocks.zendesk.v1.Record
+	28,  // 78: scenarioblocks.zendesk.v1.UpdateObjectResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	53,  // 79: scenarioblocks.zendesk.v1.InvokeApiRequest.variables:type_name -> scenarioblocks.zendesk.v1.InvokeApiRequest.VariablesEntry
+	54,  // 80: scenarioblocks.zendesk.v1.InvokeApiRequest.query:type_name -> scenarioblocks.zendesk.v1.InvokeApiRequest.QueryEntry
+	55,  // 81: scenarioblocks.zendesk.v1.InvokeApiRequest.headers:type_name -> scenarioblocks.zendesk.v1.InvokeApiRequest.HeadersEntry
+	0,   // 82: scenarioblocks.zendesk.v1.InvokeApiResponse.exit:type_name -> scenarioblocks.zendesk.v1.Exit
+	56,  // 83: scenarioblocks.zendesk.v1.InvokeApiResponse.variables:type_name -> scenarioblocks.zendesk.v1.InvokeApiResponse.VariablesEntry
+	57,  // 84: scenarioblocks.zendesk.v1.InvokeApiResponse.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	58,  // 85: scenarioblocks.zendesk.v1.InvokeApiResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	59,  // 86: scenarioblocks.zendesk.v1.InvokeApiResponse.recordset:type_name -> scenarioblocks.zendesk.v1.Recordset
+	28,  // 87: scenarioblocks.zendesk.v1.InvokeApiResponse.explain:type_name -> scenarioblocks.zendesk.v1.Explanation
+	57,  // 88: scenarioblocks.zendesk.v1.Explanation.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	29,  // 89: scenarioblocks.zendesk.v1.Explanation.requests:type_name -> scenarioblocks.zendesk.v1.PlannedRequest
+	6,   // 90: scenarioblocks.zendesk.v1.BlockService.SelectAccount:input_type -> scenarioblocks.zendesk.v1.SelectAccountRequest
+	8,   // 91: scenarioblocks.zendesk.v1.BlockService.Search:input_type -> scenarioblocks.zendesk.v1.SearchRequest
+	10,  // 92: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:input_type -> scenarioblocks.zendesk.v1.GetNextRecordRequest
+	12,  // 93: scenarioblocks.zendesk.v1.BlockService.ScreenPop:input_type -> scenarioblocks.zendesk.v1.ScreenPopRequest
+	16,  // 94: scenarioblocks.zendesk.v1.BlockService.AttachedData:input_type -> scenarioblocks.zendesk.v1.AttachedDataRequest
+	18,  // 95: scenarioblocks.zendesk.v1.BlockService.IdentifyCaller:input_type -> scenarioblocks.zendesk.v1.IdentifyCallerRequest
+	20,  // 96: scenarioblocks.zendesk.v1.BlockService.FindOrCreateUser:input_type -> scenarioblocks.zendesk.v1.FindOrCreateUserRequest
+	22,  // 97: scenarioblocks.zendesk.v1.BlockService.CreateObject:input_type -> scenarioblocks.zendesk.v1.CreateObjectRequest
+	24,  // 98: scenarioblocks.zendesk.v1.BlockService.UpdateObject:input_type -> scenarioblocks.zendesk.v1.UpdateObjectRequest
+	26,  // 99: scenarioblocks.zendesk.v1.BlockService.InvokeApi:input_type -> scenarioblocks.zendesk.v1.InvokeApiRequest
+	7,   // 100: scenarioblocks.zendesk.v1.BlockService.SelectAccount:output_type -> scenarioblocks.zendesk.v1.SelectAccountResponse
+	9,   // 101: scenarioblocks.zendesk.v1.BlockService.Search:output_type -> scenarioblocks.zendesk.v1.SearchResponse
+	11,  // 102: scenarioblocks.zendesk.v1.BlockService.GetNextRecord:output_type -> scenarioblocks.zendesk.v1.GetNextRecordResponse
+	15,  // 103: scenarioblocks.zendesk.v1.BlockService.ScreenPop:output_type -> scenarioblocks.zendesk.v1.ScreenPopResponse
+	17,  // 104: scenarioblocks.zendesk.v1.BlockService.AttachedData:output_type -> scenarioblocks.zendesk.v1.AttachedDataResponse
+	19,  // 105: scenarioblocks.zendesk.v1.BlockService.IdentifyCaller:output_type -> scenarioblocks.zendesk.v1.IdentifyCallerResponse
+	21,  // 106: scenarioblocks.zendesk.v1.BlockService.FindOrCreateUser:output_type -> scenarioblocks.zendesk.v1.FindOrCreateUserResponse
+	23,  // 107: scenarioblocks.zendesk.v1.BlockService.CreateObject:output_type -> scenarioblocks.zendesk.v1.CreateObjectResponse
+	25,  // 108: scenarioblocks.zendesk.v1.BlockService.UpdateObject:output_type -> scenarioblocks.zendesk.v1.UpdateObjectResponse
+	27,  // 109: scenarioblocks.zendesk.v1.BlockService.InvokeApi:output_type -> scenarioblocks.zendesk.v1.InvokeApiResponse
+	100, // [100:110] is the sub-list for method output_type
+	90,  // [90:100] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_block_service_proto_init() }
@@ -1509,14 +3752,19 @@ func file_scenarioblocks_zendesk_v1_block_service_proto_init() {
 		(*ScreenPopRequest_RecordsetName)(nil),
 		(*ScreenPopRequest_SearchString)(nil),
 		(*ScreenPopRequest_NewTicket)(nil),
+		(*ScreenPopRequest_CreateTicket)(nil),
+	}
+	file_scenarioblocks_zendesk_v1_block_service_proto_msgTypes[20].OneofWrappers = []any{
+		(*InvokeApiRequest_ResultVariable)(nil),
+		(*InvokeApiRequest_RecordsetName)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_block_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   23,
+			NumEnums:      6,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BlockService_SelectAccount_FullMethodName = "/scenarioblocks.zendesk.v1.BlockService/SelectAccount"
-	BlockService_Search_FullMethodName        = "/scenarioblocks.zendesk.v1.BlockService/Search"
-	BlockService_GetNextRecord_FullMethodName = "/scenarioblocks.zendesk.v1.BlockService/GetNextRecord"
-	BlockService_ScreenPop_FullMethodName     = "/scenarioblocks.zendesk.v1.BlockService/ScreenPop"
-	BlockService_AttachedData_FullMethodName  = "/scenarioblocks.zendesk.v1.BlockService/AttachedData"
+	BlockService_SelectAccount_FullMethodName    = "/scenarioblocks.zendesk.v1.BlockService/SelectAccount"
+	BlockService_Search_FullMethodName           = "/scenarioblocks.zendesk.v1.BlockService/Search"
+	BlockService_GetNextRecord_FullMethodName    = "/scenarioblocks.zendesk.v1.BlockService/GetNextRecord"
+	BlockService_ScreenPop_FullMethodName        = "/scenarioblocks.zendesk.v1.BlockService/ScreenPop"
+	BlockService_AttachedData_FullMethodName     = "/scenarioblocks.zendesk.v1.BlockService/AttachedData"
+	BlockService_IdentifyCaller_FullMethodName   = "/scenarioblocks.zendesk.v1.BlockService/IdentifyCaller"
+	BlockService_FindOrCreateUser_FullMethodName = "/scenarioblocks.zendesk.v1.BlockService/FindOrCreateUser"
+	BlockService_CreateObject_FullMethodName     = "/scenarioblocks.zendesk.v1.BlockService/CreateObject"
+	BlockService_UpdateObject_FullMethodName     = "/scenarioblocks.zendesk.v1.BlockService/UpdateObject"
+	BlockService_InvokeApi_FullMethodName        = "/scenarioblocks.zendesk.v1.BlockService/InvokeApi"
 )
 
 // BlockServiceClient is the client API for BlockService service.
@@ -73,6 +78,30 @@ type BlockServiceClient interface {
 	// Block "Attached Data": merges key/value pairs into the interaction's attached data. The last write of a key wins;
 	// an empty value removes the key. Exits: NEXT; FAILED `INVALID_REQUEST` beyond a limit, with nothing changed.
 	AttachedData(ctx context.Context, in *AttachedDataRequest, opts ...grpc.CallOption) (*AttachedDataResponse, error)
+	// Block "Identify Caller": finds the user, or the ticket, that a call or chat belongs to, and keeps what it finds as a
+	// recordset whose current record is the first. Exits: NEXT, one was found, or the policy chose one; NO_DATA, Zendesk answered
+	// and there is nobody; MULTIPLE, there are several, and the policy is REFUSE or ALL; FAILED, which removes the recordset of
+	// that name. FAILED `EMPTY_VALUE`, without a request, when nothing that was given can identify anybody, such as a withheld
+	// number. Sets the variables that Search sets.
+	IdentifyCaller(ctx context.Context, in *IdentifyCallerRequest, opts ...grpc.CallOption) (*IdentifyCallerResponse, error)
+	// Block "Find Or Create User": finds the user as IdentifyCaller does, and creates one when there is nobody. Concurrent and
+	// repeated calls for one number, e-mail address or external id find the one that the first has created, also while
+	// Zendesk's search does not know it yet. Exits: NEXT; MULTIPLE, there are several and none is created; FAILED.
+	FindOrCreateUser(ctx context.Context, in *FindOrCreateUserRequest, opts ...grpc.CallOption) (*FindOrCreateUserResponse, error)
+	// Block "Create Object": creates a ticket, a user or an organization. Users with an e-mail address or external_id, and
+	// organizations with an external_id, that exist already are updated instead. Comments are private unless the scenario says
+	// otherwise. Exits: NEXT; FAILED: `CONFLICT` with identity_taken and the record when an address or number of the user
+	// belongs to somebody else.
+	CreateObject(ctx context.Context, in *CreateObjectRequest, opts ...grpc.CallOption) (*CreateObjectResponse, error)
+	// Block "Update Object": changes a ticket, a user or an organization. Comments are private unless the scenario says
+	// otherwise. Exits: NEXT; NO_DATA when Zendesk says that there is none of that id; FAILED.
+	UpdateObject(ctx context.Context, in *UpdateObjectRequest, opts ...grpc.CallOption) (*UpdateObjectResponse, error)
+	// Block "API Request": sends one request to the account's Zendesk, below `/api/v2/` and within what the account's
+	// api_access allows, and fills a variable or a recordset from its answer. Exits: NEXT; NO_DATA on an empty body, or when
+	// nothing is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
+	// does not allow it. A request other than GET whose outcome is not known is FAILED and not retryable; with a request_id it is
+	// never sent a second time.
+	InvokeApi(ctx context.Context, in *InvokeApiRequest, opts ...grpc.CallOption) (*InvokeApiResponse, error)
 }
 
 type blockServiceClient struct {
@@ -133,6 +162,56 @@ func (c *blockServiceClient) AttachedData(ctx context.Context, in *AttachedDataR
 	return out, nil
 }
 
+func (c *blockServiceClient) IdentifyCaller(ctx context.Context, in *IdentifyCallerRequest, opts ...grpc.CallOption) (*IdentifyCallerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IdentifyCallerResponse)
+	err := c.cc.Invoke(ctx, BlockService_IdentifyCaller_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *blockServiceClient) FindOrCreateUser(ctx context.Context, in *FindOrCreateUserRequest, opts ...grpc.CallOption) (*FindOrCreateUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FindOrCreateUserResponse)
+	err := c.cc.Invoke(ctx, BlockService_FindOrCreateUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *blockServiceClient) CreateObject(ctx context.Context, in *CreateObjectRequest, opts ...grpc.CallOption) (*CreateObjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateObjectResponse)
+	err := c.cc.Invoke(ctx, BlockService_CreateObject_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *blockServiceClient) UpdateObject(ctx context.Context, in *UpdateObjectRequest, opts ...grpc.CallOption) (*UpdateObjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateObjectResponse)
+	err := c.cc.Invoke(ctx, BlockService_UpdateObject_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *blockServiceClient) InvokeApi(ctx context.Context, in *InvokeApiRequest, opts ...grpc.CallOption) (*InvokeApiResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InvokeApiResponse)
+	err := c.cc.Invoke(ctx, BlockService_InvokeApi_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BlockServiceServer is the server API for BlockService service.
 // All implementations must embed UnimplementedBlockServiceServer
 // for forward compatibility.
@@ -180,6 +259,30 @@ type BlockServiceServer interface {
 	// Block "Attached Data": merges key/value pairs into the interaction's attached data. The last write of a key wins;
 	// an empty value removes the key. Exits: NEXT; FAILED `INVALID_REQUEST` beyond a limit, with nothing changed.
 	AttachedData(context.Context, *AttachedDataRequest) (*AttachedDataResponse, error)
+	// Block "Identify Caller": finds the user, or the ticket, that a call or chat belongs to, and keeps what it finds as a
+	// recordset whose current record is the first. Exits: NEXT, one was found, or the policy chose one; NO_DATA, Zendesk answered
+	// and there is nobody; MULTIPLE, there are several, and the policy is REFUSE or ALL; FAILED, which removes the recordset of
+	// that name. FAILED `EMPTY_VALUE`, without a request, when nothing that was given can identify anybody, such as a withheld
+	// number. Sets the variables that Search sets.
+	IdentifyCaller(context.Context, *IdentifyCallerRequest) (*IdentifyCallerResponse, error)
+	// Block "Find Or Create User": finds the user as IdentifyCaller does, and creates one when there is nobody. Concurrent and
+	// repeated calls for one number, e-mail address or external id find the one that the first has created, also while
+	// Zendesk's search does not know it yet. Exits: NEXT; MULTIPLE, there are several and none is created; FAILED.
+	FindOrCreateUser(context.Context, *FindOrCreateUserRequest) (*FindOrCreateUserResponse, error)
+	// Block "Create Object": creates a ticket, a user or an organization. Users with an e-mail address or external_id, and
+	// organizations with an external_id, that exist already are updated instead. Comments are private unless the scenario says
+	// otherwise. Exits: NEXT; FAILED: `CONFLICT` with identity_taken and the record when an address or number of the user
+	// belongs to somebody else.
+	CreateObject(context.Context, *CreateObjectRequest) (*CreateObjectResponse, error)
+	// Block "Update Object": changes a ticket, a user or an organization. Comments are private unless the scenario says
+	// otherwise. Exits: NEXT; NO_DATA when Zendesk says that there is none of that id; FAILED.
+	UpdateObject(context.Context, *UpdateObjectRequest) (*UpdateObjectResponse, error)
+	// Block "API Request": sends one request to the account's Zendesk, below `/api/v2/` and within what the account's
+	// api_access allows, and fills a variable or a recordset from its answer. Exits: NEXT; NO_DATA on an empty body, or when
+	// nothing is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
+	// does not allow it. A request other than GET whose outcome is not known is FAILED and not retryable; with a request_id it is
+	// never sent a second time.
+	InvokeApi(context.Context, *InvokeApiRequest) (*InvokeApiResponse, error)
 	mustEmbedUnimplementedBlockServiceServer()
 }
 
@@ -204,6 +307,21 @@ func (UnimplementedBlockServiceServer) ScreenPop(context.Context, *ScreenPopRequ
 }
 func (UnimplementedBlockServiceServer) AttachedData(context.Context, *AttachedDataRequest) (*AttachedDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AttachedData not implemented")
+}
+func (UnimplementedBlockServiceServer) IdentifyCaller(context.Context, *IdentifyCallerRequest) (*IdentifyCallerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IdentifyCaller not implemented")
+}
+func (UnimplementedBlockServiceServer) FindOrCreateUser(context.Context, *FindOrCreateUserRequest) (*FindOrCreateUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FindOrCreateUser not implemented")
+}
+func (UnimplementedBlockServiceServer) CreateObject(context.Context, *CreateObjectRequest) (*CreateObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateObject not implemented")
+}
+func (UnimplementedBlockServiceServer) UpdateObject(context.Context, *UpdateObjectRequest) (*UpdateObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateObject not implemented")
+}
+func (UnimplementedBlockServiceServer) InvokeApi(context.Context, *InvokeApiRequest) (*InvokeApiResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InvokeApi not implemented")
 }
 func (UnimplementedBlockServiceServer) mustEmbedUnimplementedBlockServiceServer() {}
 func (UnimplementedBlockServiceServer) testEmbeddedByValue()                      {}
@@ -316,6 +434,96 @@ func _BlockService_AttachedData_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BlockService_IdentifyCaller_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IdentifyCallerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlockServiceServer).IdentifyCaller(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlockService_IdentifyCaller_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlockServiceServer).IdentifyCaller(ctx, req.(*IdentifyCallerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BlockService_FindOrCreateUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FindOrCreateUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlockServiceServer).FindOrCreateUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlockService_FindOrCreateUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlockServiceServer).FindOrCreateUser(ctx, req.(*FindOrCreateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BlockService_CreateObject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateObjectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlockServiceServer).CreateObject(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlockService_CreateObject_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlockServiceServer).CreateObject(ctx, req.(*CreateObjectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BlockService_UpdateObject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateObjectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlockServiceServer).UpdateObject(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlockService_UpdateObject_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlockServiceServer).UpdateObject(ctx, req.(*UpdateObjectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BlockService_InvokeApi_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InvokeApiRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlockServiceServer).InvokeApi(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlockService_InvokeApi_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlockServiceServer).InvokeApi(ctx, req.(*InvokeApiRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // BlockService_ServiceDesc is the grpc.ServiceDesc for BlockService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -342,6 +550,26 @@ var BlockService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AttachedData",
 			Handler:    _BlockService_AttachedData_Handler,
+		},
+		{
+			MethodName: "IdentifyCaller",
+			Handler:    _BlockService_IdentifyCaller_Handler,
+		},
+		{
+			MethodName: "FindOrCreateUser",
+			Handler:    _BlockService_FindOrCreateUser_Handler,
+		},
+		{
+			MethodName: "CreateObject",
+			Handler:    _BlockService_CreateObject_Handler,
+		},
+		{
+			MethodName: "UpdateObject",
+			Handler:    _BlockService_UpdateObject_Handler,
+		},
+		{
+			MethodName: "InvokeApi",
+			Handler:    _BlockService_InvokeApi_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

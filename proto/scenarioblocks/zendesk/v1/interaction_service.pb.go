@@ -9,6 +9,7 @@ package zendeskv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -683,7 +684,9 @@ type CompleteInteractionRequest struct {
 	// account the history is kept all the same: DEAD with `ACCOUNT_NOT_FOUND`, to be retried when there is.
 	AccountId string `protobuf:"bytes,4,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// What to do when there is no ticket; unspecified: SKIP.
-	IfNoTicket    IfNoTicket `protobuf:"varint,5,opt,name=if_no_ticket,json=ifNoTicket,proto3,enum=scenarioblocks.zendesk.v1.IfNoTicket" json:"if_no_ticket,omitempty"`
+	IfNoTicket IfNoTicket `protobuf:"varint,5,opt,name=if_no_ticket,json=ifNoTicket,proto3,enum=scenarioblocks.zendesk.v1.IfNoTicket" json:"if_no_ticket,omitempty"`
+	// Only with NEWEST_UNSOLVED: how long ago the ticket may have changed at most; 1 minute to 1,000 days; unset: 30 days.
+	MaxTicketAge  *durationpb.Duration `protobuf:"bytes,6,opt,name=max_ticket_age,json=maxTicketAge,proto3" json:"max_ticket_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -751,6 +754,13 @@ func (x *CompleteInteractionRequest) GetIfNoTicket() IfNoTicket {
 		return x.IfNoTicket
 	}
 	return IfNoTicket_IF_NO_TICKET_UNSPECIFIED
+}
+
+func (x *CompleteInteractionRequest) GetMaxTicketAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTicketAge
+	}
+	return nil
 }
 
 // Response of InteractionService.CompleteInteraction.
@@ -1384,7 +1394,7 @@ var File_scenarioblocks_zendesk_v1_interaction_service_proto protoreflect.FileDe
 
 const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\n" +
-	"3scenarioblocks/zendesk/v1/interaction_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(scenarioblocks/zendesk/v1/activity.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\">\n" +
+	"3scenarioblocks/zendesk/v1/interaction_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(scenarioblocks/zendesk/v1/activity.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\x1a+scenarioblocks/zendesk/v1/interaction.proto\">\n" +
 	"\x15GetInteractionRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\"b\n" +
 	"\x16GetInteractionResponse\x12H\n" +
@@ -1427,7 +1437,7 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"\x81\x01\n" +
 	"\x17WatchScreenPopsResponse\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12?\n" +
-	"\bdelivery\x18\x02 \x01(\v2#.scenarioblocks.zendesk.v1.DeliveryR\bdelivery\"\x8e\x02\n" +
+	"\bdelivery\x18\x02 \x01(\v2#.scenarioblocks.zendesk.v1.DeliveryR\bdelivery\"\xcf\x02\n" +
 	"\x1aCompleteInteractionRequest\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12D\n" +
 	"\adetails\x18\x02 \x01(\v2*.scenarioblocks.zendesk.v1.ActivityDetailsR\adetails\x12\x1b\n" +
@@ -1435,7 +1445,8 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x04 \x01(\tR\taccountId\x12G\n" +
 	"\fif_no_ticket\x18\x05 \x01(\x0e2%.scenarioblocks.zendesk.v1.IfNoTicketR\n" +
-	"ifNoTicket\"^\n" +
+	"ifNoTicket\x12?\n" +
+	"\x0emax_ticket_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fmaxTicketAge\"^\n" +
 	"\x1bCompleteInteractionResponse\x12?\n" +
 	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"5\n" +
 	"\x12GetActivityRequest\x12\x1f\n" +
@@ -1545,9 +1556,10 @@ var file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
 	(*ActivityDetails)(nil),             // 30: scenarioblocks.zendesk.v1.ActivityDetails
 	(IfNoTicket)(0),                     // 31: scenarioblocks.zendesk.v1.IfNoTicket
-	(*Activity)(nil),                    // 32: scenarioblocks.zendesk.v1.Activity
-	(ActivityState)(0),                  // 33: scenarioblocks.zendesk.v1.ActivityState
-	(FailureReason)(0),                  // 34: scenarioblocks.zendesk.v1.FailureReason
+	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
+	(*Activity)(nil),                    // 33: scenarioblocks.zendesk.v1.Activity
+	(ActivityState)(0),                  // 34: scenarioblocks.zendesk.v1.ActivityState
+	(FailureReason)(0),                  // 35: scenarioblocks.zendesk.v1.FailureReason
 }
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs = []int32{
 	24, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
@@ -1565,41 +1577,42 @@ var file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs = []int32{
 	8,  // 12: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
 	30, // 13: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
 	31, // 14: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
-	32, // 15: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	32, // 16: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	33, // 17: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
-	34, // 18: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	29, // 19: scenarioblocks.zendesk.v1.ListActivitiesRequest.since:type_name -> google.protobuf.Timestamp
-	29, // 20: scenarioblocks.zendesk.v1.ListActivitiesRequest.until:type_name -> google.protobuf.Timestamp
-	32, // 21: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
-	32, // 22: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	34, // 23: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	32, // 24: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	1,  // 25: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
-	3,  // 26: scenarioblocks.zendesk.v1.InteractionService.ListRecords:input_type -> scenarioblocks.zendesk.v1.ListRecordsRequest
-	6,  // 27: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
-	9,  // 28: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
-	11, // 29: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
-	13, // 30: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
-	15, // 31: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
-	17, // 32: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
-	19, // 33: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
-	21, // 34: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
-	2,  // 35: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
-	4,  // 36: scenarioblocks.zendesk.v1.InteractionService.ListRecords:output_type -> scenarioblocks.zendesk.v1.ListRecordsResponse
-	7,  // 37: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
-	10, // 38: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
-	12, // 39: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
-	14, // 40: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
-	16, // 41: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
-	18, // 42: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
-	20, // 43: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
-	22, // 44: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
-	35, // [35:45] is the sub-list for method output_type
-	25, // [25:35] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	32, // 15: scenarioblocks.zendesk.v1.CompleteInteractionRequest.max_ticket_age:type_name -> google.protobuf.Duration
+	33, // 16: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	33, // 17: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	34, // 18: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	35, // 19: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	29, // 20: scenarioblocks.zendesk.v1.ListActivitiesRequest.since:type_name -> google.protobuf.Timestamp
+	29, // 21: scenarioblocks.zendesk.v1.ListActivitiesRequest.until:type_name -> google.protobuf.Timestamp
+	33, // 22: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
+	33, // 23: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	35, // 24: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	33, // 25: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	1,  // 26: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
+	3,  // 27: scenarioblocks.zendesk.v1.InteractionService.ListRecords:input_type -> scenarioblocks.zendesk.v1.ListRecordsRequest
+	6,  // 28: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	9,  // 29: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	11, // 30: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	13, // 31: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
+	15, // 32: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
+	17, // 33: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
+	19, // 34: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	21, // 35: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
+	2,  // 36: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
+	4,  // 37: scenarioblocks.zendesk.v1.InteractionService.ListRecords:output_type -> scenarioblocks.zendesk.v1.ListRecordsResponse
+	7,  // 38: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	10, // 39: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	12, // 40: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	14, // 41: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
+	16, // 42: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
+	18, // 43: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
+	20, // 44: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	22, // 45: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
+	36, // [36:46] is the sub-list for method output_type
+	26, // [26:36] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_interaction_service_proto_init() }

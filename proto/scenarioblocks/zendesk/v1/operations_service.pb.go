@@ -22,6 +22,320 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of OperationsService.ErasePerson.
+type ErasePersonRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Who.
+	//
+	// Types that are valid to be assigned to Person:
+	//
+	//	*ErasePersonRequest_Email
+	//	*ErasePersonRequest_Phone
+	//	*ErasePersonRequest_ExternalId
+	Person isErasePersonRequest_Person `protobuf_oneof:"person"`
+	// Only counts.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasePersonRequest) Reset() {
+	*x = ErasePersonRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasePersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasePersonRequest) ProtoMessage() {}
+
+func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasePersonRequest.ProtoReflect.Descriptor instead.
+func (*ErasePersonRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ErasePersonRequest) GetPerson() isErasePersonRequest_Person {
+	if x != nil {
+		return x.Person
+	}
+	return nil
+}
+
+func (x *ErasePersonRequest) GetEmail() string {
+	if x != nil {
+		if x, ok := x.Person.(*ErasePersonRequest_Email); ok {
+			return x.Email
+		}
+	}
+	return ""
+}
+
+func (x *ErasePersonRequest) GetPhone() string {
+	if x != nil {
+		if x, ok := x.Person.(*ErasePersonRequest_Phone); ok {
+			return x.Phone
+		}
+	}
+	return ""
+}
+
+func (x *ErasePersonRequest) GetExternalId() string {
+	if x != nil {
+		if x, ok := x.Person.(*ErasePersonRequest_ExternalId); ok {
+			return x.ExternalId
+		}
+	}
+	return ""
+}
+
+func (x *ErasePersonRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type isErasePersonRequest_Person interface {
+	isErasePersonRequest_Person()
+}
+
+type ErasePersonRequest_Email struct {
+	// An e-mail address, at most 254 characters; compared without regard to case.
+	Email string `protobuf:"bytes,1,opt,name=email,proto3,oneof"`
+}
+
+type ErasePersonRequest_Phone struct {
+	// A telephone number with its country code, such as `+49 30 901820`, at most 64 characters: all forms of it are found.
+	Phone string `protobuf:"bytes,2,opt,name=phone,proto3,oneof"`
+}
+
+type ErasePersonRequest_ExternalId struct {
+	// A Zendesk external id, at most 256 characters.
+	ExternalId string `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3,oneof"`
+}
+
+func (*ErasePersonRequest_Email) isErasePersonRequest_Person() {}
+
+func (*ErasePersonRequest_Phone) isErasePersonRequest_Person() {}
+
+func (*ErasePersonRequest_ExternalId) isErasePersonRequest_Person() {}
+
+// Response of OperationsService.ErasePerson: where it stands. The last one has done set.
+type ErasePersonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has been found until now.
+	Found *ErasedData `protobuf:"bytes,1,opt,name=found,proto3" json:"found,omitempty"`
+	// What of it has been erased; nothing with dry_run.
+	Erased *ErasedData `protobuf:"bytes,2,opt,name=erased,proto3" json:"erased,omitempty"`
+	// What of it must wait: at most 1,000, and then there may be more.
+	Waiting []*WaitingData `protobuf:"bytes,3,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// Whether all has been looked at.
+	Done          bool `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasePersonResponse) Reset() {
+	*x = ErasePersonResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasePersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasePersonResponse) ProtoMessage() {}
+
+func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasePersonResponse.ProtoReflect.Descriptor instead.
+func (*ErasePersonResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ErasePersonResponse) GetFound() *ErasedData {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *ErasePersonResponse) GetErased() *ErasedData {
+	if x != nil {
+		return x.Erased
+	}
+	return nil
+}
+
+func (x *ErasePersonResponse) GetWaiting() []*WaitingData {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *ErasePersonResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+// Counts of stored things about a person.
+type ErasedData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Interactions, with all that belongs to them.
+	Interactions int64 `protobuf:"varint,1,opt,name=interactions,proto3" json:"interactions,omitempty"`
+	// Activities.
+	Activities int64 `protobuf:"varint,2,opt,name=activities,proto3" json:"activities,omitempty"`
+	// Remembered matches and users of the look-up of callers.
+	Remembered    int64 `protobuf:"varint,3,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasedData) Reset() {
+	*x = ErasedData{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasedData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasedData) ProtoMessage() {}
+
+func (x *ErasedData) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasedData.ProtoReflect.Descriptor instead.
+func (*ErasedData) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ErasedData) GetInteractions() int64 {
+	if x != nil {
+		return x.Interactions
+	}
+	return 0
+}
+
+func (x *ErasedData) GetActivities() int64 {
+	if x != nil {
+		return x.Activities
+	}
+	return 0
+}
+
+func (x *ErasedData) GetRemembered() int64 {
+	if x != nil {
+		return x.Remembered
+	}
+	return 0
+}
+
+// Something about a person that cannot be erased yet.
+type WaitingData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The interaction.
+	InteractionId string `protobuf:"bytes,1,opt,name=interaction_id,json=interactionId,proto3" json:"interaction_id,omitempty"`
+	// Its activity; empty when the interaction itself waits.
+	ActivityId string `protobuf:"bytes,2,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	// What it waits for, for people.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitingData) Reset() {
+	*x = WaitingData{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitingData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitingData) ProtoMessage() {}
+
+func (x *WaitingData) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitingData.ProtoReflect.Descriptor instead.
+func (*WaitingData) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WaitingData) GetInteractionId() string {
+	if x != nil {
+		return x.InteractionId
+	}
+	return ""
+}
+
+func (x *WaitingData) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+func (x *WaitingData) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Request of OperationsService.GetUsage.
 type GetUsageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -31,7 +345,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +357,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +370,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{4}
 }
 
 // Response of OperationsService.GetUsage.
@@ -76,7 +390,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -88,7 +402,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -101,7 +415,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetUsageResponse) GetUsage() *Usage {
@@ -144,7 +458,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -156,7 +470,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -169,7 +483,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Usage) GetAccounts() int64 {
@@ -211,7 +525,33 @@ var File_scenarioblocks_zendesk_v1_operations_service_proto protoreflect.FileDes
 
 const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\n" +
-	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
+	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x01\n" +
+	"\x12ErasePersonRequest\x12\x16\n" +
+	"\x05email\x18\x01 \x01(\tH\x00R\x05email\x12\x16\n" +
+	"\x05phone\x18\x02 \x01(\tH\x00R\x05phone\x12!\n" +
+	"\vexternal_id\x18\x03 \x01(\tH\x00R\n" +
+	"externalId\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRunB\b\n" +
+	"\x06person\"\xe7\x01\n" +
+	"\x13ErasePersonResponse\x12;\n" +
+	"\x05found\x18\x01 \x01(\v2%.scenarioblocks.zendesk.v1.ErasedDataR\x05found\x12=\n" +
+	"\x06erased\x18\x02 \x01(\v2%.scenarioblocks.zendesk.v1.ErasedDataR\x06erased\x12@\n" +
+	"\awaiting\x18\x03 \x03(\v2&.scenarioblocks.zendesk.v1.WaitingDataR\awaiting\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\"p\n" +
+	"\n" +
+	"ErasedData\x12\"\n" +
+	"\finteractions\x18\x01 \x01(\x03R\finteractions\x12\x1e\n" +
+	"\n" +
+	"activities\x18\x02 \x01(\x03R\n" +
+	"activities\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x03 \x01(\x03R\n" +
+	"remembered\"m\n" +
+	"\vWaitingData\x12%\n" +
+	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12\x1f\n" +
+	"\vactivity_id\x18\x02 \x01(\tR\n" +
+	"activityId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x11\n" +
 	"\x0fGetUsageRequest\"\xbd\x01\n" +
 	"\x10GetUsageResponse\x126\n" +
 	"\x05usage\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.UsageR\x05usage\x126\n" +
@@ -223,9 +563,10 @@ const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\x11live_interactions\x18\x02 \x01(\x03R\x10liveInteractions\x12-\n" +
 	"\x12pending_activities\x18\x03 \x01(\x03R\x11pendingActivities\x12'\n" +
 	"\x0fdead_activities\x18\x04 \x01(\x03R\x0edeadActivities\x12!\n" +
-	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2}\n" +
+	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2\xed\x01\n" +
 	"\x11OperationsService\x12h\n" +
-	"\bGetUsage\x12*.scenarioblocks.zendesk.v1.GetUsageRequest\x1a+.scenarioblocks.zendesk.v1.GetUsageResponse\"\x03\x90\x02\x01B\x90\x01\n" +
+	"\bGetUsage\x12*.scenarioblocks.zendesk.v1.GetUsageRequest\x1a+.scenarioblocks.zendesk.v1.GetUsageResponse\"\x03\x90\x02\x01\x12n\n" +
+	"\vErasePerson\x12-.scenarioblocks.zendesk.v1.ErasePersonRequest\x1a..scenarioblocks.zendesk.v1.ErasePersonResponse0\x01B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
@@ -240,24 +581,33 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP() []byt
 	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_scenarioblocks_zendesk_v1_operations_service_proto_goTypes = []any{
-	(*GetUsageRequest)(nil),       // 0: scenarioblocks.zendesk.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),      // 1: scenarioblocks.zendesk.v1.GetUsageResponse
-	(*Usage)(nil),                 // 2: scenarioblocks.zendesk.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*ErasePersonRequest)(nil),    // 0: scenarioblocks.zendesk.v1.ErasePersonRequest
+	(*ErasePersonResponse)(nil),   // 1: scenarioblocks.zendesk.v1.ErasePersonResponse
+	(*ErasedData)(nil),            // 2: scenarioblocks.zendesk.v1.ErasedData
+	(*WaitingData)(nil),           // 3: scenarioblocks.zendesk.v1.WaitingData
+	(*GetUsageRequest)(nil),       // 4: scenarioblocks.zendesk.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),      // 5: scenarioblocks.zendesk.v1.GetUsageResponse
+	(*Usage)(nil),                 // 6: scenarioblocks.zendesk.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_scenarioblocks_zendesk_v1_operations_service_proto_depIdxs = []int32{
-	2, // 0: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
-	2, // 1: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
-	3, // 2: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
-	0, // 3: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
-	1, // 4: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: scenarioblocks.zendesk.v1.ErasePersonResponse.found:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	2, // 1: scenarioblocks.zendesk.v1.ErasePersonResponse.erased:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	3, // 2: scenarioblocks.zendesk.v1.ErasePersonResponse.waiting:type_name -> scenarioblocks.zendesk.v1.WaitingData
+	6, // 3: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
+	6, // 4: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
+	7, // 5: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
+	4, // 6: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
+	0, // 7: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:input_type -> scenarioblocks.zendesk.v1.ErasePersonRequest
+	5, // 8: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
+	1, // 9: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:output_type -> scenarioblocks.zendesk.v1.ErasePersonResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_operations_service_proto_init() }
@@ -265,13 +615,18 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_init() {
 	if File_scenarioblocks_zendesk_v1_operations_service_proto != nil {
 		return
 	}
+	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0].OneofWrappers = []any{
+		(*ErasePersonRequest_Email)(nil),
+		(*ErasePersonRequest_Phone)(nil),
+		(*ErasePersonRequest_ExternalId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperationsService_GetUsage_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/GetUsage"
+	OperationsService_GetUsage_FullMethodName    = "/scenarioblocks.zendesk.v1.OperationsService/GetUsage"
+	OperationsService_ErasePerson_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/ErasePerson"
 )
 
 // OperationsServiceClient is the client API for OperationsService service.
@@ -33,6 +34,12 @@ type OperationsServiceClient interface {
 	// activities always go on. At the quota of stored bytes blocks go on that store no more than 4 KiB, until 5 % above it; all
 	// that CompleteInteraction and DeliverInteraction store has 10 % above each quota.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+	// Erases what is stored about a person: interactions, with their recordsets, attached data, pops and deliveries, activities
+	// that are not PENDING, and what the look-up of callers remembers. What is under way waits, and is said: an interaction that
+	// is ACTIVE and was used in the last hour, an activity that is PENDING. Zendesk is not asked: what it knows is erased there.
+	// Progress is streamed; a call that ends early has erased what it said, and a repeat goes on. Tombstones, which hold no
+	// personal data, stay. Without a deadline of the caller's it runs to its end.
+	ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ErasePersonResponse], error)
 }
 
 type operationsServiceClient struct {
@@ -53,6 +60,25 @@ func (c *operationsServiceClient) GetUsage(ctx context.Context, in *GetUsageRequ
 	return out, nil
 }
 
+func (c *operationsServiceClient) ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ErasePersonResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperationsService_ServiceDesc.Streams[0], OperationsService_ErasePerson_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ErasePersonRequest, ErasePersonResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationsService_ErasePersonClient = grpc.ServerStreamingClient[ErasePersonResponse]
+
 // OperationsServiceServer is the server API for OperationsService service.
 // All implementations must embed UnimplementedOperationsServiceServer
 // for forward compatibility.
@@ -64,6 +90,12 @@ type OperationsServiceServer interface {
 	// activities always go on. At the quota of stored bytes blocks go on that store no more than 4 KiB, until 5 % above it; all
 	// that CompleteInteraction and DeliverInteraction store has 10 % above each quota.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	// Erases what is stored about a person: interactions, with their recordsets, attached data, pops and deliveries, activities
+	// that are not PENDING, and what the look-up of callers remembers. What is under way waits, and is said: an interaction that
+	// is ACTIVE and was used in the last hour, an activity that is PENDING. Zendesk is not asked: what it knows is erased there.
+	// Progress is streamed; a call that ends early has erased what it said, and a repeat goes on. Tombstones, which hold no
+	// personal data, stay. Without a deadline of the caller's it runs to its end.
+	ErasePerson(*ErasePersonRequest, grpc.ServerStreamingServer[ErasePersonResponse]) error
 	mustEmbedUnimplementedOperationsServiceServer()
 }
 
@@ -76,6 +108,9 @@ type UnimplementedOperationsServiceServer struct{}
 
 func (UnimplementedOperationsServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedOperationsServiceServer) ErasePerson(*ErasePersonRequest, grpc.ServerStreamingServer[ErasePersonResponse]) error {
+	return status.Error(codes.Unimplemented, "method ErasePerson not implemented")
 }
 func (UnimplementedOperationsServiceServer) mustEmbedUnimplementedOperationsServiceServer() {}
 func (UnimplementedOperationsServiceServer) testEmbeddedByValue()                           {}
@@ -116,6 +151,17 @@ func _OperationsService_GetUsage_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperationsService_ErasePerson_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ErasePersonRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperationsServiceServer).ErasePerson(m, &grpc.GenericServerStream[ErasePersonRequest, ErasePersonResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationsService_ErasePersonServer = grpc.ServerStreamingServer[ErasePersonResponse]
+
 // OperationsService_ServiceDesc is the grpc.ServiceDesc for OperationsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -128,6 +174,12 @@ var OperationsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperationsService_GetUsage_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ErasePerson",
+			Handler:       _OperationsService_ErasePerson_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "scenarioblocks/zendesk/v1/operations_service.proto",
 }

@@ -3,10 +3,12 @@ package zendesktest
 import (
 	"cmp"
 	"math/big"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // document is what the index holds of one record.
@@ -131,11 +133,51 @@ func phonesOf(numbers ...string) phones {
 		}
 		list = append(list, whole)
 		// The number itself is found too when an extension stands behind it.
-		if i := strings.IndexAny(strings.ToLower(n), "xe"); i > 0 {
-			list = append(list, digits(n[:i]))
+		if number := digits(withoutExtension(n)); number != whole {
+			list = append(list, number)
 		}
 	}
 	return list
+}
+
+// withoutExtension ends a number where something else follows its digits: a
+// letter, or one of the signs that extensions are dialled with.
+func withoutExtension(n string) string {
+	begun := false
+	for i, r := range n {
+		if begun && (unicode.IsLetter(r) || strings.ContainsRune("#;,", r)) {
+			return n[:i]
+		}
+		begun = begun || '0' <= r && r <= '9'
+	}
+	return n
+}
+
+// shortestNumber is how many digits in running text are taken for a telephone
+// number.
+const shortestNumber = 7
+
+var numberInText = regexp.MustCompile(`\d[\d\s().\-/]*\d`)
+
+// numbersIn are the telephone numbers in running text, as their digits.
+func numbersIn(text string) []string {
+	var numbers []string
+	for _, n := range numberInText.FindAllString(text, -1) {
+		if n = digits(n); len(n) >= shortestNumber {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
+// profiled is the value of a profile's field: found whole, or by its words.
+type profiled struct {
+	exact
+	words texts
+}
+
+func (p profiled) match(t term, s *searching) bool {
+	return p.exact.match(t, s) || t.op == ":" && p.words.match(t, s)
 }
 
 func digits(s string) string {

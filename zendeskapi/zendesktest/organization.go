@@ -115,6 +115,18 @@ func (z *Zendesk) searchOrganizations(c *call) *reply {
 	return c.organizations(found)
 }
 
+// showManyOrganizations is GET /api/v2/organizations/show_many, by ids or
+// external_ids.
+func (z *Zendesk) showManyOrganizations(c *call) *reply {
+	all, refused := showMany(c, z.organizations.get, func(id string) (organization, bool) {
+		return z.organizationWhere(func(o organization) bool { return o.known(id) })
+	})
+	if refused != nil {
+		return refused
+	}
+	return c.organizations(all)
+}
+
 // organization finds the one that the path names.
 func (z *Zendesk) organization(c *call) (organization, *reply) {
 	id, refused := c.id("id")

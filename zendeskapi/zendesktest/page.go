@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -139,6 +140,34 @@ func invalidCursor() *reply {
 	return answer(http.StatusBadRequest, object{"errors": []object{{
 		"code": "InvalidCursor", "title": "Invalid cursor", "detail": "page[after] or page[before] is not a cursor of this list",
 	}}})
+}
+
+// showMany finds the records that the parameter ids or external_ids lists, at
+// most 100 of them.
+func showMany[T any](c *call, byID func(int64) (T, bool), byExternalID func(string) (T, bool)) ([]T, *reply) {
+	key, find := "ids", func(s string) (T, bool) {
+		id, _ := strconv.ParseInt(s, 10, 64) // 0 is none
+		return byID(id)
+	}
+	if !c.query.Has(key) {
+		key, find = "external_ids", byExternalID
+	}
+	if c.query.Get(key) == "" {
+		return nil, titled(http.StatusBadRequest, "Missing required parameter", "Parameter ids or external_ids is required")
+	}
+	asked := strings.Split(c.query.Get(key), ",")
+	if len(asked) > maxPage {
+		return nil, answer(http.StatusBadRequest, object{
+			"error": "TooManyValues", "description": fmt.Sprintf("Parameter %s accepts up to %d values", key, maxPage), "max_count": maxPage,
+		})
+	}
+	var found []T
+	for _, s := range asked {
+		if v, ok := find(strings.TrimSpace(s)); ok {
+			found = append(found, v)
+		}
+	}
+	return found, nil
 }
 
 // newestFirst tells whether the caller asked for the reverse order.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/base64"
 	"fmt"
-	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -24,6 +23,7 @@ type searching struct {
 	query   query
 	clauses [][]term
 	now     time.Time
+	moment  time.Time // of the state that the index has
 	caller  int64
 	names   map[naming]map[int64]bool
 }
@@ -52,17 +52,18 @@ func (s *searching) named(kind string, t term) map[int64]bool {
 	}
 	switch kind {
 	case "user":
-		s.addNamed(ids, t, s.z.users.indexes())
+		addNamed(s, ids, t, &s.z.users)
 	case "organization":
-		s.addNamed(ids, t, s.z.organizations.indexes())
+		addNamed(s, ids, t, &s.z.organizations)
 	case "group":
-		s.addNamed(ids, t, s.z.groups.indexes())
+		addNamed(s, ids, t, &s.z.groups)
 	}
 	return ids
 }
 
-func (s *searching) addNamed(ids map[int64]bool, t term, all iter.Seq[*document]) {
-	for d := range all {
+func addNamed[T any](s *searching, ids map[int64]bool, t term, in *table[T]) {
+	for v := range in.at(s.moment) {
+		d := v.index()
 		for _, keyword := range []string{"name", "email", "phone"} {
 			if p, known := d.properties[keyword]; known && p.match(t, s) {
 				ids[d.id] = true
@@ -81,8 +82,8 @@ func (z *Zendesk) searching(c *call, q query) *searching {
 		}
 	}
 	return &searching{
-		z: z, query: q, clauses: q.clauses(), now: c.now, caller: c.caller.user.ID,
-		names: map[naming]map[int64]bool{},
+		z: z, query: q, clauses: q.clauses(), now: c.now, moment: c.now.Add(-z.config.IndexLag),
+		caller: c.caller.user.ID, names: map[naming]map[int64]bool{},
 	}
 }
 
@@ -133,7 +134,7 @@ func findIn[T any](s *searching, kind string, t *table[T], result func(T, string
 		return nil
 	}
 	var hits []hit
-	for v := range t.at(s.now.Add(-s.z.config.IndexLag)) {
+	for v := range t.at(s.moment) {
 		if d := v.index(); s.match(d) {
 			hits = append(hits, hit{d, func(origin string) any { return result(v.value, origin) }})
 		}
@@ -161,10 +162,11 @@ func (z *Zendesk) keyword(name string) bool {
 	if id, custom := strings.CutPrefix(name, customKeyword); custom {
 		return slices.ContainsFunc(z.fields, func(f *ticketField) bool { return strconv.FormatInt(f.ID, 10) == id })
 	}
-	return keywords[name]
+	return keywords[name] || slices.ContainsFunc(z.userFields, func(f profileField) bool { return f.key == name })
 }
 
-// keywords are those of all kinds of records, besides custom_field_{id}.
+// keywords are those of all kinds of records, besides custom_field_{id} and the
+// fields of people.
 var keywords = map[string]bool{
 	"type": true, "id": true, "created": true, "updated": true, "created_at": true, "updated_at": true,
 	"name": true, "email": true, "phone": true, "role": true, "notes": true, "details": true,
@@ -172,7 +174,7 @@ var keywords = map[string]bool{
 	"subject": true, "description": true, "comment": true, "status": true, "priority": true, "ticket_type": true,
 	"requester": true, "submitter": true, "assignee": true, "cc": true, "commenter": true, "via": true,
 	"solved": true, "due_date": true,
-	"plan": true, "vip": true, "crm_id": true, "tier": true,
+	"tier": true,
 }
 
 // sortHits orders results; relevance is the newest change first.
@@ -320,13 +322,17 @@ func decodeExportCursor(cursor string) (last int64, made time.Time, ok bool) {
 	return last, time.Unix(seconds, 0), err == nil
 }
 
-// matching lists the users that a look-up by query finds. Unlike search it
-// sees every change at once, and takes a word for the start of one.
+// matching lists the users that a look-up by query finds: as late as search
+// does. Unlike search it takes a word for the start of one, and the digits of
+// a number for any part of one, wherever it stands.
 func (z *Zendesk) matching(c *call, text string) []user {
 	q := parseQuery(text)
 	for i, t := range q.terms {
 		if t.keyword == "" && !t.quoted && !t.wild() && !strings.Contains(t.value, "@") {
 			q.terms[i].value += "*"
+			if number := digits(t.value); number == t.value && len(number) >= shortestNumber {
+				q.terms[i].value = "*" + number + "*"
+			}
 			q.terms[i].read()
 		}
 	}
@@ -335,7 +341,7 @@ func (z *Zendesk) matching(c *call, text string) []user {
 		return found
 	}
 	s := z.searching(c, q)
-	for v := range z.users.at(c.now) {
+	for v := range z.users.at(s.moment) {
 		if s.match(v.index()) {
 			found = append(found, v.value)
 		}

@@ -127,6 +127,9 @@ func (z *Zendesk) seed() {
 	z.clients[ClientID] = oauthClient{
 		id: z.newID(), secret: ClientSecret, redirectURI: RedirectURI, owner: Admin.ID,
 	}
+	if z.config.OddPeople {
+		s.seedOddPeople() // last: nobody else's id depends on them
+	}
 }
 
 // ago is a moment that many hours before the account was made.
@@ -176,8 +179,10 @@ func (s *seeding) seedOrganizations() {
 func (s *seeding) person(p Person, role string, created time.Time) user {
 	u := s.z.newUser(created)
 	u.ID, u.Name, u.Role, u.Verified, u.password = p.ID, p.Name, role, true, p.Password
-	u.Email = new(p.Email)
-	s.z.identify(&u, "email", p.Email, created)
+	if p.Email != "" {
+		u.Email = new(p.Email)
+		s.z.identify(&u, "email", p.Email, created)
+	}
 	if p.Phone != "" {
 		u.Phone, u.SharedPhoneNumber = new(p.Phone), new(false)
 		s.z.identify(&u, "phone_number", p.Phone, created)
@@ -223,7 +228,7 @@ func address(name, domain string) string {
 
 func (s *seeding) seedPeople() {
 	caller := s.person(Caller, roleEndUser, s.ago(9_000))
-	caller.OrganizationID, caller.ExternalID = new(CallerOrganization), new("crm-2001")
+	caller.OrganizationID, caller.ExternalID = new(CallerOrganization), &outsideID{value: "crm-2001"}
 	caller.Notes = new("Prefers to be called before ten.")
 	caller.Tags = tagSet([]string{"gold", "bakery"})
 	caller.UserFields = map[string]any{"crm_id": "2001", "plan": "business", "vip": true}
@@ -265,7 +270,7 @@ func (s *seeding) seedPeople() {
 			u.OrganizationID = new(s.organizations[i%len(s.organizations)])
 		}
 		if i%4 == 0 {
-			u.ExternalID = new(fmt.Sprintf("crm-%d", 3000+i))
+			u.ExternalID = &outsideID{value: fmt.Sprintf("crm-%d", 3000+i)}
 		}
 		if i%6 == 1 {
 			s.z.identify(&u, "phone_number", fmt.Sprintf("+44 7700 %06d", 900_000+i), created)

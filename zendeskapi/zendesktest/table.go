@@ -23,6 +23,7 @@ type version[T any] struct {
 	value T
 	since time.Time
 	index func() *document
+	gone  bool // the record is no more
 }
 
 func newTable[T any]() table[T] { return table[T]{rows: map[int64]*row[T]{}} }
@@ -36,7 +37,18 @@ func (t *table[T]) put(id int64, value T, since, oldest time.Time, index func() 
 		t.rows[id] = r
 		t.order = append(t.order, r)
 	}
-	r.versions = append(r.versions, &version[T]{value: value, since: since, index: sync.OnceValue(index)})
+	r.add(&version[T]{value: value, since: since, index: sync.OnceValue(index)}, oldest)
+}
+
+// remove takes a record away; search goes on seeing what it was.
+func (t *table[T]) remove(id int64, since, oldest time.Time) {
+	if r := t.rows[id]; r != nil {
+		r.add(&version[T]{since: since, gone: true}, oldest)
+	}
+}
+
+func (r *row[T]) add(v *version[T], oldest time.Time) {
+	r.versions = append(r.versions, v)
 	for len(r.versions) > 1 && !r.versions[1].since.After(oldest) {
 		r.versions = r.versions[1:]
 	}
@@ -44,7 +56,7 @@ func (t *table[T]) put(id int64, value T, since, oldest time.Time, index func() 
 
 func (t *table[T]) get(id int64) (T, bool) {
 	r := t.rows[id]
-	if r == nil {
+	if r == nil || r.current().gone {
 		var none T
 		return none, false
 	}
@@ -53,24 +65,16 @@ func (t *table[T]) get(id int64) (T, bool) {
 
 func (r *row[T]) current() *version[T] { return r.versions[len(r.versions)-1] }
 
-func (t *table[T]) has(id int64) bool { return t.rows[id] != nil }
+func (t *table[T]) has(id int64) bool {
+	_, found := t.get(id)
+	return found
+}
 
 // all yields the current records in order of creation.
 func (t *table[T]) all() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for _, r := range t.order {
-			if !yield(r.current().value) {
-				return
-			}
-		}
-	}
-}
-
-// indexes yields what search knows of the current records.
-func (t *table[T]) indexes() iter.Seq[*document] {
-	return func(yield func(*document) bool) {
-		for _, r := range t.order {
-			if !yield(r.current().index()) {
+			if v := r.current(); !v.gone && !yield(v.value) {
 				return
 			}
 		}
@@ -85,7 +89,7 @@ func (t *table[T]) at(moment time.Time) iter.Seq[*version[T]] {
 			for i >= 0 && r.versions[i].since.After(moment) {
 				i--
 			}
-			if i >= 0 && !yield(r.versions[i]) {
+			if i >= 0 && !r.versions[i].gone && !yield(r.versions[i]) {
 				return
 			}
 		}

@@ -29,7 +29,7 @@ type user struct {
 	OrganizationID       *int64         `json:"organization_id"`
 	Role                 string         `json:"role"`
 	Verified             bool           `json:"verified"`
-	ExternalID           *string        `json:"external_id"`
+	ExternalID           *outsideID     `json:"external_id"`
 	Tags                 []string       `json:"tags"`
 	Alias                *string        `json:"alias"`
 	Active               bool           `json:"active"`
@@ -88,6 +88,30 @@ type identity struct {
 	DeliverableState   *string   `json:"deliverable_state,omitempty"`
 }
 
+// outsideID is the id of a person in another system. Some of those that are
+// numbers are told as numbers.
+type outsideID struct {
+	value  string
+	number bool
+}
+
+func (o *outsideID) text() string {
+	if o == nil {
+		return ""
+	}
+	return o.value
+}
+
+func (o *outsideID) MarshalJSON() ([]byte, error) {
+	if o.number {
+		return []byte(o.value), nil
+	}
+	return json.Marshal(o.value)
+}
+
+// UnmarshalJSON reads what a request gives: from then on it is a text.
+func (o *outsideID) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, &o.value) }
+
 // userResult is a user among the results of a search.
 type userResult struct {
 	user
@@ -100,8 +124,22 @@ const (
 	ianaTimeZone = "America/New_York"
 )
 
-// userFieldKeys are the custom fields of a person's profile.
-var userFieldKeys = []string{"crm_id", "plan", "vip"}
+// profileField is a custom field of people or organizations.
+type profileField struct {
+	key     string
+	kind    string   // text, checkbox or dropdown
+	options []string // of a dropdown
+}
+
+// userFields are those that people have in every account, and oddUserFields
+// those that hold numbers where [Config.OddPeople] are.
+var (
+	userFields = []profileField{
+		{key: "crm_id", kind: "text"}, {key: "plan", kind: "dropdown", options: []string{"basic", "business", "enterprise"}},
+		{key: "vip", kind: "checkbox"},
+	}
+	oddUserFields = []profileField{{key: MobileField, kind: "text"}, {key: OtherPhoneField, kind: "text"}}
+)
 
 // show fills in what depends on where the account is reached.
 func (u user) show(origin string) user {
@@ -144,9 +182,11 @@ func (u user) phones() []string {
 
 func (u user) index() *document {
 	numbers := phonesOf(u.phones()...)
-	text := append([]string{u.Name, deref(u.Alias), deref(u.Notes), deref(u.Details), deref(u.ExternalID)}, u.emails()...)
+	text := append([]string{u.Name, deref(u.Alias), deref(u.Notes), deref(u.Details), u.ExternalID.text()}, u.emails()...)
 	text = append(text, u.Tags...)
 	text = append(text, numbers...)
+	text = append(text, numbersIn(deref(u.Notes))...)
+	text = append(text, numbersIn(deref(u.Details))...)
 	d := &document{
 		kind: "user", id: u.ID, created: u.CreatedAt, updated: u.UpdatedAt,
 		properties: map[string]property{
@@ -156,7 +196,7 @@ func (u user) index() *document {
 			"role":         exactly(u.Role),
 			"notes":        textOf(deref(u.Notes)),
 			"details":      textOf(deref(u.Details)),
-			"external_id":  exactly(deref(u.ExternalID)),
+			"external_id":  exactly(u.ExternalID.text()),
 			"tags":         exactly(u.Tags...),
 			"organization": referTo("organization", u.OrganizationID),
 			"group":        referTo("group", u.DefaultGroupID),
@@ -169,8 +209,9 @@ func (u user) index() *document {
 		if value != nil {
 			s = fmt.Sprint(value)
 		}
-		d.properties[key] = exactly(s)
+		d.properties[key] = profiled{exactly(s), textOf(s)}
 		text = append(text, s)
+		text = append(text, numbersIn(s)...)
 	}
 	d.text = textOf(text...)
 	d.common()
@@ -200,7 +241,7 @@ func (z *Zendesk) userByEmail(email string) (user, bool) {
 
 func (z *Zendesk) userByExternalID(id string) (user, bool) {
 	for u := range z.users.all() {
-		if u.ExternalID != nil && strings.EqualFold(*u.ExternalID, id) {
+		if u.ExternalID != nil && strings.EqualFold(u.ExternalID.text(), id) {
 			return u, true
 		}
 	}
@@ -236,6 +277,16 @@ func (z *Zendesk) searchUsers(c *call) *reply {
 		return c.users(z.matching(c, c.query.Get("query")))
 	}
 	return titled(http.StatusBadRequest, "Missing required parameter", "Parameter query or external_id is required")
+}
+
+// showManyUsers is GET /api/v2/users/show_many, by ids or external_ids. Those
+// that nobody has are left out.
+func (z *Zendesk) showManyUsers(c *call) *reply {
+	users, refused := showMany(c, z.users.get, z.userByExternalID)
+	if refused != nil {
+		return refused
+	}
+	return c.users(users)
 }
 
 // showMe is GET /api/v2/users/me. Who sends no valid credentials is told, under
@@ -292,6 +343,11 @@ func (z *Zendesk) user(c *call) (user, *reply) {
 // showUser is GET /api/v2/users/{id}.
 func (z *Zendesk) showUser(c *call) *reply {
 	u, refused := z.user(c)
+	if id, _ := c.id("id"); refused != nil {
+		if r, removed := z.removed[id]; removed {
+			return z.showRemoved(c, r)
+		}
+	}
 	if refused != nil {
 		return refused
 	}
@@ -429,8 +485,8 @@ func (z *Zendesk) identify(u *user, kind, value string, now time.Time) {
 
 func (z *Zendesk) newUser(now time.Time) user {
 	fields := map[string]any{}
-	for _, key := range userFieldKeys {
-		fields[key] = nil
+	for _, f := range z.userFields {
+		fields[f.key] = nil
 	}
 	return user{
 		ID: z.newID(), CreatedAt: now, UpdatedAt: now, Role: roleEndUser, Active: true,

@@ -5,12 +5,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestSearchUsers(t *testing.T) {
-	a := open(t, Config{IndexLag: 1 << 40})
+	a := open(t, Config{IndexLag: 10 * time.Minute})
 	tests := []struct {
 		parameters string
 		want       []string
@@ -32,15 +33,42 @@ func TestSearchUsers(t *testing.T) {
 		}
 	}
 	a.do("GET", "/api/v2/users/search.json", "").want(t, 400)
-	// A look-up sees at once what search does not.
-	made := a.do("POST", "/api/v2/users", `{"user":{"name":"Just Made","email":"just@example.com"}}`).want(t, 201)
-	got := a.do("GET", "/api/v2/users/search.json?query=email:just@example.com", "")
-	if diff := cmp.Diff([]string{made.text("user", "id")}, got.ids("users")); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+}
+
+// TestUserIndexLag compares what sees a person at once with what comes later.
+func TestUserIndexLag(t *testing.T) {
+	a := open(t, Config{IndexLag: 10 * time.Minute})
+	made := a.do("POST", "/api/v2/users", `{"user":{"name":"Just Made","email":"just@example.com","phone":"+1 513-555-9002","external_id":"just-1"}}`).want(t, 201)
+	id := made.text("user", "id")
+	fresh := []string{"/api/v2/users/search.json?external_id=just-1", "/api/v2/users/show_many.json?ids=" + id, "/api/v2/users/show_many.json?external_ids=just-1"}
+	late := []string{
+		"/api/v2/users/search.json?query=email:just@example.com", "/api/v2/users/search.json?query=5135559002",
+		"/api/v2/search.json?query=phone:*5135559002",
 	}
-	if got := a.search("email:just@example.com").text("count"); got != "0" {
-		t.Errorf("search finds %s", got)
+	check := func(paths []string, want []string) {
+		t.Helper()
+		for _, path := range paths {
+			got := a.do("GET", path, "").want(t, 200)
+			if diff := cmp.Diff(want, append(got.ids("users"), got.ids("results")...)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", path, diff)
+			}
+		}
 	}
+	a.do("GET", "/api/v2/users/"+id, "").want(t, 200)
+	check(fresh, []string{id})
+	check(late, nil)
+	a.clock.advance(10 * time.Minute)
+	check(late, []string{id})
+
+	a.do("PUT", "/api/v2/users/"+id, `{"user":{"external_id":"just-2"}}`).want(t, 200)
+	check([]string{"/api/v2/users/search.json?external_id=just-2"}, []string{id})
+	check(fresh[:1], nil)
+	check([]string{"/api/v2/users/search.json?query=external_id:just-1"}, []string{id})
+	a.do("DELETE", "/api/v2/users/"+id, "").want(t, 200)
+	check([]string{"/api/v2/users/search.json?external_id=just-2", fresh[1]}, nil)
+	check(late, []string{id})
+	a.clock.advance(10 * time.Minute)
+	check(late, nil)
 }
 
 func TestUsersByRole(t *testing.T) {

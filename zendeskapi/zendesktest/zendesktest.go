@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,9 +44,17 @@ type Config struct {
 	// ("https://acme.zendesk.com"). Default: that of [Zendesk.Start], else the
 	// one each request was sent to.
 	Origin string
-	// IndexLag is how long search goes on seeing the state before a change, or
-	// nothing of what was created. Reading by id is never late. Default 0.
+	// IndexLag is how long search and the look-up of users by query go on seeing
+	// the state before a change, or nothing of what was created. Zendesk's is 1 to
+	// 10 minutes. Reading by id or external_id is never late. Default 0.
 	IndexLag time.Duration
+	// OddPeople adds people whose numbers are stored and shared as in real data
+	// ([OddFormats], [SharedLine] and so on), and the fields [MobileField] and
+	// [OtherPhoneField]. What else is seeded stays as it is.
+	OddPeople bool
+	// MergedRedirects lets the id of a person who was merged redirect to the one
+	// who lives (301), where Zendesk mostly answers 404.
+	MergedRedirects bool
 	// TokenLife is the life of every access token, whatever expires_in asks
 	// for. Default: as asked, else 30 minutes.
 	TokenLife time.Duration
@@ -89,6 +98,8 @@ type Zendesk struct {
 type state struct {
 	users         table[user]
 	organizations table[organization]
+	userFields    []profileField
+	removed       map[int64]removal // users that were merged or deleted
 	groups        table[group]
 	tickets       table[ticket]
 	fields        []*ticketField
@@ -124,6 +135,8 @@ func New(config Config) *Zendesk {
 	z.state = state{
 		users:         newTable[user](),
 		organizations: newTable[organization](),
+		userFields:    slices.Clone(userFields),
+		removed:       map[int64]removal{},
 		groups:        newTable[group](),
 		tickets:       newTable[ticket](),
 		audits:        map[int64][]audit{},
@@ -135,6 +148,9 @@ func New(config Config) *Zendesk {
 		idempotency:   map[string]idempotent{},
 	}
 	z.meters.set(Limits{PerMinute: config.RateLimit, Endpoints: config.EndpointLimits}.clone(), 0)
+	if config.OddPeople {
+		z.userFields = append(z.userFields, oddUserFields...)
+	}
 	z.routes()
 	z.seed()
 	return z

@@ -32,8 +32,8 @@ type organizationResult struct {
 	ResultType string `json:"result_type"`
 }
 
-// organizationFieldKeys are the custom fields of an organization.
-var organizationFieldKeys = []string{"tier"}
+// organizationFields are the custom fields of an organization.
+var organizationFields = []profileField{{key: "tier", kind: "dropdown", options: []string{"gold", "silver", "bronze"}}}
 
 func (o organization) show(origin string) organization {
 	o.URL = fmt.Sprintf("%s/api/v2/organizations/%d.json", origin, o.ID)
@@ -82,7 +82,7 @@ func (z *Zendesk) organizationWhere(meets func(organization) bool) (organization
 func (o organization) named(name string) bool { return strings.EqualFold(o.Name, name) }
 
 func (o organization) known(externalID string) bool {
-	return o.ExternalID != nil && strings.EqualFold(*o.ExternalID, externalID)
+	return externalID != "" && strings.EqualFold(deref(o.ExternalID), externalID)
 }
 
 func (c *call) organizations(all []organization) *reply {
@@ -108,7 +108,7 @@ func (z *Zendesk) searchOrganizations(c *call) *reply {
 	}
 	var found []organization
 	if o, ok := z.organizationWhere(func(o organization) bool {
-		return externalID != "" && o.known(externalID) || externalID == "" && o.named(name)
+		return o.known(externalID) || externalID == "" && o.named(name)
 	}); ok {
 		found = append(found, o)
 	}
@@ -151,8 +151,8 @@ func (z *Zendesk) showOrganization(c *call) *reply {
 
 func (z *Zendesk) newOrganization(now time.Time) organization {
 	fields := map[string]any{}
-	for _, key := range organizationFieldKeys {
-		fields[key] = nil
+	for _, f := range organizationFields {
+		fields[f.key] = nil
 	}
 	return organization{
 		ID: z.newID(), CreatedAt: now, UpdatedAt: now,
@@ -162,7 +162,8 @@ func (z *Zendesk) newOrganization(now time.Time) organization {
 
 // saveOrganization applies a request to an organization, new or known.
 func (z *Zendesk) saveOrganization(c *call, o organization, fields map[string]json.RawMessage, status int) *reply {
-	dropped, wrong := rules{
+	v := verdict{problems: problems{}}
+	v.apply(rules{
 		"name":                into(&o.Name),
 		"external_id":         into(&o.ExternalID),
 		"domain_names":        into(&o.DomainNames),
@@ -172,16 +173,19 @@ func (z *Zendesk) saveOrganization(c *call, o organization, fields map[string]js
 		"shared_tickets":      into(&o.SharedTickets),
 		"shared_comments":     into(&o.SharedComments),
 		"tags":                tagsInto(&o.Tags),
-		"organization_fields": fieldsInto(&o.OrganizationFields),
-	}.apply("organization", fields)
-	if refused := (problems{}).invalid(wrong).refusal(); refused != nil {
-		return refused
-	}
+		"organization_fields": v.profileInto(&o.OrganizationFields, "organization.organization_fields", organizationFields),
+	}, "organization", fields)
 	if strings.TrimSpace(o.Name) == "" {
-		return recordInvalid("name", "Name: cannot be blank", "BlankValue")
+		v.problems.add("name", "Name: cannot be blank", "BlankValue")
 	}
 	if other, found := z.organizationWhere(func(x organization) bool { return x.named(o.Name) && x.ID != o.ID }); found {
-		return recordInvalid("name", "Name: "+other.Name+" has already been taken", "DuplicateValue")
+		v.problems.add("name", "Name: "+other.Name+" has already been taken", "DuplicateValue")
+	}
+	if _, found := z.organizationWhere(func(x organization) bool { return x.known(deref(o.ExternalID)) && x.ID != o.ID }); found {
+		v.problems.add("external_id", "External: "+*o.ExternalID+" has already been taken", "DuplicateValue")
+	}
+	if refused := v.problems.refusal(); refused != nil {
+		return refused
 	}
 	if o.DomainNames == nil {
 		o.DomainNames = []string{}
@@ -189,7 +193,7 @@ func (z *Zendesk) saveOrganization(c *call, o organization, fields map[string]js
 	o.UpdatedAt = c.now
 	z.putOrganization(o, c.now)
 	r := answer(status, object{"organization": o.show(c.origin)})
-	warn(r, dropped)
+	warn(r, v.dropped)
 	if status == http.StatusCreated {
 		r.header.Set("Location", o.show(c.origin).URL)
 	}
@@ -219,7 +223,7 @@ func (z *Zendesk) createOrUpdateOrganization(c *call) *reply {
 	_ = into(&name)(fields["name"])
 	delete(fields, "id")
 	o, found := z.organizationWhere(func(o organization) bool {
-		return o.ID == id || externalID != "" && o.known(externalID) || name != "" && o.named(name)
+		return o.ID == id || o.known(externalID) || name != "" && o.named(name)
 	})
 	if found {
 		return z.saveOrganization(c, o, fields, http.StatusOK)

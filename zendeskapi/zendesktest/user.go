@@ -1,6 +1,7 @@
 package zendesktest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -124,13 +125,6 @@ const (
 	ianaTimeZone = "America/New_York"
 )
 
-// profileField is a custom field of people or organizations.
-type profileField struct {
-	key     string
-	kind    string   // text, checkbox or dropdown
-	options []string // of a dropdown
-}
-
 // userFields are those that people have in every account, and oddUserFields
 // those that hold numbers where [Config.OddPeople] are.
 var (
@@ -239,9 +233,21 @@ func (z *Zendesk) userByEmail(email string) (user, bool) {
 	return user{}, false
 }
 
+// userByLine finds the person whose direct line a number is: of the same
+// digits, so that one written in another way may be somebody else's.
+func (z *Zendesk) userByLine(number string) (user, bool) {
+	line := digits(number)
+	for u := range z.users.all() {
+		if line != "" && slices.ContainsFunc(u.values("phone_number"), func(n string) bool { return digits(n) == line }) {
+			return u, true
+		}
+	}
+	return user{}, false
+}
+
 func (z *Zendesk) userByExternalID(id string) (user, bool) {
 	for u := range z.users.all() {
-		if u.ExternalID != nil && strings.EqualFold(u.ExternalID.text(), id) {
+		if id != "" && strings.EqualFold(u.ExternalID.text(), id) {
 			return u, true
 		}
 	}
@@ -367,7 +373,7 @@ func (z *Zendesk) listIdentities(c *call) *reply {
 }
 
 // userRules read the fields of a person that a request may set.
-func (z *Zendesk) userRules(u *user, now time.Time) rules {
+func (z *Zendesk) userRules(u *user, v *verdict, now time.Time) rules {
 	return rules{
 		"name":                  into(&u.Name),
 		"alias":                 into(&u.Alias),
@@ -386,15 +392,17 @@ func (z *Zendesk) userRules(u *user, now time.Time) rules {
 		"default_group_id":      optionalID(&u.DefaultGroupID, z.groups.has),
 		"custom_role_id":        into(&u.CustomRoleID),
 		"tags":                  tagsInto(&u.Tags),
-		"user_fields":           fieldsInto(&u.UserFields),
-		"phone": func(raw json.RawMessage) bool {
-			if !into(&u.Phone)(raw) {
+		"user_fields":           v.profileInto(&u.UserFields, "user.user_fields", z.userFields),
+		"phone":                 into(&u.Phone),
+		"shared_phone_number":   into(&u.SharedPhoneNumber),
+		"skip_verify_email":     func(json.RawMessage) bool { return true }, // no mail is sent anyway
+		"identities": func(raw json.RawMessage) bool {
+			var given []struct{ Type, Value string }
+			if !into(&given)(raw) {
 				return false
 			}
-			u.SharedPhoneNumber = nil
-			if u.Phone != nil {
-				u.SharedPhoneNumber = new(false)
-				z.identify(u, "phone_number", *u.Phone, now)
+			for _, i := range given {
+				z.addIdentity(u, v, cmp.Or(i.Type, "identities"), i.Type, i.Value, now)
 			}
 			return true
 		},
@@ -440,37 +448,73 @@ func (z *Zendesk) createIdentity(c *call) *reply {
 		return refused
 	}
 	var kind, value string
-	_, wrong := rules{
-		"type": func(raw json.RawMessage) bool {
-			return into(&kind)(raw) && slices.Contains([]string{"email", "phone_number"}, kind)
-		},
+	v := verdict{problems: problems{}}
+	v.apply(rules{
+		"type":     into(&kind),
 		"value":    into(&value),
 		"verified": func(json.RawMessage) bool { return true },
 		"primary":  func(json.RawMessage) bool { return true },
-	}.apply("identity", fields)
-	found := problems{}.invalid(wrong)
-	if other, taken := z.userByEmail(value); kind == "email" && !isAddress(value) || kind == "" || value == "" {
-		found.add("value", "Value: is not properly formatted", "InvalidFormat")
-	} else if kind == "email" && taken && other.ID != u.ID {
-		found.add("value", fmt.Sprintf("Email: %s is already being used by another user", value), "DuplicateValue")
-	}
-	if refused := found.refusal(); refused != nil {
+	}, "identity", fields)
+	i := z.addIdentity(&u, &v, "value", kind, value, c.now)
+	if refused := v.problems.refusal(); refused != nil {
 		return refused
 	}
-	if kind == "email" {
-		value = strings.ToLower(value)
-	}
-	z.identify(&u, kind, value, c.now)
 	u.UpdatedAt = c.now
 	z.putUser(u, c.now)
-	i := slices.IndexFunc(u.identities, func(i identity) bool { return i.Type == kind && i.Value == value })
-	return answer(http.StatusCreated, object{"identity": u.identities[i]})
+	r := answer(http.StatusCreated, object{"identity": i})
+	warn(r, v.dropped)
+	return r
+}
+
+// addIdentity adds an address or a direct line that a request gives, unless it
+// is somebody else's. What is wrong with it is told of the part.
+func (z *Zendesk) addIdentity(u *user, v *verdict, part, kind, value string, now time.Time) identity {
+	var other user
+	taken := false
+	label := "Email"
+	switch {
+	case kind == "email" && isAddress(value):
+		value = strings.ToLower(value)
+		other, taken = z.userByEmail(value)
+	case kind == "phone_number" && digits(value) != "":
+		label = "Phone number"
+		other, taken = z.userByLine(value)
+	default:
+		v.problems.add(part, "Value: is not properly formatted", "InvalidFormat")
+		return identity{}
+	}
+	if taken && other.ID != u.ID {
+		v.problems.add(part, fmt.Sprintf("%s: %s is already being used by another user", label, value), "DuplicateValue")
+		return identity{}
+	}
+	return z.identify(u, kind, value, now)
+}
+
+// setPhone decides what a number that a request put on the profile is: the
+// person's direct line, unless it is somebody else's or is said to be shared.
+func (z *Zendesk) setPhone(u *user, shared bool, now time.Time) {
+	if deref(u.Phone) == "" {
+		u.Phone, u.SharedPhoneNumber = nil, nil
+		return
+	}
+	other, taken := z.userByLine(*u.Phone)
+	shared = shared || taken && other.ID != u.ID
+	u.SharedPhoneNumber = &shared
+	if shared {
+		u.identities = slices.DeleteFunc(slices.Clone(u.identities), func(i identity) bool {
+			return i.Type == "phone_number" && i.Value == *u.Phone
+		})
+		return
+	}
+	if digits(*u.Phone) != "" {
+		z.identify(u, "phone_number", *u.Phone, now)
+	}
 }
 
 // identify adds an identity to a person who has none of that value yet.
-func (z *Zendesk) identify(u *user, kind, value string, now time.Time) {
-	if slices.ContainsFunc(u.identities, func(i identity) bool { return i.Type == kind && i.Value == value }) {
-		return
+func (z *Zendesk) identify(u *user, kind, value string, now time.Time) identity {
+	if i := slices.IndexFunc(u.identities, func(i identity) bool { return i.Type == kind && i.Value == value }); i >= 0 {
+		return u.identities[i]
 	}
 	added := identity{
 		ID: z.newID(), UserID: u.ID, Type: kind, Value: value, Verified: u.Verified,
@@ -481,6 +525,7 @@ func (z *Zendesk) identify(u *user, kind, value string, now time.Time) {
 		added.UndeliverableCount, added.DeliverableState = new(0), new("deliverable")
 	}
 	u.identities = append(slices.Clip(u.identities), added)
+	return added
 }
 
 func (z *Zendesk) newUser(now time.Time) user {
@@ -498,22 +543,31 @@ func (z *Zendesk) newUser(now time.Time) user {
 
 // saveUser applies a request to a person, new or known.
 func (z *Zendesk) saveUser(c *call, u user, fields map[string]json.RawMessage, status int) *reply {
-	dropped, wrong := z.userRules(&u, c.now).apply("user", fields)
-	if refused := (problems{}).invalid(wrong).refusal(); refused != nil {
-		return refused
-	}
+	v := verdict{problems: problems{}}
+	v.apply(z.userRules(&u, &v, c.now), "user", fields)
 	if strings.TrimSpace(u.Name) == "" {
-		return recordInvalid("name", "Name: cannot be blank", "BlankValue")
+		v.problems.add("name", "Name: cannot be blank", "BlankValue")
 	}
 	for _, email := range u.emails() {
 		if other, found := z.userByEmail(email); found && other.ID != u.ID {
-			return recordInvalid("email", fmt.Sprintf("Email: %s is already being used by another user", email), "DuplicateValue")
+			v.problems.add("email", fmt.Sprintf("Email: %s is already being used by another user", email), "DuplicateValue")
 		}
+	}
+	if other, found := z.userByExternalID(u.ExternalID.text()); found && other.ID != u.ID {
+		v.problems.add("external_id", fmt.Sprintf("External: %s has already been taken", u.ExternalID.text()), "DuplicateValue")
+	}
+	if refused := v.problems.refusal(); refused != nil {
+		return refused
+	}
+	if fields["phone"] != nil || fields["shared_phone_number"] != nil {
+		shared := false
+		_ = into(&shared)(fields["shared_phone_number"]) // not given: not shared
+		z.setPhone(&u, shared, c.now)
 	}
 	u.UpdatedAt = c.now
 	z.putUser(u, c.now)
 	r := answer(status, object{"user": u.show(c.origin)})
-	warn(r, dropped)
+	warn(r, v.dropped)
 	if status == http.StatusCreated {
 		r.header.Set("Location", u.show(c.origin).URL)
 	}

@@ -161,7 +161,9 @@ func TestOrganizations(t *testing.T) {
 		{"known by name", "POST", "/create_or_update", `{"organization":{"name":"Zeppelin","domain_names":null}}`, 200},
 		{"not known", "POST", "/create_or_update", `{"organization":{"name":"Airship"}}`, 201},
 		{"update", "PUT", fmt.Sprintf("/%d", CallerOrganization), `{"organization":{"organization_fields":{"tier":"bronze"}}}`, 200},
-		{"wrong type", "PUT", fmt.Sprintf("/%d", CallerOrganization), `{"organization":{"tags":7,"domain_names":7}}`, 422},
+		{"wrong type", "PUT", fmt.Sprintf("/%d", CallerOrganization), `{"organization":{"domain_names":7,"notes":["x"]}}`, 200},
+		{"wrong value", "PUT", fmt.Sprintf("/%d", CallerOrganization), `{"organization":{"organization_fields":{"tier":"tin"}}}`, 422},
+		{"another's external id", "PUT", fmt.Sprintf("/%d", CallerOrganization), `{"organization":{"external_id":"Z-1"}}`, 422},
 		{"update of none", "PUT", "/7", `{"organization":{}}`, 404},
 	}
 	for _, test := range tests {

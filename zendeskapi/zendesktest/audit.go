@@ -244,6 +244,9 @@ func (z *Zendesk) listComments(c *call) *reply {
 		return refused
 	}
 	all := comments(z.audits[t.ID])
+	if c.caller.public() {
+		all = slices.DeleteFunc(all, func(c comment) bool { return !c.Public })
+	}
 	if c.newestFirst() {
 		slices.Reverse(all)
 	}

@@ -57,6 +57,9 @@ func (z *Zendesk) authenticate(c *call, a access) *reply {
 		return failure(http.StatusForbidden, "Forbidden",
 			"You are missing the following required scopes: "+a.scope[0])
 	}
+	if name := c.Header.Get("X-On-Behalf-Of"); name != "" {
+		return z.impersonate(c, a, name)
+	}
 	return nil
 }
 

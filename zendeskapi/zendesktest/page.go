@@ -58,10 +58,15 @@ func (c *call) around(page, perPage, count int) (next, previous *string) {
 	return next, previous
 }
 
+// byCursor tells whether the caller asked for a list by cursor.
+func (c *call) byCursor() bool {
+	return c.query.Has("page[size]") || c.query.Has("page[after]") || c.query.Has("page[before]")
+}
+
 // list answers one page of all, under key: by cursor when the caller asks for
 // a page[size], else by offset. ids are unique.
 func list[T any](c *call, key string, all []T, id func(T) int64, show func(T) any) *reply {
-	if c.query.Has("page[size]") || c.query.Has("page[after]") || c.query.Has("page[before]") {
+	if c.byCursor() {
 		return cursorList(c, key, all, id, show)
 	}
 	page, perPage := c.offset()

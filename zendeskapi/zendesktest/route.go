@@ -33,6 +33,9 @@ type access struct {
 	role string
 	// bucket is the endpoint's own rate limit, if it has one.
 	bucket string
+	// behalf lets administrators act as an end user, where end users themselves
+	// may not.
+	behalf bool
 	// anonymous lets callers without valid credentials in, as nobody.
 	anonymous bool
 }
@@ -47,6 +50,11 @@ func writing(resource string) access {
 
 func (a access) in(bucket string) access {
 	a.bucket = bucket
+	return a
+}
+
+func (a access) onBehalf() access {
+	a.behalf = true
 	return a
 }
 
@@ -73,6 +81,9 @@ func (z *Zendesk) routes() {
 	route("GET users/{id}", reading("users"), z.showUser)
 	route("GET users/{id}/identities", reading("users"), z.listIdentities)
 	route("POST users/{id}/identities", writing("users"), z.createIdentity)
+	route("PUT users/{id}/identities/{identity_id}/make_primary", writing("users"), z.makeIdentityPrimary)
+	route("PUT users/{id}/identities/{identity_id}/verify", writing("users"), z.verifyIdentity)
+	route("DELETE users/{id}/identities/{identity_id}", writing("users"), z.deleteIdentity)
 	route("POST users", writing("users"), z.createUser)
 	route("POST users/create_or_update", writing("users"), z.createOrUpdateUser)
 	route("PUT users/{id}", writing("users"), z.updateUser)
@@ -87,6 +98,7 @@ func (z *Zendesk) routes() {
 	route("POST organizations", writing("organizations"), z.createOrganization)
 	route("POST organizations/create_or_update", writing("organizations"), z.createOrUpdateOrganization)
 	route("PUT organizations/{id}", writing("organizations"), z.updateOrganization)
+	route("DELETE organizations/{id}", writing("organizations"), z.deleteOrganization)
 
 	route("GET groups", reading("groups"), z.listGroups)
 	route("GET groups/{id}", reading("groups"), z.showGroup)
@@ -94,15 +106,28 @@ func (z *Zendesk) routes() {
 	route("GET ticket_fields", reading("ticket_fields").in(TicketFieldsBucket), z.listTicketFields)
 	route("GET ticket_fields/{id}", reading("ticket_fields"), z.showTicketField)
 
-	route("GET tickets", reading("tickets"), z.listTickets)
-	route("GET tickets/{id}", reading("tickets").in(TicketShowBucket), z.showTicket)
-	route("GET tickets/{id}/comments", reading("tickets"), z.listComments)
+	route("GET tickets", reading("tickets").onBehalf(), z.listTickets)
+	route("GET tickets/{id}", reading("tickets").in(TicketShowBucket).onBehalf(), z.showTicket)
+	route("GET tickets/{id}/comments", reading("tickets").onBehalf(), z.listComments)
 	route("GET tickets/{id}/audits", plain.in(AuditsBucket), z.listAudits)
 	route("GET tickets/{id}/audits/{audit_id}", plain.in(AuditsBucket), z.showAudit)
 	route("GET users/{id}/tickets/requested", reading("tickets"), z.listRequestedTickets)
 	route("POST tickets/{id}/merge", writing("tickets"), z.mergeTickets)
-	route("POST tickets", writing("tickets").in(TicketCreateBucket), z.createTicket)
-	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket), z.updateTicket)
+	route("POST tickets", writing("tickets").in(TicketCreateBucket).onBehalf(), z.createTicket)
+	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket).onBehalf(), z.updateTicket)
+
+	route("DELETE tickets/{id}", writing("tickets"), z.deleteTicket)
+
+	// Requests are a customer's own tickets, and open to customers themselves.
+	own := func(a access) access {
+		a.role = roleEndUser
+		return a
+	}
+	route("GET requests", own(reading("requests")), z.listRequests)
+	route("GET requests/{id}", own(reading("requests")), z.showRequest)
+	route("GET requests/{id}/comments", own(reading("requests")), z.listRequestComments)
+	route("POST requests", own(writing("requests")).in(TicketCreateBucket), z.createRequest)
+	route("PUT requests/{id}", own(writing("requests")).in(TicketUpdateBucket), z.updateRequest)
 
 	voice := access{scope: []string{"write"}, role: roleAgent}
 	route("POST channels/voice/agents/{agent_id}/users/{id}/display", voice.in(ScreenPopBucket), z.displayUser)

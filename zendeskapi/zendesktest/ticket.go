@@ -1,6 +1,7 @@
 package zendesktest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -152,7 +153,7 @@ func (z *Zendesk) ticket(c *call) (ticket, *reply) {
 		return ticket{}, refused
 	}
 	t, found := z.tickets.get(id)
-	if !found {
+	if !found || c.caller.public() && t.RequesterID != c.caller.user.ID {
 		return ticket{}, recordNotFound()
 	}
 	return t, nil
@@ -167,14 +168,46 @@ func (z *Zendesk) showTicket(c *call) *reply {
 	return answer(http.StatusOK, object{"ticket": t.show(c.origin)})
 }
 
-func (z *Zendesk) ticketsWhere(c *call, meets func(ticket) bool) *reply {
+// ticketsOf finds the tickets that meet a condition and are the caller's to
+// see, in the order asked for.
+func (z *Zendesk) ticketsOf(c *call, meets func(ticket) bool) []ticket {
 	var all []ticket
 	for t := range z.tickets.all() {
-		if meets(t) {
+		if meets(t) && !(c.caller.public() && t.RequesterID != c.caller.user.ID) {
 			all = append(all, t)
 		}
 	}
+	c.sortTickets(all)
+	return all
+}
+
+func (z *Zendesk) ticketsWhere(c *call, meets func(ticket) bool) *reply {
+	all := z.ticketsOf(c, meets)
 	return list(c, "tickets", all, func(t ticket) int64 { return t.ID }, func(t ticket) any { return t.show(c.origin) })
+}
+
+// sortTickets puts tickets into the order that the caller asked for, which is
+// that of creation otherwise.
+func (c *call) sortTickets(all []ticket) {
+	by, reverse := c.query.Get("sort_by"), c.query.Get("sort_order") == "desc"
+	if c.byCursor() { // which knows sort alone
+		by, reverse = strings.CutPrefix(c.query.Get("sort"), "-")
+	}
+	var at func(ticket) time.Time
+	switch by {
+	case "created_at":
+		at = func(t ticket) time.Time { return t.CreatedAt }
+	case "updated_at":
+		at = func(t ticket) time.Time { return t.UpdatedAt }
+	default:
+		return
+	}
+	slices.SortStableFunc(all, func(a, b ticket) int {
+		if reverse {
+			a, b = b, a
+		}
+		return cmp.Or(at(a).Compare(at(b)), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // listTickets is GET /api/v2/tickets, optionally those of an external_id.
@@ -380,13 +413,21 @@ func (z *Zendesk) readValues(d *draft, raw json.RawMessage) bool {
 
 // readTicket applies the fields of a request to a draft, and notes what is wrong
 // with them.
-func (z *Zendesk) readTicket(d *draft, fields map[string]json.RawMessage) {
+func (z *Zendesk) readTicket(c *call, d *draft, fields map[string]json.RawMessage) {
 	// The set of tags comes first: other keys add to it and take from it.
 	tags, given := fields["tags"]
 	if given && !tagsInto(&d.Tags)(tags) {
 		d.problems.invalid([]string{"tags"})
 	}
 	delete(fields, "tags")
+	if c.caller.public() {
+		for _, key := range []string{"requester_id", "submitter_id", "assignee_id", "assignee_email", "group_id", "organization_id"} {
+			if _, given := fields[key]; given {
+				delete(fields, key)
+				d.dropped = append(d.dropped, "ticket."+key)
+			}
+		}
+	}
 	before := d.RequesterID
 	dropped, wrong := z.ticketRules(d).apply("ticket", fields)
 	d.dropped = append(d.dropped, dropped...)
@@ -402,6 +443,9 @@ func (z *Zendesk) readTicket(d *draft, fields map[string]json.RawMessage) {
 	}
 	if u, _ := z.users.get(d.RequesterID); d.RequesterID != before {
 		z.mayRequest(d, u)
+	}
+	if c.caller.public() && d.comment != nil {
+		d.comment.public, d.comment.author = new(true), nil
 	}
 }
 
@@ -534,7 +578,7 @@ func (z *Zendesk) newTicket(c *call, made func(ticket)) *reply {
 	d := &draft{ticket: z.blankTicket(c.now), problems: problems{}}
 	d.RequesterID, d.SubmitterID = c.caller.user.ID, c.caller.user.ID
 	saveRequester := func() {}
-	if raw, given := fields["requester"]; given {
+	if raw, given := fields["requester"]; given && !c.caller.public() {
 		delete(fields, "requester")
 		saveRequester = z.describedRequester(c, d, raw)
 	}
@@ -542,7 +586,7 @@ func (z *Zendesk) newTicket(c *call, made func(ticket)) *reply {
 		delete(fields, "description")
 		fields["comment"] = text // the older name of a first comment
 	}
-	z.readTicket(d, fields)
+	z.readTicket(c, d, fields)
 	if d.comment == nil || d.comment.blank() {
 		d.problems.add("base", "Description: cannot be blank", "BlankValue")
 	}
@@ -635,7 +679,7 @@ func (z *Zendesk) updateTicket(c *call) *reply {
 	d := &draft{ticket: t, problems: problems{}}
 	delete(fields, "via_followup_source_id") // of new tickets only, as is via_id
 	delete(fields, "via_id")
-	z.readTicket(d, fields)
+	z.readTicket(c, d, fields)
 	if d.safe && (d.stamp.IsZero() || t.UpdatedAt.After(d.stamp)) {
 		return failure(http.StatusConflict, "UpdateConflict",
 			"Safe Update prevented the update due to outdated ticket data. Please fetch the latest ticket data and try again.")

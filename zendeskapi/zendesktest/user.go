@@ -366,6 +366,10 @@ func (z *Zendesk) listIdentities(c *call) *reply {
 	if refused != nil {
 		return refused
 	}
+	return c.identities(u)
+}
+
+func (c *call) identities(u user) *reply {
 	return list(c, "identities", u.identities, func(i identity) int64 { return i.ID }, func(i identity) any {
 		i.URL = fmt.Sprintf("%s/api/v2/users/%d/identities/%d.json", c.origin, u.ID, i.ID)
 		return i
@@ -464,6 +468,76 @@ func (z *Zendesk) createIdentity(c *call) *reply {
 	r := answer(http.StatusCreated, object{"identity": i})
 	warn(r, v.dropped)
 	return r
+}
+
+// identityAt finds the identity that the path names, among a person's own.
+func (z *Zendesk) identityAt(c *call) (user, int, *reply) {
+	u, refused := z.user(c)
+	if refused != nil {
+		return u, 0, refused
+	}
+	id, refused := c.id("identity_id")
+	if refused != nil {
+		return u, 0, refused
+	}
+	i := slices.IndexFunc(u.identities, func(i identity) bool { return i.ID == id })
+	if i < 0 {
+		return u, 0, recordNotFound()
+	}
+	u.identities, u.UpdatedAt = slices.Clone(u.identities), c.now
+	return u, i, nil
+}
+
+// makeIdentityPrimary is PUT /api/v2/users/{id}/identities/{identity_id}/make_primary:
+// the address or number is the one on the profile from then on.
+func (z *Zendesk) makeIdentityPrimary(c *call) *reply {
+	u, i, refused := z.identityAt(c)
+	if refused != nil {
+		return refused
+	}
+	kind, value := u.identities[i].Type, u.identities[i].Value
+	for j := range u.identities {
+		if u.identities[j].Type == kind {
+			u.identities[j].Primary = j == i
+		}
+	}
+	if kind == "email" {
+		u.Email = &value
+	} else {
+		u.Phone, u.SharedPhoneNumber = &value, new(false)
+	}
+	z.putUser(u, c.now)
+	return c.identities(u)
+}
+
+// verifyIdentity is PUT /api/v2/users/{id}/identities/{identity_id}/verify.
+func (z *Zendesk) verifyIdentity(c *call) *reply {
+	u, i, refused := z.identityAt(c)
+	if refused != nil {
+		return refused
+	}
+	u.identities[i].Verified, u.identities[i].UpdatedAt = true, c.now
+	u.Verified = true
+	z.putUser(u, c.now)
+	return answer(http.StatusOK, object{"identity": u.identities[i]})
+}
+
+// deleteIdentity is DELETE /api/v2/users/{id}/identities/{identity_id}.
+func (z *Zendesk) deleteIdentity(c *call) *reply {
+	u, i, refused := z.identityAt(c)
+	if refused != nil {
+		return refused
+	}
+	gone := u.identities[i]
+	u.identities = slices.Delete(u.identities, i, i+1)
+	switch {
+	case gone.Type == "email" && deref(u.Email) == gone.Value:
+		u.Email = nil
+	case gone.Type == "phone_number" && deref(u.Phone) == gone.Value:
+		u.Phone, u.SharedPhoneNumber = nil, nil
+	}
+	z.putUser(u, c.now)
+	return noContent()
 }
 
 // addIdentity adds an address or a direct line that a request gives, unless it

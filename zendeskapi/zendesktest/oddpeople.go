@@ -79,7 +79,9 @@ var (
 	Unverified = Person{ID: 45_900_000_000_365, Name: "Caller +1 513-555-7765", Phone: "+1 513-555-7765"}
 )
 
-// SharedLineTickets are those of [SharedLine]: the solved one and the open one.
+// SharedLineTickets are those of [SharedLine]: the solved one and the open one,
+// whose last audit is the system's (author -1), with an event of a type that is
+// new.
 var SharedLineTickets = []int64{45_900_000_001_301, 45_900_000_001_302}
 
 // seedOddPeople adds the people of [Config.OddPeople].
@@ -158,4 +160,7 @@ func (s *seeding) seedOddPeople() {
 		id: SharedLineTickets[1], requester: fiona, agent: OtherAgent.ID, status: "open", priority: "high", kind: "incident",
 		subject: "No signal on the second floor", said: []string{"The signal ends at the stairs."}, created: s.ago(60), step: time.Hour,
 	})
+	system := s.audit(SharedLineTickets[1], -1, s.ago(59), "rule")
+	system.Events = append(system.Events, object{"id": s.z.newID(), "type": "RoutingHint", "value": object{"queue": nil, "weight": 0.5}})
+	s.z.audits[SharedLineTickets[1]] = append(s.z.audits[SharedLineTickets[1]], system)
 }

@@ -143,6 +143,21 @@ func TestOddProfiles(t *testing.T) {
 	if got := a.do("GET", "/api/v2/users/search?external_id=200177", "").ids("users"); !cmp.Equal(got, idsOf(Numbered.ID)) {
 		t.Errorf("by external_id: %v", got)
 	}
+	last := a.do("GET", ticketPath(SharedLineTickets[1], "/audits?sort=-created_at&page[size]=1"), "").want(t, 200)
+	if last.text("audits", 0, "author_id") != "-1" || last.text("audits", 0, "events", 0, "type") != "RoutingHint" {
+		t.Errorf("the last audit is %s", last.raw)
+	}
+	states := map[string]string{}
+	for i, p := range SharedLine {
+		got := a.do("GET", fmt.Sprintf("/api/v2/users/%d/tickets/requested?sort_by=updated_at&sort_order=desc", p.ID), "").want(t, 200)
+		states[p.Name] = got.text("tickets", 0, "status")
+		if i < len(SharedLineTickets) && got.text("tickets", 0, "id") != fmt.Sprint(SharedLineTickets[i]) {
+			t.Errorf("%s has %s", p.Name, got.raw)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"Frank Family": "solved", "Fiona Family": "open", "Felix Family": "<nil>"}, states); diff != "" {
+		t.Errorf("tickets of the shared line (-want +got):\n%s", diff)
+	}
 	lines := map[int64]int{}
 	for _, p := range append([]Person{Manifold, LineOnly, ProfileOnly, Survivor}, SharedLine...) {
 		got := a.do("GET", fmt.Sprintf("/api/v2/users/%d/identities.json", p.ID), "").want(t, 200)

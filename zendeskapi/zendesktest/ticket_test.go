@@ -412,3 +412,32 @@ func FuzzUpdate(f *testing.F) {
 		}
 	})
 }
+
+func TestRequestedOrder(t *testing.T) {
+	a := open(t, Config{})
+	solved, terminal, second := fmt.Sprint(CallerTickets[0]), fmt.Sprint(CallerTickets[1]), fmt.Sprint(CallerTickets[2])
+	a.clock.advance(time.Second)
+	a.update(CallerTickets[1], `{"comment":{"body":"x","public":false}}`).want(t, 200)
+	for parameters, want := range map[string][]string{
+		"":                                           {solved, terminal, second},
+		"sort_by=updated_at":                         {solved, second, terminal},
+		"sort_by=updated_at&sort_order=desc":         {terminal, second, solved},
+		"sort_by=created_at&sort_order=desc":         {second, terminal, solved},
+		"sort_by=nothing&sort_order=desc":            {solved, terminal, second},
+		"page[size]=3&sort=-updated_at":              {terminal, second, solved},
+		"page[size]=3&sort_by=updated_at":            {solved, terminal, second},
+		"per_page=1&page=2&sort_by=updated_at":       {second},
+		"sort_by=updated_at&sort_order=asc&per_page": {solved, second, terminal},
+	} {
+		got := a.do("GET", fmt.Sprintf("/api/v2/users/%d/tickets/requested.json?%s", Caller.ID, parameters), "").want(t, 200)
+		if diff := cmp.Diff(want, got.ids("tickets")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", parameters, diff)
+		}
+	}
+	// The second page by cursor goes on in the same order.
+	first := a.do("GET", fmt.Sprintf("/api/v2/users/%d/tickets/requested.json?page[size]=1&sort=-updated_at", Caller.ID), "")
+	next := a.do("GET", strings.TrimPrefix(first.text("links", "next"), a.Origin()), "").want(t, 200)
+	if got := append(first.ids("tickets"), next.ids("tickets")...); !cmp.Equal(got, []string{terminal, second}) {
+		t.Errorf("by cursor: %v", got)
+	}
+}

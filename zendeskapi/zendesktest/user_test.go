@@ -210,3 +210,22 @@ func TestListPages(t *testing.T) {
 		t.Errorf("first page %v, second %v", first.at("links"), second.ids("users"))
 	}
 }
+
+func TestShowMany(t *testing.T) {
+	a := open(t, Config{})
+	for path, want := range map[string][]string{
+		fmt.Sprintf("users/show_many.json?ids=%d,7,%d,x", Agent.ID, Caller.ID):          {fmt.Sprint(Agent.ID), fmt.Sprint(Caller.ID)},
+		"users/show_many?external_ids=CRM-2001,nobody":                                  idsOf(Caller.ID),
+		fmt.Sprintf("organizations/show_many?ids=%d,%d", CallerOrganization, Caller.ID): idsOf(CallerOrganization),
+		"organizations/show_many?external_ids=crm-org-1000":                             idsOf(CallerOrganization),
+	} {
+		resource, _, _ := strings.Cut(path, "/")
+		if diff := cmp.Diff(want, a.do("GET", "/api/v2/"+path, "").want(t, 200).ids(resource)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+	a.do("GET", "/api/v2/users/show_many", "").want(t, 400)
+	if got := a.do("GET", "/api/v2/users/show_many?ids="+strings.Repeat("1,", 100)+"2", "").want(t, 400); got.text("error") != "TooManyValues" || got.text("max_count") != "100" {
+		t.Errorf("too many: %s", got.raw)
+	}
+}

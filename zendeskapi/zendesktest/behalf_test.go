@@ -2,6 +2,7 @@ package zendesktest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,10 +98,11 @@ func TestActingForACustomer(t *testing.T) {
 func TestRequests(t *testing.T) {
 	a := open(t, Config{})
 	she := person(EndUser)
-	made := a.do("POST", "/api/v2/requests.json", `{"request":{"subject":"s","comment":{"body":"b"},"tags":["vip"],"priority":"high"}}`, she).want(t, 201)
+	made := a.do("POST", "/api/v2/requests.json", `{"request":{"subject":"s","comment":{"body":"b"},"tags":["vip"],"group_id":7,"recipient":["r"],"priority":"high"}}`, she).want(t, 201)
 	id := made.text("request", "id")
 	if made.text("request", "requester_id") != fmt.Sprint(EndUser.ID) || made.text("request", "priority") != "high" ||
-		made.header.Get("Location") != a.Origin()+"/api/v2/requests/"+id+".json" || made.header.Get("X-Zendesk-Api-Warn") == "" {
+		made.header.Get("Location") != a.Origin()+"/api/v2/requests/"+id+".json" ||
+		!strings.Contains(made.header.Get("X-Zendesk-Api-Warn"), `["request.group_id", "request.tags", "request.recipient"]`) {
 		t.Errorf("made %v %s", made.header, made.raw)
 	}
 	a.do("PUT", "/api/v2/requests/"+id, `{"request":{"comment":{"body":"c"}}}`, she).want(t, 200)

@@ -51,8 +51,8 @@ var (
 	Noted    = Person{ID: 45_900_000_000_341, Name: "Nick Noted", Email: "nick.noted@example.com"}
 	Detailed = Person{ID: 45_900_000_000_342, Name: "Dana Detailed", Email: "dana.detailed@example.com"}
 	// Fielded has a number in [MobileField], digits behind a plus sign, and
-	// FieldedOddly one with punctuation in [OtherPhoneField], which no search for
-	// its digits finds.
+	// FieldedOddly one with punctuation in [OtherPhoneField], where no search of
+	// that field for its digits finds it.
 	Fielded      = Person{ID: 45_900_000_000_343, Name: "Fred Fielded", Email: "fred.fielded@example.com"}
 	FieldedOddly = Person{ID: 45_900_000_000_344, Name: "Gina Fielded", Email: "gina.fielded@example.com"}
 

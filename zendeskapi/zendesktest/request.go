@@ -3,7 +3,9 @@ package zendesktest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,38 +62,37 @@ var requestKeys = map[string]bool{
 	"recipient": true, "ticket_form_id": true, "via_followup_source_id": true,
 }
 
-// asTicket turns the request of the body into the ticket of one; the keys that
-// were left out come back.
-func (c *call) asTicket() (dropped []string, refused *reply) {
+// asTicket turns the request of the body into the ticket of one.
+func (c *call) asTicket() *reply {
 	fields, refused := c.wrapped("request")
 	if refused != nil {
-		return nil, refused
+		return refused
 	}
 	var solved bool
 	if into(&solved)(fields["solved"]) && solved {
 		fields["status"] = json.RawMessage(`"solved"`)
 	}
-	for key := range fields {
-		if !requestKeys[key] && (key != "status" || !solved) {
-			delete(fields, key)
-			if key != "solved" {
-				dropped = append(dropped, "request."+key)
-			}
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		switch {
+		case requestKeys[key], key == "status" && solved:
+			continue
+		case key != "solved":
+			c.dropped = append(c.dropped, "ticket."+key)
 		}
+		delete(fields, key)
 	}
 	c.body, _ = json.Marshal(object{"ticket": fields}) // it was JSON before
-	return dropped, nil
+	return nil
 }
 
 // told is the answer of a write, for whom the ticket is a request.
-func (z *Zendesk) told(c *call, written *reply, t ticket, dropped []string) *reply {
+func (t ticket) told(c *call, written *reply) *reply {
 	if written.status >= http.StatusMultipleChoices {
 		return written
 	}
 	r := answer(written.status, object{"request": t.request(c.origin)})
-	warn(r, dropped)
-	if also := written.header.Get("X-Zendesk-Api-Warn"); len(dropped) == 0 && also != "" {
-		r.header.Set("X-Zendesk-Api-Warn", strings.ReplaceAll(also, `"ticket.`, `"request.`))
+	if warning := written.header.Get("X-Zendesk-Api-Warn"); warning != "" {
+		r.header.Set("X-Zendesk-Api-Warn", strings.ReplaceAll(warning, `"ticket.`, `"request.`))
 	}
 	if written.status == http.StatusCreated {
 		r.header.Set("Location", t.request(c.origin).URL)
@@ -101,19 +102,17 @@ func (z *Zendesk) told(c *call, written *reply, t ticket, dropped []string) *rep
 
 // createRequest is POST /api/v2/requests: a ticket of the caller's own.
 func (z *Zendesk) createRequest(c *call) *reply {
-	dropped, refused := c.asTicket()
-	if refused != nil {
+	if refused := c.asTicket(); refused != nil {
 		return refused
 	}
 	var t ticket
 	written := z.newTicket(c, func(made ticket) { t = made })
-	return z.told(c, written, t, dropped)
+	return t.told(c, written)
 }
 
 // updateRequest is PUT /api/v2/requests/{id}.
 func (z *Zendesk) updateRequest(c *call) *reply {
-	dropped, refused := c.asTicket()
-	if refused != nil {
+	if refused := c.asTicket(); refused != nil {
 		return refused
 	}
 	t, refused := z.ownTicket(c)
@@ -122,7 +121,7 @@ func (z *Zendesk) updateRequest(c *call) *reply {
 	}
 	written := z.updateTicket(c)
 	t, _ = z.tickets.get(t.ID)
-	return z.told(c, written, t, dropped)
+	return t.told(c, written)
 }
 
 // ownTicket finds the caller's own ticket that the path names.

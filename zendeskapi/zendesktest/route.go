@@ -23,6 +23,8 @@ type call struct {
 	origin string
 	now    time.Time
 	caller caller
+	// dropped are keys of the body that were left out before it was read.
+	dropped []string
 }
 
 // access is what a route asks of its caller.
@@ -115,7 +117,6 @@ func (z *Zendesk) routes() {
 	route("POST tickets/{id}/merge", writing("tickets"), z.mergeTickets)
 	route("POST tickets", writing("tickets").in(TicketCreateBucket).onBehalf(), z.createTicket)
 	route("PUT tickets/{id}", writing("tickets").in(TicketUpdateBucket).onBehalf(), z.updateTicket)
-
 	route("DELETE tickets/{id}", writing("tickets"), z.deleteTicket)
 
 	// Requests are a customer's own tickets, and open to customers themselves.

@@ -141,9 +141,12 @@ func (z *Zendesk) indexTicket(t ticket, audits []audit) *document {
 	return d
 }
 
-func (z *Zendesk) putTicket(t ticket, now time.Time) {
+func (z *Zendesk) putTicket(t ticket, now time.Time) { z.putTicketSince(t, t.UpdatedAt, now) }
+
+// putTicketSince is for changes that do not count as updates of the ticket.
+func (z *Zendesk) putTicketSince(t ticket, since, now time.Time) {
 	audits := z.audits[t.ID] // as many as there are now: later ones are behind its end
-	z.tickets.put(t.ID, t, t.UpdatedAt, now.Add(-z.config.IndexLag), func() *document { return z.indexTicket(t, audits) })
+	z.tickets.put(t.ID, t, since, now.Add(-z.config.IndexLag), func() *document { return z.indexTicket(t, audits) })
 }
 
 // ticket finds the one that the path names.
@@ -575,7 +578,7 @@ func (z *Zendesk) newTicket(c *call, made func(ticket)) *reply {
 	if refused != nil {
 		return refused
 	}
-	d := &draft{ticket: z.blankTicket(c.now), problems: problems{}}
+	d := &draft{ticket: z.blankTicket(c.now), problems: problems{}, dropped: c.dropped}
 	d.RequesterID, d.SubmitterID = c.caller.user.ID, c.caller.user.ID
 	saveRequester := func() {}
 	if raw, given := fields["requester"]; given && !c.caller.public() {
@@ -676,7 +679,7 @@ func (z *Zendesk) updateTicket(c *call) *reply {
 	if t.Status == "closed" {
 		return recordInvalid("status", "Status: closed prevents ticket update", "InvalidValue")
 	}
-	d := &draft{ticket: t, problems: problems{}}
+	d := &draft{ticket: t, problems: problems{}, dropped: c.dropped}
 	delete(fields, "via_followup_source_id") // of new tickets only, as is via_id
 	delete(fields, "via_id")
 	z.readTicket(c, d, fields)

@@ -40,7 +40,7 @@ func (z *Zendesk) mergeUser(loser, winner user, now time.Time) {
 		if t.SubmitterID == loser.ID {
 			t.SubmitterID = winner.ID
 		}
-		z.putTicket(t, now)
+		z.putTicketSince(t, now, now)
 	}
 }
 

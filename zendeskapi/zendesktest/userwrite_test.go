@@ -206,3 +206,31 @@ func TestIdempotencyKeyIsForTickets(t *testing.T) {
 		t.Errorf("%s of one name", got)
 	}
 }
+
+// FuzzWriteProfile looks for bodies that break what reads people and
+// organizations.
+func FuzzWriteProfile(f *testing.F) {
+	for _, seed := range []string{
+		`{"name":"B","phone":"+1 513-555-7611","identities":[{"type":"email","value":"b@example.com"}]}`, `{"name":"B","user_fields":{"vip":1,"plan":""}}`,
+		`{"external_id":7,"shared_phone_number":null,"email":"x"}`, `{"identities":[{}],"tags":{},"organization_fields":{"tier":[]}}`, `{"":1,"phone":null}`, `[]`,
+	} {
+		f.Add(seed)
+	}
+	opened := open(f, Config{})
+	paths := map[string]string{
+		"user":         fmt.Sprintf("/api/v2/users/%d", Caller.ID),
+		"organization": fmt.Sprintf("/api/v2/organizations/%d", CallerOrganization),
+	}
+	f.Fuzz(func(t *testing.T, fields string) {
+		a := &account{opened.Zendesk, t, opened.clock}
+		for _, resource := range []string{"user", "organization"} {
+			got := a.do("PUT", paths[resource], `{"`+resource+`":`+fields+`}`)
+			if !slices.Contains([]int{200, 400, 422}, got.status) {
+				t.Errorf("%s %s: %d %s", resource, fields, got.status, got.raw)
+			}
+			if name := a.do("GET", paths[resource], "").want(t, 200).text(resource, "name"); strings.TrimSpace(name) == "" {
+				t.Errorf("%s %s: it has no name any more", resource, fields)
+			}
+		}
+	})
+}

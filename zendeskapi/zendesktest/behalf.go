@@ -33,3 +33,5 @@ func (z *Zendesk) impersonate(c *call, a access, name string) *reply {
 // public tells whether the caller is a customer, who sees and writes only what
 // is public, and only of their own tickets.
 func (c caller) public() bool { return c.user.Role == roleEndUser }
+
+func (c caller) sees(t ticket) bool { return !c.public() || t.RequesterID == c.user.ID }

@@ -221,7 +221,7 @@ func usualReply(status int) *reply {
 	case http.StatusConflict:
 		return failure(status, "DatabaseConflict", "Database collision")
 	case http.StatusUnprocessableEntity:
-		return recordInvalid("base", "The record is invalid", "InvalidValue")
+		return recordInvalid("base", "The record is invalid")
 	case http.StatusTooManyRequests:
 		return tooManyRequests()
 	case http.StatusServiceUnavailable:

@@ -113,7 +113,7 @@ func (z *Zendesk) mergeTickets(c *call) *reply {
 		said:   asked.Said, heard: asked.Heard, public: asked.SaidPublic, listen: asked.ListenPublic,
 	})
 	if err != nil {
-		return recordInvalid("base", strings.ToUpper(err.Error()[:1])+err.Error()[1:], "InvalidValue")
+		return recordInvalid("base", strings.ToUpper(err.Error()[:1])+err.Error()[1:])
 	}
 	id := z.random()[:32]
 	return answer(http.StatusOK, object{"job_status": object{

@@ -55,10 +55,10 @@ func (z *Zendesk) createVoiceTicket(c *call) *reply {
 		return titled(http.StatusBadRequest, "Invalid JSON", "The request body could not be parsed as a JSON object")
 	}
 	if asked.Ticket.ViaID < 44 || asked.Ticket.ViaID > 46 {
-		return recordInvalid("via_id", "Via: is not a voice channel", "InvalidValue")
+		return recordInvalid("via_id", "Via: is not a voice channel")
 	}
 	if asked.DisplayToAgent != nil && !z.isAgent(*asked.DisplayToAgent) {
-		return recordInvalid("display_to_agent", "Display to agent: is invalid", "InvalidValue")
+		return recordInvalid("display_to_agent", "Display to agent: is invalid")
 	}
 	return z.newTicket(c, func(t ticket) {
 		if asked.DisplayToAgent != nil {

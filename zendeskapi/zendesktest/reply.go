@@ -84,11 +84,10 @@ func (p problems) add(part, description, code string) {
 }
 
 // invalid adds the keys of a request whose values are wrong.
-func (p problems) invalid(keys []string) problems {
+func (p problems) invalid(keys []string) {
 	for _, key := range keys {
 		p.add(key, strings.ToUpper(key[:1])+key[1:]+": is invalid", "InvalidValue")
 	}
-	return p
 }
 
 // refusal is Zendesk's 422 for a record that breaks its rules; nil for one that
@@ -104,9 +103,9 @@ func (p problems) refusal() *reply {
 	}{"RecordInvalid", "Record validation errors", p})
 }
 
-// recordInvalid is the refusal for one violated rule.
-func recordInvalid(part, description, code string) *reply {
-	return problems{part: {{Description: description, Error: code}}}.refusal()
+// recordInvalid is the refusal for one value that is not allowed.
+func recordInvalid(part, description string) *reply {
+	return problems{part: {{Description: description, Error: "InvalidValue"}}}.refusal()
 }
 
 func recordNotFound() *reply {

@@ -156,7 +156,7 @@ func (z *Zendesk) ticket(c *call) (ticket, *reply) {
 		return ticket{}, refused
 	}
 	t, found := z.tickets.get(id)
-	if !found || c.caller.public() && t.RequesterID != c.caller.user.ID {
+	if !found || !c.caller.sees(t) {
 		return ticket{}, recordNotFound()
 	}
 	return t, nil
@@ -176,7 +176,7 @@ func (z *Zendesk) showTicket(c *call) *reply {
 func (z *Zendesk) ticketsOf(c *call, meets func(ticket) bool) []ticket {
 	var all []ticket
 	for t := range z.tickets.all() {
-		if meets(t) && !(c.caller.public() && t.RequesterID != c.caller.user.ID) {
+		if meets(t) && c.caller.sees(t) {
 			all = append(all, t)
 		}
 	}
@@ -677,7 +677,7 @@ func (z *Zendesk) updateTicket(c *call) *reply {
 		return refused
 	}
 	if t.Status == "closed" {
-		return recordInvalid("status", "Status: closed prevents ticket update", "InvalidValue")
+		return recordInvalid("status", "Status: closed prevents ticket update")
 	}
 	d := &draft{ticket: t, problems: problems{}, dropped: c.dropped}
 	delete(fields, "via_followup_source_id") // of new tickets only, as is via_id

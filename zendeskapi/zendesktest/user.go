@@ -412,6 +412,9 @@ func (z *Zendesk) userRules(u *user, v *verdict, now time.Time) rules {
 		},
 		"email": func(raw json.RawMessage) bool {
 			var email string
+			if string(raw) == "null" {
+				return true // nothing to add
+			}
 			if !into(&email)(raw) || !isAddress(email) {
 				return false
 			}

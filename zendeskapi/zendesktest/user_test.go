@@ -89,6 +89,7 @@ func TestWriteUsers(t *testing.T) {
 		{"new", "POST", "/api/v2/users", `{"user":{"name":"A","email":"A@example.com","phone":"+1 513-555-9001"}}`, 201, "email", "a@example.com"},
 		{"without a name", "POST", "/api/v2/users", `{"user":{"email":"b@example.com"}}`, 422, "", ""},
 		{"address taken", "POST", "/api/v2/users", `{"user":{"name":"B","email":"maria.lopez@example.com"}}`, 422, "", ""},
+		{"known by a number alone", "POST", "/api/v2/users", `{"user":{"name":"N","email":null,"external_id":null,"phone":"+1 513-555-9003"}}`, 201, "email", "<nil>"},
 		{"no address", "POST", "/api/v2/users", `{"user":{"name":"B","email":"b"}}`, 422, "", ""},
 		{"unknown role", "POST", "/api/v2/users", `{"user":{"name":"B","role":"boss"}}`, 422, "", ""},
 		{"unknown organization", "POST", "/api/v2/users", `{"user":{"name":"B","organization_id":7}}`, 422, "", ""},

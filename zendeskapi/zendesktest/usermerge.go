@@ -62,7 +62,7 @@ func (z *Zendesk) mergeUsers(c *call) *reply {
 	case !found:
 		return recordNotFound()
 	case loser.ID == winner.ID:
-		return recordInvalid("base", "A user cannot be merged into the same user", "InvalidValue")
+		return recordInvalid("base", "A user cannot be merged into the same user")
 	case loser.Role != roleEndUser || winner.Role != roleEndUser:
 		return forbidden()
 	}

@@ -30,13 +30,14 @@ type TicketRule int
 
 // How a ticket is chosen.
 const (
-	TicketRequested     TicketRule = iota + 1 // a caller named it
-	TicketPopped                              // it was popped last
-	TicketCurrentRecord                       // it was the current record of the recordset searched last
-	TicketCreated                             // there was none, and one is made
-	TicketNone                                // there was none, and none was wanted
-	TicketFollowUp                            // the chosen one was closed, and a follow-up to it is made
-	TicketMerged                              // the chosen one was merged into another
+	TicketRequested      TicketRule = iota + 1 // a caller named it
+	TicketPopped                               // it was popped last
+	TicketCurrentRecord                        // it was the current record of the recordset searched last
+	TicketCreated                              // there was none, and one is made
+	TicketNone                                 // there was none, and none was wanted
+	TicketFollowUp                             // the chosen one was closed, and a follow-up to it is made
+	TicketMerged                               // the chosen one was merged into another
+	TicketNewestUnsolved                       // the requester's newest unsolved one, which is chosen when it is written
 )
 
 // Agent is a Zendesk agent.
@@ -49,10 +50,38 @@ type Agent struct {
 type Requester struct {
 	Name  string `json:"name,omitempty"`
 	Email string `json:"email,omitempty"`
+	Phone string `json:"phone,omitempty"`
+}
+
+// CompletionStatus is how an interaction ended, by the numbers of the API, also those that this version does not know.
+type CompletionStatus int
+
+// How an interaction ends.
+const (
+	CompletionCompleted   CompletionStatus = iota + 1 // it was handled to its end
+	CompletionMissed                                  // nobody answered
+	CompletionAbandoned                               // the caller left before
+	CompletionVoicemail                               // the caller left a message
+	CompletionTransferred                             // it was passed on to somebody who does not work here
+	CompletionFailed                                  // it broke off
+)
+
+// Link leads to something about an interaction.
+type Link struct {
+	Title string // empty: the address stands for itself
+	URL   string // as it was said, also if it is none
+}
+
+// Leg is the part of an interaction that one agent handled.
+type Leg struct {
+	Agent     Agent
+	StartTime time.Time
+	EndTime   time.Time
 }
 
 // ActivityDetails is what was said of an interaction when it was completed. Zero fields: nothing was.
 type ActivityDetails struct {
+	Subject      string    `json:"subject,omitempty"`
 	Channel      string    `json:"channel,omitempty"`
 	Direction    string    `json:"direction,omitempty"`
 	FromAddress  string    `json:"from_address,omitempty"`
@@ -61,18 +90,28 @@ type ActivityDetails struct {
 	Service      string    `json:"service,omitempty"`
 	Disposition  string    `json:"disposition,omitempty"`
 	Notes        string    `json:"-"`
+	Transcript   string    `json:"-"`
 	RecordingURL string    `json:"recording_url,omitempty"`
 	StartTime    time.Time `json:"start_time,omitzero"`
 	AnswerTime   time.Time `json:"answer_time,omitzero"`
 	EndTime      time.Time `json:"end_time,omitzero"`
 	Requester    Requester `json:"requester,omitzero"`
 	Remark       string    `json:"remark,omitempty"` // what of it could not be kept as it was; for people
+
+	CompletionStatus CompletionStatus `json:"completion_status,omitempty"`
+	Links            []Link           `json:"-"`
+	Legs             []Leg            `json:"-"`
+	// Durations are nil when nothing was said of them, and may be below 0.
+	QueueDuration  *time.Duration `json:"queue_duration,omitempty"`
+	HoldDuration   *time.Duration `json:"hold_duration,omitempty"`
+	TalkDuration   *time.Duration `json:"talk_duration,omitempty"`
+	WrapUpDuration *time.Duration `json:"wrap_up_duration,omitempty"`
 }
 
 // Activity is the record of a completed interaction, as it is to stand in Zendesk, and how far its writing has come.
 //
-// One transaction has room for 256 KiB of attached data, 64 KiB of notes, 8 KiB of other details and a Rejected for each
-// of 200 keys.
+// One transaction has room for 256 KiB of attached data, 64 KiB of notes, as much transcript, 160 KiB of links and legs, 8 KiB
+// of other details and a Rejected for each of 200 keys.
 type Activity struct {
 	ID            string            `json:"id"` // from NewActivityID, made of CreateTime
 	InteractionID string            `json:"interaction_id"`
@@ -86,6 +125,9 @@ type Activity struct {
 	Create      bool       `json:"create,omitempty"`       // make a ticket where there is none, or a follow-up to a closed one
 	FollowUpOf  string     `json:"follow_up_of,omitempty"` // the closed ticket that TicketID follows up, or the one to be made is to
 	RequesterID string     `json:"requester_id,omitempty"` // of a ticket that is made; empty: as the details say
+	// MaxTicketAge is how long ago the ticket may have changed at most that is chosen when it is written; 0: none is. While the
+	// rule is TicketNewestUnsolved and TicketID is empty none has been.
+	MaxTicketAge time.Duration `json:"max_ticket_age,omitempty"`
 
 	// Place orders the pending activities of one ticket, which is TicketID at Account.URL, whichever account it is reached
 	// by: the lower is written first. Set by the store; it grows, with gaps. Zero while there is no ticket.
@@ -137,13 +179,54 @@ type Rejected struct {
 // storedActivity is the stored form of an activity.
 type storedActivity struct {
 	Activity
-	Notes []byte       `json:"notes,omitempty"` // Details.Notes; as bytes, a text of any characters grows by no more than a third
-	Data  attachedData `json:"data,omitempty"`
+	// Parts of Details, and AttachedData; as bytes, a text of any characters grows by no more than a third. In memory they are
+	// where they belong.
+	Notes      []byte       `json:"notes,omitempty"`
+	Transcript []byte       `json:"transcript,omitempty"`
+	Links      []storedLink `json:"links,omitempty"`
+	Legs       []storedLeg  `json:"legs,omitempty"`
+	Data       attachedData `json:"data,omitempty"`
 
 	// EndTime is when it became WRITTEN, SKIPPED or DISCARDED; zero while it is none of these, and in older data.
 	EndTime time.Time `json:"end_time,omitzero"`
 
 	WasBegun bool `json:"begun,omitempty"` // how Begun was stored once: a write to TicketID
+}
+
+type storedLink struct {
+	Title []byte `json:"title,omitempty"`
+	URL   []byte `json:"url,omitempty"`
+}
+
+type storedLeg struct {
+	Email     []byte    `json:"email,omitempty"`
+	UserID    []byte    `json:"zendesk_user_id,omitempty"`
+	StartTime time.Time `json:"start_time,omitzero"`
+	EndTime   time.Time `json:"end_time,omitzero"`
+}
+
+// fold fills in what is stored in another form.
+func (a *storedActivity) fold() {
+	d := &a.Details
+	a.Data, a.Notes, a.Transcript, a.Links, a.Legs = attachedBytes(a.AttachedData), []byte(d.Notes), []byte(d.Transcript), nil, nil
+	for _, link := range d.Links {
+		a.Links = append(a.Links, storedLink{[]byte(link.Title), []byte(link.URL)})
+	}
+	for _, leg := range d.Legs {
+		a.Legs = append(a.Legs, storedLeg{[]byte(leg.Agent.Email), []byte(leg.Agent.ZendeskUserID), leg.StartTime, leg.EndTime})
+	}
+}
+
+// unfold is fold the other way.
+func (a *storedActivity) unfold() {
+	d := &a.Details
+	a.AttachedData, d.Notes, d.Transcript, d.Links, d.Legs = a.Data.texts(), string(a.Notes), string(a.Transcript), nil, nil
+	for _, link := range a.Links {
+		d.Links = append(d.Links, Link{string(link.Title), string(link.URL)})
+	}
+	for _, leg := range a.Legs {
+		d.Legs = append(d.Legs, Leg{Agent{string(leg.Email), string(leg.UserID)}, leg.StartTime, leg.EndTime})
+	}
 }
 
 // over reports whether nothing is to be done about an activity in the state any more: it ages out.
@@ -185,15 +268,24 @@ func activityIDTime(id string) time.Time {
 	return at
 }
 
+// plainActivity is the largest JSON of an activity that is stored as it is. Texts of many characters that JSON escapes would leave
+// no room in a transaction: such is packed.
+const plainActivity = 64 << 10
+
 func (v *vault) openActivity(key, sealed []byte) (a storedActivity, err error) {
 	value, err := v.open(key, sealed)
 	if err != nil {
 		return storedActivity{}, err
 	}
+	if isPacked(value) {
+		if value, err = unpack(value); err != nil {
+			return storedActivity{}, err
+		}
+	}
 	if err := decode(value, &a); err != nil {
 		return storedActivity{}, err
 	}
-	a.AttachedData, a.Details.Notes = a.Data.texts(), string(a.Notes)
+	a.unfold()
 	if a.WasBegun {
 		a.Begun, a.WasBegun = append(a.Begun, BegunWrite{TicketID: a.TicketID}), false
 	}
@@ -247,8 +339,15 @@ func (w *writing) saveActivity(a *storedActivity, was ActivityState, had [][]byt
 			a.EndTime = now
 		}
 	}
-	a.Data, a.Notes = attachedBytes(a.AttachedData), []byte(a.Details.Notes)
-	return w.save(activityKey(w.tenant, a.ID), a)
+	a.fold()
+	value, err := encode(a)
+	if err == nil && len(value) > plainActivity {
+		value = pack(value)
+	}
+	if err != nil {
+		return err
+	}
+	return w.put(activityKey(w.tenant, a.ID), value)
 }
 
 // countActivity counts one that has come to a state, or has left it, with these rows.

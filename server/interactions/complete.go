@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -26,7 +28,7 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	now := s.now()
 	fresh := store.Activity{
 		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: once.Fingerprint(req), Details: detailsFromProto(req.GetDetails()), CreateTime: now,
-		Create: req.GetIfNoTicket() == zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
+		Create: creates[req.GetIfNoTicket()], MaxTicketAge: maxTicketAge(req),
 	}
 	var completed store.Activity
 	err := s.store.UpdateInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) (err error) {
@@ -51,6 +53,29 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	return &zendeskv1.CompleteInteractionResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &completed)}, nil
 }
 
+// creates says which choices end with a ticket that is created, if there is no other.
+var creates = map[zendeskv1.IfNoTicket]bool{
+	zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE: true, zendeskv1.IfNoTicket_IF_NO_TICKET_NEWEST_UNSOLVED: true,
+}
+
+// How long ago a ticket may have changed at most that is chosen when it is written.
+const (
+	minMaxTicketAge     = time.Minute
+	maxMaxTicketAge     = 1000 * 24 * time.Hour
+	defaultMaxTicketAge = 30 * 24 * time.Hour
+)
+
+// maxTicketAge is that age; 0 when no ticket is to be chosen later.
+func maxTicketAge(req *zendeskv1.CompleteInteractionRequest) time.Duration {
+	switch {
+	case req.GetIfNoTicket() != zendeskv1.IfNoTicket_IF_NO_TICKET_NEWEST_UNSOLVED:
+		return 0
+	case req.GetMaxTicketAge() == nil:
+		return defaultMaxTicketAge
+	}
+	return req.GetMaxTicketAge().AsDuration()
+}
+
 // validateComplete finds mistakes about what is to be done. Details are taken as they are: history is worth more than form.
 func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
 	var v rpc.Violations
@@ -63,6 +88,14 @@ func validateComplete(req *zendeskv1.CompleteInteractionRequest) error {
 		}
 	}
 	v.Enum("if_no_ticket", req.GetIfNoTicket())
+	if age := req.GetMaxTicketAge(); age != nil {
+		switch {
+		case req.GetIfNoTicket() != zendeskv1.IfNoTicket_IF_NO_TICKET_NEWEST_UNSOLVED:
+			v.Add("max_ticket_age", "must be unset unless if_no_ticket is NEWEST_UNSOLVED")
+		case age.CheckValid() != nil || age.AsDuration() < minMaxTicketAge || age.AsDuration() > maxMaxTicketAge:
+			v.Add("max_ticket_age", "must be 1 minute to 1,000 days")
+		}
+	}
 	return v.Err()
 }
 
@@ -143,12 +176,12 @@ func chooseTicket(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRe
 	}
 	// A requester that is known by its id decides which Zendesk the ticket is made in.
 	if pop, ok := popped(pops, store.RecordUser); ok {
-		choose(store.TicketCreated, pop.Account, "")
+		choose(createRule(a), pop.Account, "")
 		a.RequesterID = pop.RecordID
 		return nil
 	}
 	if kind == store.RecordUser && id != "" {
-		choose(store.TicketCreated, use, "")
+		choose(createRule(a), use, "")
 		a.RequesterID = id
 		return nil
 	}
@@ -156,9 +189,21 @@ func chooseTicket(tx *store.InteractionTxn, req *zendeskv1.CompleteInteractionRe
 	if err != nil {
 		return err
 	}
-	choose(store.TicketCreated, account, "")
+	rule := createRule(a)
+	if compose.Requester(a.Details) == nil {
+		rule = store.TicketCreated // nobody has asked for tickets
+	}
+	choose(rule, account, "")
 	blockIfNoAccount(tx, a)
 	return nil
+}
+
+// createRule is how the ticket of a known requester is chosen.
+func createRule(a *store.Activity) store.TicketRule {
+	if a.MaxTicketAge > 0 {
+		return store.TicketNewestUnsolved
+	}
+	return store.TicketCreated
 }
 
 // lastCurrentRecord says what the current record of the recordset that was searched last is; nothing if there is none.
@@ -219,41 +264,93 @@ func blockIfNoAccount(tx *store.InteractionTxn, a *store.Activity) {
 // detailsFromProto converts what the runtime said of an interaction, cut to what can be stored.
 func detailsFromProto(d *zendeskv1.ActivityDetails) store.ActivityDetails {
 	details := store.ActivityDetails{
-		Channel: d.GetChannel(), Direction: d.GetDirection(), FromAddress: d.GetFromAddress(), ToAddress: d.GetToAddress(),
-		Agent:   store.Agent{Email: d.GetAgent().GetEmail(), ZendeskUserID: d.GetAgent().GetZendeskUserId()},
-		Service: d.GetService(), Disposition: d.GetDisposition(), Notes: d.GetNotes(), RecordingURL: d.GetRecordingUrl(),
-		Requester: store.Requester{Name: d.GetRequester().GetName(), Email: d.GetRequester().GetEmail()},
+		Subject: d.GetSubject(), Channel: d.GetChannel(), Direction: d.GetDirection(), FromAddress: d.GetFromAddress(), ToAddress: d.GetToAddress(),
+		Agent: agentFromProto(d.GetAgent()), Service: d.GetService(), Disposition: d.GetDisposition(), Notes: d.GetNotes(), Transcript: d.GetTranscript(),
+		CompletionStatus: store.CompletionStatus(d.GetCompletionStatus()), RecordingURL: d.GetRecordingUrl(),
+		Requester: store.Requester{Name: d.GetRequester().GetName(), Email: d.GetRequester().GetEmail(), Phone: d.GetRequester().GetPhone()},
 	}
-	var odd []string
-	for _, at := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{
-		{"start", d.GetStartTime(), &details.StartTime}, {"answer", d.GetAnswerTime(), &details.AnswerTime}, {"end", d.GetEndTime(), &details.EndTime},
-	} {
-		if at.from != nil && at.from.CheckValid() != nil {
-			odd = append(odd, fmt.Sprintf("%s time is no time: %d s, %d ns", at.name, at.from.GetSeconds(), at.from.GetNanos()))
-			continue
-		}
-		*at.to = rpc.TimeFromProto(at.from)
+	for _, link := range d.GetLinks() {
+		details.Links = append(details.Links, store.Link{Title: link.GetTitle(), URL: link.GetUrl()})
+	}
+	var odd oddities
+	details.StartTime = odd.time("start", d.GetStartTime())
+	details.AnswerTime = odd.time("answer", d.GetAnswerTime())
+	details.EndTime = odd.time("end", d.GetEndTime())
+	details.QueueDuration = odd.duration("queue", d.GetQueueDuration())
+	details.HoldDuration = odd.duration("hold", d.GetHoldDuration())
+	details.TalkDuration = odd.duration("talk", d.GetTalkDuration())
+	details.WrapUpDuration = odd.duration("wrap-up", d.GetWrapUpDuration())
+	for i, leg := range d.GetLegs() {
+		name := fmt.Sprintf("leg %d's ", i+1)
+		details.Legs = append(details.Legs, store.Leg{
+			Agent: agentFromProto(leg.GetAgent()), StartTime: odd.time(name+"start", leg.GetStartTime()), EndTime: odd.time(name+"end", leg.GetEndTime()),
+		})
 	}
 	details.Remark = strings.Join(odd, "; ")
 	return compose.Fit(details)
 }
 
+// oddities are what cannot be kept as it was said, in words.
+type oddities []string
+
+func (o *oddities) time(name string, at *timestamppb.Timestamp) time.Time {
+	if at != nil && at.CheckValid() != nil {
+		*o = append(*o, fmt.Sprintf("%s time is no time: %d s, %d ns", name, at.GetSeconds(), at.GetNanos()))
+		return time.Time{}
+	}
+	return rpc.TimeFromProto(at)
+}
+
+func (o *oddities) duration(name string, d *durationpb.Duration) *time.Duration {
+	if d == nil {
+		return nil
+	}
+	took := d.AsDuration()
+	if d.CheckValid() != nil || !proto.Equal(durationpb.New(took), d) { // some 292 years are the most
+		*o = append(*o, fmt.Sprintf("%s duration is none: %d s, %d ns", name, d.GetSeconds(), d.GetNanos()))
+		return nil
+	}
+	return &took
+}
+
+func durationToProto(d *time.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(*d)
+}
+
+func agentFromProto(a *zendeskv1.Agent) store.Agent {
+	return store.Agent{Email: a.GetEmail(), ZendeskUserID: a.GetZendeskUserId()}
+}
+
+func agentToProto(a store.Agent) *zendeskv1.Agent {
+	if a == (store.Agent{}) {
+		return nil
+	}
+	return &zendeskv1.Agent{Email: a.Email, ZendeskUserId: a.ZendeskUserID}
+}
+
 // detailsToProto converts them back.
 func detailsToProto(d store.ActivityDetails) *zendeskv1.ActivityDetails {
 	details := &zendeskv1.ActivityDetails{
-		Channel: d.Channel, Direction: d.Direction, FromAddress: d.FromAddress, ToAddress: d.ToAddress,
-		Service: d.Service, Disposition: d.Disposition, Notes: d.Notes, RecordingUrl: d.RecordingURL,
+		Subject: d.Subject, Channel: d.Channel, Direction: d.Direction, FromAddress: d.FromAddress, ToAddress: d.ToAddress,
+		Agent: agentToProto(d.Agent), Service: d.Service, Disposition: d.Disposition, Notes: d.Notes, Transcript: d.Transcript,
+		CompletionStatus: zendeskv1.CompletionStatus(d.CompletionStatus), RecordingUrl: d.RecordingURL,
 		StartTime: rpc.TimeToProto(d.StartTime), AnswerTime: rpc.TimeToProto(d.AnswerTime), EndTime: rpc.TimeToProto(d.EndTime),
+		QueueDuration: durationToProto(d.QueueDuration), HoldDuration: durationToProto(d.HoldDuration),
+		TalkDuration: durationToProto(d.TalkDuration), WrapUpDuration: durationToProto(d.WrapUpDuration),
 	}
-	if d.Agent != (store.Agent{}) {
-		details.Agent = &zendeskv1.Agent{Email: d.Agent.Email, ZendeskUserId: d.Agent.ZendeskUserID}
+	for _, link := range d.Links {
+		details.Links = append(details.Links, &zendeskv1.Link{Title: link.Title, Url: link.URL})
+	}
+	for _, leg := range d.Legs {
+		details.Legs = append(details.Legs, &zendeskv1.Leg{
+			Agent: agentToProto(leg.Agent), StartTime: rpc.TimeToProto(leg.StartTime), EndTime: rpc.TimeToProto(leg.EndTime),
+		})
 	}
 	if d.Requester != (store.Requester{}) {
-		details.Requester = &zendeskv1.Requester{Name: d.Requester.Name, Email: d.Requester.Email}
+		details.Requester = &zendeskv1.Requester{Name: d.Requester.Name, Email: d.Requester.Email, Phone: d.Requester.Phone}
 	}
 	return details
 }

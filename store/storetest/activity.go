@@ -621,7 +621,7 @@ func testLargestActivity(t *testing.T, s *fixture) {
 	update(t, s, "i", func(tx *store.InteractionTxn) { tx.SetAttachedData(data) })
 	complete(t, s, tenant, "i", store.Activity{
 		ID: store.NewActivityID(someTime), Account: atZendesk("x"), TicketID: "7", State: store.ActivityPending,
-		Details: store.ActivityDetails{Notes: strings.Repeat("\x03", 64<<10), FromAddress: strings.Repeat("\x04", 256), RecordingURL: strings.Repeat("&", 2<<10)}, AttachedData: data,
+		Details: largestDetails(), AttachedData: data,
 	})
 	var id string
 	view(t, s, "i", func(tx *store.InteractionTxn) error {
@@ -633,8 +633,20 @@ func testLargestActivity(t *testing.T, s *fixture) {
 		a.State, a.Rejected, a.Failure = store.ActivityDead, rejected, &store.Failure{Reason: store.ReasonInvalidRequest, Message: strings.Repeat("\x05", 4<<10)}
 	})
 	got, err := s.Activity(t.Context(), tenant, id)
-	if err != nil || !maps.Equal(got.AttachedData, data) || !slices.Equal(got.Rejected, rejected) {
+	if err != nil || !maps.Equal(got.AttachedData, data) || !slices.Equal(got.Rejected, rejected) || !cmp.Equal(got.Details, largestDetails()) {
 		t.Errorf("activity is not what was stored: %v", err)
+	}
+}
+
+// largestDetails are as large as may be, and hard to write down.
+func largestDetails() store.ActivityDetails {
+	wide := strings.Repeat("\U0001f600", 256)
+	return store.ActivityDetails{
+		Notes: strings.Repeat("\x03", 64<<10), Transcript: strings.Repeat("\x03", 64<<10), FromAddress: strings.Repeat("\x04", 256),
+		RecordingURL: strings.Repeat("&", 2<<10), Subject: strings.Repeat("<", 256), CompletionStatus: store.CompletionMissed,
+		QueueDuration: new(time.Duration(0)), HoldDuration: new(-time.Second), TalkDuration: new(time.Hour), WrapUpDuration: new(time.Minute),
+		Links: slices.Repeat([]store.Link{{Title: wide, URL: strings.Repeat("&", 2<<10)}}, 20),
+		Legs:  slices.Repeat([]store.Leg{{Agent: store.Agent{Email: wide, ZendeskUserID: wide}, StartTime: someTime, EndTime: someTime}}, 50),
 	}
 }
 

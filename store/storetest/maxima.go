@@ -123,7 +123,7 @@ func testMaximaTogether(t *testing.T, s *fixture) {
 
 	activity := store.Activity{
 		ID: "a1", Account: useOf(accounts[0]), AttachedData: data, TicketID: "7", State: store.ActivityPending,
-		Details: store.ActivityDetails{Notes: incompressible(1, 64<<10), Channel: strings.Repeat("c", 8<<10)},
+		Details: largestDetails(),
 	}
 	for key := range data {
 		activity.Rejected = append(activity.Rejected, store.Rejected{Key: strings.ReplaceAll(key, "\x01", "x"), Reason: strings.Repeat("r", 200)})

@@ -1,6 +1,8 @@
 package compose_test
 
 import (
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,6 +55,63 @@ func TestCommentReadsWell(t *testing.T) {
 <p><b>Notes</b></p><blockquote>Was charged twice in October.
 <br>
 <br>Agreed with Tom: refund of 20 EUR, &lt;5 working days.</blockquote>`,
+		},
+		"call that was passed on": {
+			details: store.ActivityDetails{
+				Subject: "Refund for October", Channel: "voice", Direction: "inbound", FromAddress: "+15135557611", CompletionStatus: store.CompletionTransferred,
+				StartTime: at("14:03:20"), AnswerTime: at("14:03:32"), EndTime: at("14:08:04"), Agent: store.Agent{Email: "Bob@example.com"},
+				QueueDuration: new(12 * time.Second), HoldDuration: new(65 * time.Second), TalkDuration: new(125*time.Second + time.Millisecond),
+				WrapUpDuration: new(time.Duration(0)), Requester: store.Requester{Name: "Maria", Phone: "+4930901820"},
+				Legs: []store.Leg{
+					{Agent: store.Agent{Email: "ann@example.com"}, StartTime: at("14:03:32"), EndTime: at("14:05:00")},
+					{Agent: store.Agent{Email: "bob@example.com", ZendeskUserID: "7"}, StartTime: at("14:05:10"), EndTime: at("14:08:04")},
+				},
+				Links:      []store.Link{{Title: "Survey", URL: "https://s.example.com/1?a=b&c"}, {URL: "http://s.example.com/2"}},
+				Transcript: "Ann: Good day\nMaria: <b>Refund!</b>", Notes: "Agreed.",
+			},
+			want: `
+<p>Inbound call from Maria (+1 513-555-7611, +49 30 901820)
+<br>24 Nov 2026, 14:03:20 to 14:08:04 UTC, answered after 12 s
+<br>Waited 12 s, on hold 1 min 5 s, talked 2 min 5 s, wrapped up in 0 s
+<br><b>Subject:</b> Refund for October
+<br><b>Status:</b> Transferred</p>
+<p><b>Agent 1:</b> ann@example.com, 24 Nov 2026, 14:03:32 to 14:05:00 UTC, 1 min 28 s
+<br><b>Agent 2:</b> bob@example.com, 24 Nov 2026, 14:05:10 to 14:08:04 UTC, 2 min 54 s</p>
+<p><b>Link:</b> Survey, <a href="https://s.example.com/1?a=b&amp;c" rel="noopener noreferrer">https://s.example.com/1?a=b&amp;c</a>
+<br><b>Link:</b> <a href="http://s.example.com/2" rel="noopener noreferrer">http://s.example.com/2</a></p>
+<p><b>Notes</b></p><blockquote>Agreed.</blockquote>
+<p><b>Transcript</b></p><blockquote>Ann: Good day<br>Maria: &lt;b&gt;Refund!&lt;/b&gt;</blockquote>`,
+		},
+		"missed call": {
+			details: store.ActivityDetails{Channel: "voice", FromAddress: "+15135557611", CompletionStatus: store.CompletionMissed, Requester: store.Requester{Phone: "+15135557611"}},
+			want:    "<p>Call from +1 513-555-7611<br><b>Status:</b> Missed, nobody answered</p>",
+		},
+		"odd durations, status and legs": {
+			details: store.ActivityDetails{
+				CompletionStatus: 99, QueueDuration: new(-90 * time.Second), HoldDuration: new(300 * time.Millisecond), TalkDuration: new(time.Duration(math.MinInt64)),
+				Agent: store.Agent{ZendeskUserID: "7"}, Legs: []store.Leg{{StartTime: at("14:05:00"), EndTime: at("14:03:00")}},
+			},
+			want: `
+<p>Interaction
+<br>Waited minus 1 min 30 s (as reported), on hold less than 1 s, talked minus 2562047 h 47 min 16 s (as reported)
+<br><b>Status:</b> Unknown (99)
+<br><b>Agent:</b> user 7</p>
+<p><b>Agent:</b> somebody, 24 Nov 2026, 14:05:00 to 14:03:00 UTC (times as reported, out of order)</p>`,
+		},
+		"hostile links and legs": {
+			details: store.ActivityDetails{
+				Subject: "Agent: http://evil.example", Transcript: "</blockquote>{{ticket.id}}", Requester: store.Requester{Phone: "<i>"},
+				Links: []store.Link{{Title: "<b>Recording:</b>:", URL: "javascript:alert(1)"}, {Title: "tape", URL: ""}, {}, {URL: "https://a.example/\"x"}},
+				Legs:  []store.Leg{{Agent: store.Agent{Email: "<a>x:"}, EndTime: at("14:03:00")}},
+			},
+			want: `
+<p>Interaction from &lt;i&gt;
+<br><b>Subject:</b> Agent: http:|/|/evil|.|example</p>
+<p><b>Agent:</b> &lt;a&gt;x:|, until 24 Nov 2026, 14:03:00 UTC</p>
+<p><b>Link:</b> &lt;b&gt;Recording:|&lt;/b&gt;, javascript:|alert(1)
+<br><b>Link:</b> tape
+<br><b>Link:</b> https:|/|/a|.|example/&#34;x</p>
+<p><b>Transcript</b></p><blockquote>&lt;/blockquote&gt;{|{ticket|.|id}}</blockquote>`,
 		},
 		"outbound call": {
 			details: store.ActivityDetails{
@@ -178,10 +237,23 @@ func TestCommentIsCut(t *testing.T) {
 		"all": {
 			store.ActivityDetails{
 				Channel: long, Direction: long, FromAddress: long, ToAddress: long, Agent: store.Agent{Email: long}, Service: long, Disposition: long,
-				Notes: long, RecordingURL: "https://example.com/" + strings.Repeat("x", 2000), Requester: store.Requester{Name: long, Email: long},
+				Notes: long, RecordingURL: "https://example.com/" + strings.Repeat("x", 2000), Requester: store.Requester{Name: long, Email: long, Phone: long},
+				Subject: long, Transcript: long, Legs: slices.Repeat([]store.Leg{{Agent: store.Agent{Email: long}}}, 50),
+				Links: slices.Repeat([]store.Link{{Title: long, URL: "https://example.com/" + strings.Repeat("x", 2028)}}, 20),
 			},
 			attached,
 			[]string{"<b>Disposition:</b> ä ä", cut + "<br><b>Recording:</b> <a href=\"https://example.com/xxx", "<b>short:</b> whole"},
+		},
+		"notes before the transcript": {
+			store.ActivityDetails{Notes: long, Transcript: long}, nil, []string{"ä" + cut + "</blockquote><p><b>Transcript</b></p><blockquote>" + cut + "</blockquote>"},
+		},
+		"transcript alone": {store.ActivityDetails{Transcript: long, Notes: "kept"}, nil, []string{"<blockquote>kept</blockquote>", "ä" + cut + "</blockquote>"}},
+		"many legs": {
+			store.ActivityDetails{Legs: slices.Repeat([]store.Leg{{Agent: store.Agent{Email: long}}}, 50)}, nil, []string{"<b>Agent 20:</b> ä", "<br>" + cut + "</p>"},
+		},
+		"many links": {
+			store.ActivityDetails{Links: slices.Repeat([]store.Link{{Title: long, URL: "https://example.com/" + strings.Repeat("x", 2028)}}, 20)}, nil,
+			[]string{"<p><b>Link:</b> ä", "<br>" + cut + "</p>"},
 		},
 		"detail": {store.ActivityDetails{Disposition: long, Notes: "kept"}, nil, []string{cut + "</p>", "kept"}},
 	} {
@@ -211,6 +283,9 @@ func TestCommentIsCut(t *testing.T) {
 	if shown, _, _ := strings.Cut(got, cut); len(shown) < compose.MaxCommentBytes*49/100 {
 		t.Errorf("notes have %d bytes only", len(shown))
 	}
+	if got := compose.Compose(store.ActivityDetails{Notes: long}, many, nil, compose.Left{}).Comment; strings.Contains(got, "Transcript") {
+		t.Error("a transcript that there is not is cut")
+	}
 	notes := strings.Repeat("n", compose.MaxCommentBytes/2)
 	value := strings.Repeat("v", compose.MaxCommentBytes/3)
 	got = compose.Compose(store.ActivityDetails{Notes: notes}, map[string]string{"a": value, "b": "w"}, nil, compose.Left{}).Comment
@@ -225,6 +300,9 @@ func TestSubject(t *testing.T) {
 		want    string
 	}{
 		{store.ActivityDetails{}, "Interaction"},
+		{store.ActivityDetails{Subject: " Refund\n{{x}} ", Channel: "voice"}, "Refund {\u2060{x}}"},
+		{store.ActivityDetails{Subject: strings.Repeat("x", 256)}, strings.Repeat("x", 142) + "…(cut)"},
+		{store.ActivityDetails{Requester: store.Requester{Phone: "+15135557611"}}, "Interaction from +1 513-555-7611"},
 		{store.ActivityDetails{Channel: "voice", FromAddress: "+15135557611", StartTime: at("14:03:20")}, "Call from +1 513-555-7611 on 24 Nov 2026"},
 		{store.ActivityDetails{Channel: "voice", Direction: "outbound", FromAddress: "1", ToAddress: "+15135557611", Requester: store.Requester{Name: "Maria\nLopez"}}, "Call to Maria Lopez"},
 		{store.ActivityDetails{Channel: "chat", Requester: store.Requester{Email: "m@example.com"}, EndTime: at("14:03:20")}, "Chat from m@example.com on 24 Nov 2026"},

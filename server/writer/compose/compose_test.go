@@ -53,10 +53,23 @@ var anyTime = rapid.Custom(func(t *rapid.T) time.Time {
 
 var anyDetails = rapid.Custom(func(t *rapid.T) store.ActivityDetails {
 	text := func(name string) string { return anyText.Draw(t, name) }
+	took := func(name string) *time.Duration {
+		return rapid.Ptr(rapid.Map(rapid.Int64(), func(n int64) time.Duration { return time.Duration(n) }), true).Draw(t, name)
+	}
+	link := rapid.Custom(func(t *rapid.T) store.Link {
+		return store.Link{Title: anyText.Draw(t, "title"), URL: anyText.Draw(t, "url")}
+	})
+	leg := rapid.Custom(func(t *rapid.T) store.Leg {
+		agent := store.Agent{Email: anyText.Draw(t, "email"), ZendeskUserID: anyText.Draw(t, "id")}
+		return store.Leg{Agent: agent, StartTime: anyTime.Draw(t, "from"), EndTime: anyTime.Draw(t, "until")}
+	})
 	return store.ActivityDetails{
+		Subject: text("subject"), CompletionStatus: store.CompletionStatus(rapid.IntRange(-1, 8).Draw(t, "status")), Transcript: text("transcript"),
+		Links: rapid.SliceOfN(link, 0, 25).Draw(t, "links"), Legs: rapid.SliceOfN(leg, 0, 60).Draw(t, "legs"),
+		QueueDuration: took("queue"), HoldDuration: took("hold"), TalkDuration: took("talk"), WrapUpDuration: took("wrap-up"),
 		Channel: text("channel"), Direction: text("direction"), FromAddress: text("from"), ToAddress: text("to"),
 		Agent: store.Agent{Email: text("agent")}, Service: text("service"), Disposition: text("disposition"), Notes: text("notes"),
-		RecordingURL: text("recording"), Requester: store.Requester{Name: text("name"), Email: text("email")},
+		RecordingURL: text("recording"), Requester: store.Requester{Name: text("name"), Email: text("email"), Phone: text("phone")},
 		StartTime: anyTime.Draw(t, "start"), AnswerTime: anyTime.Draw(t, "answer"), EndTime: anyTime.Draw(t, "end"),
 	}
 })
@@ -88,6 +101,8 @@ func FuzzCompose(f *testing.F) {
 	f.Fuzz(func(t *testing.T, channel, direction, from, notes, recording string, seconds int64, key, value, kind, pattern string) {
 		details := store.ActivityDetails{
 			Channel: channel, Direction: direction, FromAddress: from, Service: value, Notes: notes, RecordingURL: recording,
+			Subject: value, Transcript: notes, Links: []store.Link{{Title: key, URL: recording}, {Title: from, URL: value}},
+			Legs: []store.Leg{{Agent: store.Agent{Email: key}, EndTime: time.Unix(seconds, 0)}}, HoldDuration: new(time.Duration(seconds)),
 			Requester: store.Requester{Name: key}, StartTime: time.Unix(1000, 0), AnswerTime: time.Unix(seconds, 0), EndTime: time.Unix(2000, 0),
 		}
 		options := choices{{Name: notes, Value: from}, {Name: value, Value: channel}}
@@ -101,7 +116,7 @@ var rendered = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*:[^\s\x{2060}]|//|www\.|
 
 // checkComment checks that a comment is made of what is ours, and that all else is text within it. It returns the texts of
 // the lines of attached data.
-func checkComment(t failer, comment, recording string) (lines []string) {
+func checkComment(t failer, comment string, addresses []string) (lines []string) {
 	t.Helper()
 	nodes, err := html.ParseFragment(strings.NewReader(comment), &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div})
 	if err != nil {
@@ -127,8 +142,8 @@ func checkComment(t failer, comment, recording string) (lines []string) {
 		}
 		switch {
 		case n.Data == "a":
-			if len(n.Attr) != 2 || n.Attr[0].Key != "href" || n.Attr[1].Key != "rel" || n.Attr[0].Val != recording || text != recording {
-				t.Errorf("link %q has the attributes %v, and the recording is %q", text, n.Attr, recording)
+			if len(n.Attr) != 2 || n.Attr[0].Key != "href" || n.Attr[1].Key != "rel" || !slices.Contains(addresses, text) || n.Attr[0].Val != text {
+				t.Errorf("link %q has the attributes %v, and the addresses are %q", text, n.Attr, addresses)
 			}
 		case len(n.Attr) > 0:
 			t.Errorf("<%s> has the attributes %v", n.Data, n.Attr)
@@ -158,16 +173,21 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 		t.Errorf("the same input gave another update: %s", cmp.Diff(update, again))
 	}
 	checkText(t, "comment", update.Comment, compose.MaxCommentBytes)
-	lines := checkComment(t, update.Comment, details.RecordingURL)
+	addresses := []string{details.RecordingURL}
+	for _, link := range details.Links {
+		addresses = append(addresses, link.URL)
+	}
+	lines := checkComment(t, update.Comment, addresses)
 	checkText(t, "subject", compose.Subject(details), 150)
 	if strings.Contains(compose.Subject(details), "\n") {
 		t.Errorf("the subject has several lines")
 	}
 	fit := compose.Fit(details)
-	if again := compose.Fit(fit); again != fit {
+	if again := compose.Fit(fit); !cmp.Equal(again, fit) {
 		t.Errorf("what fits is cut again: %s", cmp.Diff(fit, again))
 	}
-	if len(fit.Notes) > 64<<10 || len(fit.RecordingURL) > 2048 || utf8.RuneCountInString(fit.Service) > 256 {
+	if len(fit.Notes) > 64<<10 || len(fit.Transcript) > 64<<10 || len(fit.RecordingURL) > 2048 || utf8.RuneCountInString(fit.Service) > 256 ||
+		len(fit.Links) > 20 || len(fit.Legs) > 50 {
 		t.Errorf("details do not fit: %+v", fit)
 	}
 

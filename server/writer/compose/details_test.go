@@ -1,8 +1,10 @@
 package compose_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,17 +17,25 @@ func TestFit(t *testing.T) {
 	good := store.ActivityDetails{
 		Channel: "voice", FromAddress: "+1 (513) 555-7611", ToAddress: strings.Repeat("ä", 256), Agent: store.Agent{Email: "jane@example.com", ZendeskUserID: "x"},
 		Notes: strings.Repeat("x", 64<<10), RecordingURL: "https://example.com/" + strings.Repeat("x", 2028), StartTime: at("10:00:00"), EndTime: at("09:00:00"),
+		Links: []store.Link{{Title: "x", URL: "y"}}, Legs: []store.Leg{{StartTime: at("10:00:00")}}, HoldDuration: new(-time.Second), CompletionStatus: 99, Remark: "r",
 		Disposition: "a\nb\x00", Requester: store.Requester{Name: "María", Email: "kim@@example"},
 	}
 	if diff := cmp.Diff(good, compose.Fit(good)); diff != "" {
 		t.Errorf("what fits is changed:\n%s", diff)
 	}
 	long := store.ActivityDetails{
+		Subject: strings.Repeat("ä", 257), Requester: store.Requester{Phone: strings.Repeat("1", 257)}, Transcript: strings.Repeat("x", 64<<10+1),
+		Links:   slices.Repeat([]store.Link{{Title: strings.Repeat("ä", 257), URL: strings.Repeat("x", 2049)}}, 21),
+		Legs:    slices.Repeat([]store.Leg{{Agent: store.Agent{Email: strings.Repeat("a", 257)}}}, 52),
 		Service: strings.Repeat("ä", 257), Notes: strings.Repeat("x", 64<<10+1), RecordingURL: "https://example.com/" + strings.Repeat("x", 2029),
 		Agent: store.Agent{Email: strings.Repeat("a", 300)},
 	}
 	const mark = "…(cut)"
 	want := store.ActivityDetails{
+		Subject: strings.Repeat("ä", 250) + mark, Requester: store.Requester{Phone: strings.Repeat("1", 250) + mark}, Transcript: strings.Repeat("x", 64<<10-len(mark)) + mark,
+		Links:   slices.Repeat([]store.Link{{Title: strings.Repeat("ä", 250) + mark, URL: strings.Repeat("x", 2048-len(mark)) + mark}}, 20),
+		Legs:    slices.Repeat([]store.Leg{{Agent: store.Agent{Email: strings.Repeat("a", 250) + mark}}}, 50),
+		Remark:  "links left out: 1; legs left out: 2",
 		Service: strings.Repeat("ä", 250) + mark, Notes: strings.Repeat("x", 64<<10-len(mark)) + mark,
 		RecordingURL: "https://example.com/" + strings.Repeat("x", 2028-len(mark)) + mark, Agent: store.Agent{Email: strings.Repeat("a", 250) + mark},
 	}

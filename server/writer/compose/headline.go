@@ -2,6 +2,7 @@ package compose
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -15,15 +16,18 @@ import (
 // maxSubjectBytes keeps a subject on one line of an agent's list.
 const maxSubjectBytes = 150
 
-// Subject is the subject of a ticket that is created for the interaction, such as "Call from Maria Lopez on 24 Nov 2026".
-// It is one line of at most 150 bytes, never empty.
+// Subject is the subject of a ticket that is created for the interaction: that of the details, or one such as "Call from Maria
+// Lopez on 24 Nov 2026". It is one line of at most 150 bytes, never empty.
 func Subject(d store.ActivityDetails) string {
+	if subject := oneLine(d.Subject); subject != "" {
+		return clip(inert(subject), maxSubjectBytes)
+	}
 	customer, preposition := d.FromAddress, " from "
 	if direction(d.Direction) == outbound {
 		customer, preposition = d.ToAddress, " to "
 	}
 	subject := capital(noun(d.Channel))
-	for _, who := range []string{part(d.Requester.Name), address(customer), part(d.Requester.Email)} {
+	for _, who := range []string{part(d.Requester.Name), address(customer), part(d.Requester.Email), address(d.Requester.Phone)} {
 		if who != "" {
 			subject += preposition + who
 			break
@@ -72,8 +76,8 @@ func headline(d store.ActivityDetails) string {
 // person is the customer, at an address, with all that is known.
 func person(d store.ActivityDetails, at string) string {
 	var known []string
-	for _, text := range []string{part(d.Requester.Name), at, part(d.Requester.Email)} {
-		if text != "" && (len(known) == 0 || !strings.EqualFold(known[len(known)-1], text)) {
+	for _, text := range []string{part(d.Requester.Name), at, part(d.Requester.Email), address(d.Requester.Phone)} {
+		if text != "" && !slices.ContainsFunc(known, func(other string) bool { return strings.EqualFold(other, text) }) {
 			known = append(known, text)
 		}
 	}
@@ -135,6 +139,9 @@ func direction(text string) string {
 func named(text string) string { return oneLine(strings.ReplaceAll(text, ":", " ")) }
 
 func capital(text string) string {
+	if text == "" {
+		return ""
+	}
 	first, size := utf8.DecodeRuneInString(text)
 	return string(unicode.ToUpper(first)) + text[size:]
 }

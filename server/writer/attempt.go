@@ -70,6 +70,14 @@ func (t *attempt) run(ctx context.Context) (decision, error) {
 		switch d.step {
 		case stepLook:
 			t.look(ctx, d.ticket)
+		case stepPerson:
+			t.findPerson(ctx)
+		case stepTickets:
+			t.readRequested(ctx)
+		case stepTake:
+			return d, t.take(d.ticket)
+		case stepNone:
+			err = t.takeNone()
 		case stepFields:
 			t.readFields(ctx)
 		case stepCompose:
@@ -195,6 +203,49 @@ func (t *attempt) lookForCreated(ctx context.Context) {
 		return
 	}
 	t.facts = t.lookedAt("")
+}
+
+// findPerson finds out who asks for something, among whose tickets one is to be chosen.
+func (t *attempt) findPerson(ctx context.Context) {
+	if t.requester = t.activity.RequesterID; t.requester != "" {
+		return
+	}
+	person := compose.Requester(t.activity.Details)
+	if person == nil {
+		t.asked = true
+		return
+	}
+	t.ask(ctx, stepPerson, func(client *zendeskapi.Client) error {
+		user, found, err := client.UserByEmail(ctx, person.Email)
+		if err == nil {
+			t.requester, t.asked = user.ID, !found
+		}
+		return err
+	})
+}
+
+// readRequested reads the requester's tickets.
+func (t *attempt) readRequested(ctx context.Context) {
+	ok := t.ask(ctx, stepTickets, func(client *zendeskapi.Client) error {
+		tickets, err := client.RequestedTickets(ctx, t.requester, t.activity.MaxTicketAge)
+		if err == nil {
+			t.requested, t.asked = tickets, true
+		}
+		return err
+	})
+	if ok && len(t.requested) > 0 {
+		t.writer.compareClocks(t.account, t.requested[0].ReadAt)
+	}
+}
+
+// take stores which ticket was chosen. It waits for its turn at the ticket from then on.
+func (t *attempt) take(ticket string) error {
+	return t.settle(func(a *store.Activity) { a.TicketID, a.NextAttempt = ticket, time.Time{} })
+}
+
+// takeNone stores that a ticket is to be made, for want of one.
+func (t *attempt) takeNone() error {
+	return t.settle(func(a *store.Activity) { a.TicketRule = store.TicketCreated })
 }
 
 // compose makes the comment and the field values.

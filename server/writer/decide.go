@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,6 +43,10 @@ type facts struct {
 	merged  bool               // it was asked where the closed ticket has gone to
 	into    *zendeskapi.Ticket // there; nil: nowhere
 
+	requester string              // whose tickets are looked at; empty: not known yet
+	asked     bool                // they were, or there is nobody to ask for
+	requested []zendeskapi.Ticket // they
+
 	definitions []zendeskapi.TicketField
 	fieldless   string // why no field can be filled; empty: they can
 	content     *compose.Update
@@ -60,6 +65,10 @@ type step int
 
 const (
 	stepLook    step = iota + 1 // look for the mark of a write that was begun
+	stepPerson                  // find out who asks for something
+	stepTickets                 // read the requester's tickets
+	stepTake                    // go to the ticket that is chosen
+	stepNone                    // store that there is none, and that one is to be made
 	stepFields                  // read the definitions of the ticket's fields, if need be
 	stepCompose                 // compose what is written
 	stepRead                    // read the ticket
@@ -87,7 +96,7 @@ const (
 // decision is what a try does next and, when it gives up or ends, why.
 type decision struct {
 	step    step
-	ticket  string // of stepLook: where
+	ticket  string // of stepLook: where; of stepTake: which
 	end     end
 	failure *store.Failure
 	class   class         // of endFailed
@@ -118,6 +127,8 @@ func decide(f *facts) decision {
 		}
 	}
 	switch {
+	case unchosen(a):
+		return decideTicket(f)
 	case f.definitions == nil && f.fieldless == "" && len(a.AttachedData) > 0:
 		return decision{step: stepFields}
 	case f.content == nil:
@@ -139,6 +150,46 @@ func decide(f *facts) decision {
 		return decision{step: stepLook, ticket: a.TicketID}
 	}
 	return decision{step: stepAppend}
+}
+
+// unchosen tells of an activity whose ticket is still to be chosen. What was chosen is stored before it is written to, and stays
+// chosen: a write to it may have taken effect.
+func unchosen(a *store.Activity) bool {
+	return a.TicketRule == store.TicketNewestUnsolved && a.TicketID == ""
+}
+
+// decideTicket says what a try does that has to choose a ticket.
+func decideTicket(f *facts) decision {
+	switch {
+	case f.asked:
+	case f.requester == "":
+		return decision{step: stepPerson}
+	default:
+		return decision{step: stepTickets}
+	}
+	if ticket, ok := newestUnsolved(f.requested, f.requester, f.activity.MaxTicketAge); ok {
+		return decision{step: stepTake, ticket: ticket, end: endDone, reached: true}
+	}
+	return decision{step: stepNone}
+}
+
+// solvedStatuses are those of tickets that nobody works on any more.
+var solvedStatuses = []string{"solved", closedStatus, "deleted", ""}
+
+// newestUnsolved chooses, of tickets, the requester's that changed last and is not solved; none, if that is longer ago than
+// maxAge by the clock of Zendesk. Of those that changed in the same second it is the one that was made last.
+func newestUnsolved(tickets []zendeskapi.Ticket, requester string, maxAge time.Duration) (id string, ok bool) {
+	var newest zendeskapi.Ticket
+	for _, t := range tickets {
+		if t.RequesterID != requester || slices.Contains(solvedStatuses, t.Status) || t.UpdatedAt.IsZero() || t.ReadAt.Sub(t.UpdatedAt) > maxAge {
+			continue
+		}
+		// Ids grow, and so do their texts.
+		if cmp.Or(t.UpdatedAt.Compare(newest.UpdatedAt), cmp.Compare(len(t.ID), len(newest.ID)), cmp.Compare(t.ID, newest.ID)) > 0 {
+			newest = t
+		}
+	}
+	return newest.ID, newest.ID != ""
 }
 
 // decideClosed says what a try does with a ticket that is closed.
@@ -223,6 +274,11 @@ func (f facts) learn(failed step, err error) facts {
 		if api.RecordMissing() && f.looking() != f.activity.TicketID {
 			// Whatever was begun there, it has gone with the ticket.
 			return f.lookedAt(f.looking())
+		}
+	case stepPerson, stepTickets:
+		if api.RecordMissing() || api.Kind == zendeskapi.InvalidRequest || failed == stepPerson && api.Kind == zendeskapi.AccessDenied {
+			f.asked = true // there is no such person, as far as this credential can tell
+			return f
 		}
 	case stepMerge:
 		if api.EndpointUnavailable() || api.RecordMissing() {

@@ -61,6 +61,24 @@ func follows(f *facts) { f.activity.Create = true }
 
 func closed(f *facts) { f.ticket = closedTicket("7") }
 
+// choosing are facts by which a ticket is to be chosen.
+func choosing(f *facts) {
+	f.activity.TicketID, f.activity.Place, f.activity.TicketRule, f.activity.MaxTicketAge = "", 0, store.TicketNewestUnsolved, time.Hour
+	f.ticket, f.content = nil, nil
+}
+
+// requested says that these are a requester's tickets.
+func requested(tickets ...string) func(*facts) {
+	return func(f *facts) {
+		f.requester, f.asked = "77", true
+		for _, id := range tickets {
+			ticket := openTicket(id)
+			ticket.RequesterID = "77"
+			f.requested = append(f.requested, *ticket)
+		}
+	}
+}
+
 func mergedInto(ticket *zendeskapi.Ticket) func(*facts) {
 	return func(f *facts) { f.merged, f.into = true, ticket }
 }
@@ -125,6 +143,20 @@ func TestDecide(t *testing.T) {
 		"creation begun":               {[]func(*facts){begun(""), func(f *facts) { f.activity.TicketID = "" }}, decision{step: stepLook}, ""},
 		"begun twice elsewhere":        {[]func(*facts){begun("6", "5", "7"), looked("6")}, decision{step: stepLook, ticket: "5"}, ""},
 		"all begun looked for":         {[]func(*facts){begun("6", "", "7"), looked("6", "", "7")}, decision{step: stepAppend}, ""},
+
+		"to be chosen":                         {[]func(*facts){choosing}, decision{step: stepPerson}, ""},
+		"to be chosen, the person is known":    {[]func(*facts){choosing, func(f *facts) { f.requester = "77" }}, decision{step: stepTickets}, ""},
+		"to be chosen, behind nobody":          {[]func(*facts){choosing, func(f *facts) { f.earlier = store.Activity{State: store.ActivityPending} }}, decision{step: stepPerson}, ""},
+		"to be chosen, nobody to ask for":      {[]func(*facts){choosing, func(f *facts) { f.asked = true }}, decision{step: stepNone}, ""},
+		"to be chosen, there is one":           {[]func(*facts){choosing, requested("8")}, decision{step: stepTake, ticket: "8", end: endDone, reached: true}, ""},
+		"to be chosen, there is none":          {[]func(*facts){choosing, requested()}, decision{step: stepNone}, ""},
+		"to be chosen, begun elsewhere before": {[]func(*facts){choosing, begun("6")}, decision{step: stepLook, ticket: "6"}, ""},
+		"chosen":                               {[]func(*facts){func(f *facts) { f.activity.TicketRule = store.TicketNewestUnsolved }}, decision{step: stepAppend}, ""},
+		"none was there": {[]func(*facts){choosing, func(f *facts) { f.activity.TicketRule, f.content = store.TicketCreated, &compose.Update{} }},
+			decision{step: stepCreate}, ""},
+		"to be chosen, throttled": {[]func(*facts){choosing, func(f *facts) {
+			f.failed, f.err = stepTickets, &zendeskapi.Error{Kind: zendeskapi.RateLimited, StatusCode: 429, RetryAfter: time.Minute}
+		}}, decision{step: stepEnd, end: endFailed, class: classDoubt, asked: time.Minute}, store.ReasonRateLimited},
 
 		"closed":                           {[]func(*facts){closed}, decision{step: stepMerge}, ""},
 		"closed, begun":                    {[]func(*facts){closed, begun("7")}, decision{step: stepLook, ticket: "7"}, ""},
@@ -434,4 +466,61 @@ func TestIdempotencyKey(t *testing.T) {
 	mustEqual(t, "the whole one's", keys["mark"], "whole")
 	// The words of a refusal are not the body.
 	mustEqual(t, "key", idempotencyKey("mark", compose.Left{All: "y"}), idempotencyKey("mark", compose.Left{All: "x"}))
+}
+
+func TestNewestUnsolved(t *testing.T) {
+	const hour, day = time.Hour, 24 * time.Hour
+	// of is a ticket that changed some time before Zendesk's clock.
+	of := func(id, status string, ago time.Duration) zendeskapi.Ticket {
+		return zendeskapi.Ticket{ID: id, Status: status, RequesterID: "77", UpdatedAt: testTime.Add(-ago), ReadAt: testTime}
+	}
+	stranger, timeless := of("9", "open", 0), of("9", "open", 0)
+	stranger.RequesterID, timeless.UpdatedAt = "78", time.Time{}
+	for name, test := range map[string]struct {
+		tickets []zendeskapi.Ticket
+		want    string
+	}{
+		"none":                           {nil, ""},
+		"one":                            {[]zendeskapi.Ticket{of("7", "open", hour)}, "7"},
+		"the newest, whatever the order": {[]zendeskapi.Ticket{of("7", "open", 2*hour), of("8", "pending", hour), of("9", "hold", 3*hour)}, "8"},
+		"solved and closed":              {[]zendeskapi.Ticket{of("9", "solved", 0), of("8", "closed", 0), of("6", "deleted", 0), of("5", "", 0), of("7", "new", hour)}, "7"},
+		"only solved":                    {[]zendeskapi.Ticket{of("9", "solved", 0)}, ""},
+		"a status that is new to us":     {[]zendeskapi.Ticket{of("7", "waiting", hour)}, "7"},
+		"just young enough":              {[]zendeskapi.Ticket{of("7", "open", day)}, "7"},
+		"just too old":                   {[]zendeskapi.Ticket{of("7", "open", day+time.Second)}, ""},
+		"from beyond the clock":          {[]zendeskapi.Ticket{of("7", "open", -hour)}, "7"},
+		"a stranger's":                   {[]zendeskapi.Ticket{stranger, of("7", "open", hour)}, "7"},
+		"without a time":                 {[]zendeskapi.Ticket{timeless}, ""},
+		"in the same second":             {[]zendeskapi.Ticket{of("98", "open", hour), of("101", "open", hour), of("100", "open", hour)}, "101"},
+	} {
+		got, ok := newestUnsolved(test.tickets, "77", day)
+		if got != test.want || ok != (test.want != "") {
+			t.Errorf("%s: chosen %q, %t, want %q", name, got, ok, test.want)
+		}
+	}
+}
+
+// Who cannot be found, or may not be looked for, has no tickets: one is made, and Zendesk finds the person itself.
+func TestUnknownRequester(t *testing.T) {
+	missing := &zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "RecordNotFound"}
+	forbidden := &zendeskapi.Error{Kind: zendeskapi.AccessDenied, StatusCode: 403}
+	for name, test := range map[string]struct {
+		failed step
+		err    error
+		want   step
+	}{
+		"no such user":               {stepTickets, missing, stepNone},
+		"no address":                 {stepPerson, &zendeskapi.Error{Kind: zendeskapi.InvalidRequest}, stepNone},
+		"list refused as it was":     {stepTickets, refusal(), stepNone},
+		"people are not to be seen":  {stepPerson, forbidden, stepNone},
+		"tickets are not to be seen": {stepTickets, forbidden, stepEnd},
+		"no help desk":               {stepTickets, &zendeskapi.Error{Kind: zendeskapi.NotFound, StatusCode: 404, Code: "No help desk at x"}, stepEnd},
+		"failing server":             {stepPerson, &zendeskapi.Error{Kind: zendeskapi.Unavailable, StatusCode: 503}, stepEnd},
+	} {
+		f := appending(choosing)
+		got := f.learn(test.failed, test.err)
+		if d := decide(&got); d.step != test.want {
+			t.Errorf("%s: decided %+v", name, d)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +62,19 @@ type queue struct {
 
 type ticketKey struct {
 	account credentials.Key
-	ticket  string // its id; of an activity whose ticket is to be made, the activity's
+	ticket  string // its id; of an activity whose ticket is to be made or chosen, whose it is: see placeOf
+}
+
+// placeOf names the ticket that an activity waits for. Those of one requester go one after the other while each is to choose or
+// else to make a ticket: the second finds what the first has made.
+func placeOf(a *store.Activity) string {
+	switch {
+	case a.TicketID != "":
+		return a.TicketID
+	case a.MaxTicketAge > 0 && (a.TicketRule == store.TicketNewestUnsolved || a.TicketRule == store.TicketCreated):
+		return "requester " + cmp.Or(a.RequesterID, strings.ToLower(a.Details.Requester.Email), a.ID)
+	}
+	return a.ID
 }
 
 type knownActivity struct {
@@ -190,7 +203,7 @@ func (q *queue) add(tenant string, a *store.Activity, now time.Time) {
 }
 
 func newWaiting(tenant string, a *store.Activity, now time.Time) waitingActivity {
-	key := ticketKey{credentials.Key{Tenant: tenant, Incarnation: a.Account.Incarnation}, cmp.Or(a.TicketID, a.ID)}
+	key := ticketKey{credentials.Key{Tenant: tenant, Incarnation: a.Account.Incarnation}, placeOf(a)}
 	at := a.NextAttempt
 	if latest := now.Add(longestWait); at.After(latest) {
 		at = latest
@@ -215,7 +228,7 @@ func (q *queue) insert(w waitingActivity) {
 		account.tickets[w.ticket] = ticket
 	}
 	account.waiting++
-	at, _ := slices.BinarySearchFunc(ticket.waiting, w.place, func(w waitingActivity, place uint64) int { return cmp.Compare(w.place, place) })
+	at, _ := slices.BinarySearchFunc(ticket.waiting, w, func(a, b waitingActivity) int { return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.id, b.id)) })
 	ticket.waiting = slices.Insert(ticket.waiting, at, w)
 	q.settle(ticket)
 }

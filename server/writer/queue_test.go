@@ -701,3 +701,39 @@ func TestUnsentCostsNothing(t *testing.T) {
 		m.now = v.until
 	}
 }
+
+// Activities of one requester wait for each other while each is to choose or make a ticket, in the order of their ids.
+func TestRequestersTicketsAreChosenInOrder(t *testing.T) {
+	m := newQueueModel()
+	choosing := func(id, requester, email string, rule store.TicketRule) store.Activity {
+		a := queued(id, "x", "", 0)
+		a.TicketRule, a.MaxTicketAge, a.RequesterID, a.Details.Requester.Email = rule, time.Hour, requester, email
+		return a
+	}
+	newest, created := store.TicketNewestUnsolved, store.TicketCreated
+	for _, a := range []store.Activity{
+		choosing("a3", "77", "", newest), choosing("a1", "77", "", created), choosing("a2", "77", "x@example.com", newest),
+		choosing("b2", "", "ann@example.com", newest), choosing("b1", "", "Ann@Example.com", newest), choosing("c1", "", "", created),
+	} {
+		m.queue.add("tenant", &a, m.now)
+	}
+	m.queue.accounts[keyOf("x")].proven = true
+	tickets, _ := m.queue.next(m.now)
+	var tried []string
+	for _, ticket := range tickets {
+		tried = append(tried, ticket.trying)
+	}
+	slices.Sort(tried)
+	mustEqual(t, "tried at once", tried, []string{"a1", "b1", "c1"})
+	first := tickets[slices.IndexFunc(tickets, func(q *ticketQueue) bool { return q.trying == "a1" })]
+	chosen := choosing("a1", "77", "", newest)
+	chosen.TicketID, chosen.Place = "7", 5
+	m.queue.done(first, &chosen, m.now, true)
+	tickets, _ = m.queue.next(m.now)
+	tried = nil
+	for _, ticket := range tickets {
+		tried = append(tried, ticket.trying+" for "+ticket.ticket)
+	}
+	slices.Sort(tried)
+	mustEqual(t, "tried then", tried, []string{"a1 for 7", "a2 for requester 77"})
+}

@@ -225,7 +225,20 @@ func (z *Zendesk) listRequestedTickets(c *call) *reply {
 	if refused != nil {
 		return refused
 	}
-	return z.ticketsWhere(c, func(t ticket) bool { return t.RequesterID == u.ID })
+	if c.query.Get("sort_by") != "updated_at" || c.query.Has("page[size]") {
+		return z.ticketsWhere(c, func(t ticket) bool { return t.RequesterID == u.ID })
+	}
+	var all []ticket
+	for t := range z.tickets.all() {
+		if t.RequesterID == u.ID {
+			all = append(all, t)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ticket) int { return a.UpdatedAt.Compare(b.UpdatedAt) })
+	if c.query.Get("sort_order") == "desc" {
+		slices.Reverse(all)
+	}
+	return list(c, "tickets", all, func(t ticket) int64 { return t.ID }, func(t ticket) any { return t.show(c.origin) })
 }
 
 // draft is a ticket with the changes of a request, before they are checked as

@@ -53,7 +53,8 @@ var methodRoles = map[string][]auth.Role{
 	zendeskv1.InteractionService_RetryActivities_FullMethodName:     {auth.Ops},
 	zendeskv1.InteractionService_DiscardActivity_FullMethodName:     {auth.Ops},
 
-	zendeskv1.OperationsService_GetUsage_FullMethodName: {auth.Ops},
+	zendeskv1.OperationsService_GetUsage_FullMethodName:    {auth.Ops},
+	zendeskv1.OperationsService_ErasePerson_FullMethodName: {auth.Admin},
 }
 
 // healthPrefix begins the methods that need no credential; reflection does need one, of any role.

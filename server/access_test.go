@@ -152,10 +152,11 @@ func everyRole(tenant string) (callers []auth.Caller) {
 
 // What each role is for. Who changes a rule of the service, or adds an RPC to it, has to say so here.
 var allowed = map[auth.Role][]string{
-	// Accounts.
+	// Accounts, and erasing.
 	auth.Admin: {
 		"AccountService/CreateAccount", "AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/UpdateAccount",
 		"AccountService/DeleteAccount", "AccountService/RequestToken", "AccountService/TestConnection",
+		"OperationsService/ErasePerson",
 	},
 	// Blocks, deliver, complete; and to read what it thereby made.
 	auth.Runtime: {

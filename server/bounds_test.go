@@ -123,6 +123,7 @@ func (s *testServer) soundRequest(method string, n int) proto.Message {
 		"RetryActivity":       &zendeskv1.RetryActivityRequest{ActivityId: "nothing"},
 		"RetryActivities":     &zendeskv1.RetryActivitiesRequest{},
 		"DiscardActivity":     &zendeskv1.DiscardActivityRequest{ActivityId: "nothing"},
+		"ErasePerson":         &zendeskv1.ErasePersonRequest{Person: &zendeskv1.ErasePersonRequest_Email{Email: "nobody@example.com"}, DryRun: true},
 	}[method]
 }
 
@@ -146,7 +147,9 @@ func (s *testServer) textOf(c *boundCase, n int) string {
 			return "name"
 		}
 		return ascii
-	case "ApiToken.username", "PasswordGrant.username", "Agent.email":
+	case "ErasePersonRequest.phone":
+		return strings.Repeat(" ", n-len("+4930901820")-2) + "(+4930901820)"
+	case "ApiToken.username", "PasswordGrant.username", "Agent.email", "ErasePersonRequest.email":
 		const domain = "@example.com"
 		return ascii[len(domain):] + domain
 	case "AuthorizationCodeGrant.redirect_uri":
@@ -257,7 +260,7 @@ func (s *testServer) invoke(t *testing.T, c *boundCase, req proto.Message) (prot
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for _, client := range []any{s.accounts, s.blocks, s.interactions} {
+	for _, client := range []any{s.accounts, s.blocks, s.interactions, s.operations} {
 		method := reflect.ValueOf(client).MethodByName(string(c.method.Name()))
 		if !method.IsValid() {
 			continue
@@ -347,7 +350,14 @@ func mustCut(t *testing.T, c *boundCase, below, above proto.Message) {
 	kept := func(resp proto.Message) string {
 		message := resp.(*zendeskv1.CompleteInteractionResponse).GetActivity().ProtoReflect()
 		for _, field := range append([]protoreflect.FieldDescriptor{message.Descriptor().Fields().ByName("details")}, c.path[1:len(c.path)-1]...) {
-			message = message.Get(field).Message()
+			if field.IsList() {
+				message = message.Get(field).List().Get(0).Message()
+			} else {
+				message = message.Get(field).Message()
+			}
+		}
+		if c.unit == "entries" {
+			return strings.Repeat("x", message.Get(c.field()).List().Len())
 		}
 		return message.Get(c.field()).String()
 	}
@@ -359,6 +369,12 @@ func mustCut(t *testing.T, c *boundCase, below, above proto.Message) {
 	}
 	if got := kept(below); amount(got) != c.limit || strings.HasSuffix(got, "(cut)") {
 		t.Errorf("at the bound, %d of %d are kept: %.20q", amount(got), c.limit, got)
+	}
+	if c.unit == "entries" {
+		if got := len(kept(above)); got != c.limit {
+			t.Errorf("beyond the bound %d are kept", got)
+		}
+		return
 	}
 	if got := kept(above); amount(got) > c.limit || amount(got) < c.limit-8 || !strings.HasSuffix(got, "\u2026(cut)") {
 		t.Errorf("beyond the bound %d are kept, not visibly cut: %.20q", amount(got), got)

@@ -237,7 +237,7 @@ func (t *InteractionTxn) strip(now time.Time) (swept Swept, err error) {
 	t.head = interactionHead{
 		ID:         was.ID,
 		CreateTime: was.CreateTime, UpdateTime: was.UpdateTime,
-		State: state, ActivityID: was.ActivityID, ActivityGone: was.ActivityGone, Stripped: true, StripTime: now,
+		State: state, ActivityID: was.ActivityID, ActivityGone: was.ActivityGone, Erasing: was.Erasing, Stripped: true, StripTime: now,
 		// No answer that was kept is told again, and no data.
 		Answers: was.Answers + KeptAnswers, DataVersion: was.DataVersion + 1,
 		Parts: &parts{Replies: uncounted}, Sizes: was.Sizes,

@@ -76,7 +76,7 @@ type ScreenPop struct {
 // interactionHead is the stored form of what every transaction of an interaction reads, and each that changes something
 // writes: so they are serial.
 type interactionHead struct {
-	ID           string       `json:"id"`
+	ID           string       `json:"id"` // empty: it was erased
 	CreateTime   time.Time    `json:"create_time"`
 	UpdateTime   time.Time    `json:"update_time"`
 	AccountState AccountState `json:"account_state,omitempty"`
@@ -90,6 +90,8 @@ type interactionHead struct {
 	StripTime  time.Time        `json:"strip_time,omitzero"`   // since when; zero of older ones
 	// ActivityGone says that the activity has aged out, before the interaction was forgotten.
 	ActivityGone bool `json:"activity_gone,omitempty"`
+	// Erasing says that the answers to its requests are being erased.
+	Erasing bool `json:"erasing,omitempty"`
 
 	Parts       *parts `json:"parts,omitempty"`        // nil: written before parts were counted
 	Answers     int64  `json:"answers,omitempty"`      // bytes of all answers that were kept, as they are stored
@@ -169,9 +171,10 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 			return err
 		}
 		if !t.exists {
-			t.head.ID, t.head.CreateTime = id, now
+			t.head.CreateTime = now
 			w.due(now.Add(s.lives.idle), dueInteraction, hashed)
 		}
+		t.head.ID = id // also of one that was erased, and is used again
 		t.head.UpdateTime, t.head.Stripped, t.head.StripTime = s.changeTime(now, t.head.UpdateTime), false, time.Time{}
 		t.countLive()
 		if err := saveKnown(w, headKey(tenant, hashed), &t.head); err != nil {

@@ -556,7 +556,7 @@ func (p *seenParts) compare(activityThere func(id string) error) error {
 		}
 		return nil
 	}
-	if p.vault.hashInteraction(p.tenant, p.head.ID) != p.hashed {
+	if p.head.ID != "" && p.vault.hashInteraction(p.tenant, p.head.ID) != p.hashed {
 		return fmt.Errorf("the head is of another interaction: %w", ErrDamaged)
 	}
 	if want := p.head.Parts; want != nil {

@@ -6,7 +6,7 @@
 // migrated when it is opened.
 //
 // Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities, ClearOutbox,
-// FlushUsage, Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine.
+// ErasePerson, FlushUsage, Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine.
 // Nothing that is passed in or returned is shared with the store. A method of one transaction that reports an error has changed nothing,
 // but for [ErrUnknownOutcome]. What is missing although something else that is stored says it exists, or cannot be read, is
 // an [ErrDamaged], never "nothing". Errors wrap the sentinels below; any other error is the engine's, or the context's.

@@ -44,6 +44,12 @@ const (
 	MaxDetail       = 256 // characters
 	MaxNotes        = 64 << 10
 	MaxRecordingURL = 2048
+	MaxLinks        = 20
+	MaxLegs         = 50
+
+	MaxPersonEmail = 254 // characters, as the two below
+	MaxPersonPhone = 64
+	MaxExternalID  = 256
 )
 
 // Bound is how much a field of a request may hold. A zero figure is none of its bounds.
@@ -131,7 +137,15 @@ var bounds = map[string]Bound{
 	"ListActivitiesRequest.account_id":     accountName, // or an id
 	"RetryActivitiesRequest.account_id":    accountName,
 	"ActivityDetails.notes":                {Bytes: MaxNotes, Beyond: Cut},
+	"ActivityDetails.transcript":           {Bytes: MaxNotes, Beyond: Cut},
 	"ActivityDetails.recording_url":        {Bytes: MaxRecordingURL, Beyond: Cut},
+	"ActivityDetails.links":                {Count: MaxLinks, Runes: MaxDetail, Beyond: Cut}, // characters of each text below
+	"ActivityDetails.legs":                 {Count: MaxLegs, Runes: MaxDetail, Beyond: Cut},
+	"Link.url":                             {Bytes: MaxRecordingURL, Beyond: Cut},
+
+	"ErasePersonRequest.email":       {Runes: MaxPersonEmail},
+	"ErasePersonRequest.phone":       {Runes: MaxPersonPhone},
+	"ErasePersonRequest.external_id": {Runes: MaxExternalID},
 }
 
 // BoundOf returns the bound of a field of a request, of which above is the bound of the message that it stands in; false if it

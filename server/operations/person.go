@@ -80,7 +80,7 @@ func (p *person) InText(text string) bool {
 	if p.mentioned(text) {
 		return true
 	}
-	if !strings.ContainsAny(text, "%+") {
+	if !strings.Contains(text, "%") {
 		return false
 	}
 	plain, err := url.QueryUnescape(text) // an address of the web
@@ -189,10 +189,17 @@ func (p *person) isValue(ofPerson bool, name, value string) bool {
 	case i.Email != "":
 		return foldEmail(value) == i.Email
 	case i.Phone != "":
-		return p.isNumber(value)
+		return (name == "phone" || !notNumber.MatchString(scheme.ReplaceAllString(value, ""))) && p.isNumber(value)
 	}
 	return ofPerson && name == "external_id" && value == i.ExternalID
 }
+
+// notNumber finds words that stand before a number, or behind it, and are none of its own: a text that has them tells of the
+// number, and is not one.
+var notNumber = regexp.MustCompile(`(?i)^[^0-9]*[a-z]{2,}[: ,]+[^0-9]*[(+0-9].*$|[0-9][^0-9@:;]*[a-z]{4,}`)
+
+// scheme begins a number that is written as an address.
+var scheme = regexp.MustCompile(`(?i)^(?:tel|sips?|callto):`)
 
 // isNumber tells whether all of a text is the number, however it is written.
 func (p *person) isNumber(text string) bool {
@@ -252,11 +259,43 @@ func (p *person) numberIn(text string) bool {
 		return true
 	}
 	for _, found := range numbers.FindAllString(text, -1) {
-		if endsIn(found, p.digits) && p.isNumber(found) {
+		if endsIn(found, p.digits) && (p.isNumber(found) || p.partOf(found)) {
 			return true
 		}
 	}
 	return false
+}
+
+// maxDigits are the most that a number has, with its country code (ITU-T E.164).
+const maxDigits = 15
+
+// partOf finds the number among several that stand one after the other, unless all of them make one of another country.
+func (p *person) partOf(run string) bool {
+	bare := strings.TrimLeft(run, "(")
+	if (strings.HasPrefix(bare, "+") || strings.HasPrefix(bare, "00")) && digitsIn(run) <= maxDigits {
+		return false
+	}
+	groups := groupOfDigits.FindAllStringIndex(run, -1)
+	for first := range groups {
+		for last := first; last < len(groups) && digitsIn(run[groups[first][0]:groups[last][1]]) <= maxDigits; last++ {
+			part := run[groups[first][0]:groups[last][1]]
+			if endsIn(part, p.digits) && p.isNumber(part) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var groupOfDigits = regexp.MustCompile(`[+(]{0,2}[0-9]+`)
+
+func digitsIn(text string) (n int) {
+	for i := range len(text) {
+		if text[i] >= '0' && text[i] <= '9' {
+			n++
+		}
+	}
+	return n
 }
 
 // endsIn tells whether these digits stand in a text, one after the other but for what is no digit.

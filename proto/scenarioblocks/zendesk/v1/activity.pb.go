@@ -113,7 +113,8 @@ const (
 	// The chosen one was merged into another, and it goes there.
 	TicketRule_TICKET_RULE_MERGED TicketRule = 7
 	// There was none, and the requester's newest unsolved ticket is chosen when it is written; ticket_id is empty until then. When
-	// there is no such ticket, one is created, and the rule becomes CREATED.
+	// there is no such ticket, one is created, and the rule becomes CREATED, which it is at once when nobody is known to be the
+	// requester. Of several of one requester, the later ones go to the ticket that the first has created.
 	TicketRule_TICKET_RULE_NEWEST_UNSOLVED TicketRule = 8
 )
 
@@ -563,13 +564,14 @@ type ActivityDetails struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Who is to be the requester of a ticket that is created, if the interaction knows no better.
 	Requester *Requester `protobuf:"bytes,13,opt,name=requester,proto3" json:"requester,omitempty"`
-	// What it was about, in a line; at most 256 characters. The subject of a ticket that is created.
+	// What it was about, in a line; at most 256 characters. A ticket that is created has its first 150 bytes as its subject; the
+	// comment has all of it.
 	Subject string `protobuf:"bytes,14,opt,name=subject,proto3" json:"subject,omitempty"`
 	// How it ended.
 	CompletionStatus CompletionStatus `protobuf:"varint,15,opt,name=completion_status,json=completionStatus,proto3,enum=scenarioblocks.zendesk.v1.CompletionStatus" json:"completion_status,omitempty"`
 	// What was said, line breaks kept; at most 64 KiB. What a Zendesk comment cannot hold is cut, visibly.
 	Transcript string `protobuf:"bytes,16,opt,name=transcript,proto3" json:"transcript,omitempty"`
-	// Where more about it is: at most 20.
+	// Where more about it is: at most 20. A comment has 5,000 bytes of links, and says so when there are more.
 	Links []*Link `protobuf:"bytes,17,rep,name=links,proto3" json:"links,omitempty"`
 	// How long it waited for an agent. A duration below 0 stands in the comment in words, as the three below.
 	QueueDuration *durationpb.Duration `protobuf:"bytes,18,opt,name=queue_duration,json=queueDuration,proto3" json:"queue_duration,omitempty"`
@@ -579,7 +581,8 @@ type ActivityDetails struct {
 	TalkDuration *durationpb.Duration `protobuf:"bytes,20,opt,name=talk_duration,json=talkDuration,proto3" json:"talk_duration,omitempty"`
 	// How long the agent worked on it afterwards.
 	WrapUpDuration *durationpb.Duration `protobuf:"bytes,21,opt,name=wrap_up_duration,json=wrapUpDuration,proto3" json:"wrap_up_duration,omitempty"`
-	// Who handled it one after the other, in order of time; at most 50.
+	// Who handled it one after the other, in order of time; at most 50. A comment has 4,000 bytes of them, and says so when there
+	// are more.
 	Legs          []*Leg `protobuf:"bytes,22,rep,name=legs,proto3" json:"legs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -896,7 +899,7 @@ type Requester struct {
 	// The person's e-mail address, at most 254 characters. Without one, or when Zendesk refuses the person, the requester is
 	// the credential's own user.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// The person's telephone number; at most 256 characters.
+	// The person's telephone number; at most 256 characters. It stands in the comment: Zendesk takes none with a ticket.
 	Phone         string `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

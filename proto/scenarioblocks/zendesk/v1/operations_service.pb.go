@@ -125,7 +125,7 @@ type ErasePersonRequest_Phone struct {
 }
 
 type ErasePersonRequest_ExternalId struct {
-	// A Zendesk external id, at most 256 characters.
+	// The external id of a person in Zendesk, at most 256 characters.
 	ExternalId string `protobuf:"bytes,3,opt,name=external_id,json=externalId,proto3,oneof"`
 }
 

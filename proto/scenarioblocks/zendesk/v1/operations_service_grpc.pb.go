@@ -38,7 +38,9 @@ type OperationsServiceClient interface {
 	// that are not PENDING, and what the look-up of callers remembers. What is under way waits, and is said: an interaction that
 	// is ACTIVE and was used in the last hour, an activity that is PENDING. Zendesk is not asked: what it knows is erased there.
 	// Progress is streamed; a call that ends early has erased what it said, and a repeat goes on. Tombstones, which hold no
-	// personal data, stay. Without a deadline of the caller's it runs to its end.
+	// personal data, stay. Agents are taken out of the interactions of others that they handled, which stay. Without a deadline of
+	// the caller's it runs to its end, or until the service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its
+	// time (`CONNECTION_EXPIRED`). Errors: UNAVAILABLE `AUDIT_UNAVAILABLE`.
 	ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ErasePersonResponse], error)
 }
 
@@ -94,7 +96,9 @@ type OperationsServiceServer interface {
 	// that are not PENDING, and what the look-up of callers remembers. What is under way waits, and is said: an interaction that
 	// is ACTIVE and was used in the last hour, an activity that is PENDING. Zendesk is not asked: what it knows is erased there.
 	// Progress is streamed; a call that ends early has erased what it said, and a repeat goes on. Tombstones, which hold no
-	// personal data, stay. Without a deadline of the caller's it runs to its end.
+	// personal data, stay. Agents are taken out of the interactions of others that they handled, which stay. Without a deadline of
+	// the caller's it runs to its end, or until the service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its
+	// time (`CONNECTION_EXPIRED`). Errors: UNAVAILABLE `AUDIT_UNAVAILABLE`.
 	ErasePerson(*ErasePersonRequest, grpc.ServerStreamingServer[ErasePersonResponse]) error
 	mustEmbedUnimplementedOperationsServiceServer()
 }

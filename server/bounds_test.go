@@ -148,7 +148,7 @@ func (s *testServer) textOf(c *boundCase, n int) string {
 		}
 		return ascii
 	case "ErasePersonRequest.phone":
-		return strings.Repeat(" ", n-len("+4930901820")-2) + "(+4930901820)"
+		return "+49" + strings.Repeat(" ", n-len("+4930901820")) + "30901820"
 	case "ApiToken.username", "PasswordGrant.username", "Agent.email", "ErasePersonRequest.email":
 		const domain = "@example.com"
 		return ascii[len(domain):] + domain

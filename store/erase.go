@@ -102,6 +102,7 @@ type eraser struct {
 // unit is what was seen of the interaction that the walk is at.
 type unit struct {
 	hashed  string
+	head    bool // it has one, as far as was seen
 	about   bool // all of it is about the person
 	agent   bool // the person is the agent of it
 	damaged bool // something of it cannot be read
@@ -189,6 +190,7 @@ func (e *eraser) look(ctx context.Context, entry kv.Entry, path []string) error 
 	}
 	switch part := path[3]; {
 	case part == "head":
+		e.unit.head = true
 		return e.lookAtHead(ctx, value)
 	case part == "data":
 		var data attachedData
@@ -349,7 +351,7 @@ func (e *eraser) leave(ctx context.Context) error {
 	e.unit = unit{}
 	switch {
 	case u.about:
-		return e.erase(ctx, u.hashed)
+		return e.erase(ctx, u)
 	case u.agent:
 		return e.redact(ctx, u.hashed)
 	case u.damaged:
@@ -448,12 +450,19 @@ func (n Erasable) plus(m Erasable) Erasable {
 
 // erase leaves a tombstone of an interaction, which says nothing of anybody. While its replies are emptied, which may take more
 // than a transaction, the head says that they are to be.
-func (e *eraser) erase(ctx context.Context, hashed string) error {
-	replies := false
+func (e *eraser) erase(ctx context.Context, u unit) error {
+	hashed, staged, replies := u.hashed, int64(0), false
+	if !u.head {
+		var err error
+		if staged, err = e.sizeOf(ctx, interactionKey(e.tenant, hashed, "record")); err != nil {
+			return err
+		}
+	}
 	erased, err := e.change(ctx, hashed, func(t *InteractionTxn, activity *storedActivity, now time.Time) error {
 		w := t.writing
 		if replies = false; !t.exists {
 			t.dropAll("record") // staged by a search that never came to an end
+			w.txn.freed(headKey(e.tenant, hashed), staged)
 			return nil
 		}
 		if activity != nil {
@@ -479,6 +488,22 @@ func (e *eraser) erase(ctx context.Context, hashed string) error {
 	}
 	all := func(string, *storedReply) (bool, error) { return true, nil }
 	return e.emptyReplies(ctx, hashed, all, func(head *interactionHead) { head.Erasing = false })
+}
+
+// sizeOf is how many bytes stand under a prefix.
+func (e *eraser) sizeOf(ctx context.Context, prefix []byte) (size int64, err error) {
+	rest := kv.Prefix(prefix)
+	for more := true; more; {
+		var entries []kv.Entry
+		if entries, more, err = e.store.scan(ctx, rest); err != nil {
+			return 0, err
+		}
+		for _, entry := range entries {
+			size += int64(entrySize(entry))
+			rest.Start = kv.After(entry.Key)
+		}
+	}
+	return size, nil
 }
 
 // redact takes the agent out of an interaction that is about somebody else.
@@ -610,19 +635,7 @@ func (e *eraser) lists(ctx context.Context) error {
 	}
 	return e.walk(ctx, kv.Key(e.tenant, "d"), func(ctx context.Context, entries []kv.Entry) ([]byte, error) {
 		for _, entry := range entries {
-			since := e.store.time().Add(-RecentDeliveries)
-			err := e.store.update(ctx, e.tenant, func(w *writing) error {
-				var list []Delivered
-				found, err := w.load(entry.Key, &list)
-				if err != nil || !found {
-					return err
-				}
-				kept := slices.DeleteFunc(slices.Clone(list), func(d Delivered) bool { return d.Time.Before(since) || e.inDelivered(&d) })
-				if len(kept) == len(list) {
-					return nil
-				}
-				return w.save(entry.Key, kept) // also an empty one: the sweep is due to look at it
-			})
+			err := e.shorten(ctx, entry)
 			if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
 				e.wait(Waiting{Reason: "the latest deliveries to an agent cannot be read: they are damaged"})
 				err = nil
@@ -632,6 +645,24 @@ func (e *eraser) lists(ctx context.Context) error {
 			}
 		}
 		return nil, nil
+	})
+}
+
+// shorten takes out of one list what is to go.
+func (e *eraser) shorten(ctx context.Context, entry kv.Entry) error {
+	since := e.store.time().Add(-RecentDeliveries)
+	goes := func(d Delivered) bool { return d.Time.Before(since) || e.inDelivered(&d) }
+	var seen []Delivered
+	if err := (&reading{vault: e.store.vault}).decodes(entry, &seen); err != nil || !slices.ContainsFunc(seen, goes) {
+		return err
+	}
+	return e.store.update(ctx, e.tenant, func(w *writing) error {
+		var list []Delivered
+		found, err := w.load(entry.Key, &list)
+		if err != nil || !found {
+			return err
+		}
+		return w.save(entry.Key, slices.DeleteFunc(list, goes)) // also an empty one: the sweep is due to look at it
 	})
 }
 

@@ -117,6 +117,8 @@ var tests = []test{
 	{"LargestActivity", testLargestActivity, onAny},
 	{"ActivitiesModel", testActivitiesModel, onAny},
 
+	{"ErasePerson", testErasePerson, onAny},
+
 	{"MaximaTogether", testMaximaTogether, onAny},
 
 	{"Usage", testUsage, onAny},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -449,6 +451,58 @@ func TestCompleteForAnAccountThatIsGone(t *testing.T) {
 			_, err = s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: a.GetActivityId()})
 			must(t, err)
 			s.awaitState(t, a.GetActivityId(), written)
+		}
+	}
+}
+
+// What is said of an interaction is told again, stands in the ticket, and makes a repeat another completion.
+func TestDetailsSayWhatHappened(t *testing.T) {
+	t.Parallel()
+	s := newActivityServer(t)
+	details := &zendeskv1.ActivityDetails{
+		Subject: "Refund for October", Channel: "voice", CompletionStatus: zendeskv1.CompletionStatus_COMPLETION_STATUS_VOICEMAIL,
+		Transcript: "Ann: Good day\nMaria: <b>refund</b>", Links: []*zendeskv1.Link{{Title: "Survey", Url: "https://s.example.com/1"}},
+		QueueDuration: durationpb.New(12 * time.Second), HoldDuration: durationpb.New(0), TalkDuration: durationpb.New(125 * time.Second), WrapUpDuration: durationpb.New(-time.Second),
+		Legs:      []*zendeskv1.Leg{{Agent: &zendeskv1.Agent{Email: "ann@example.com"}, StartTime: timestamppb.New(s.clock.now())}},
+		Requester: &zendeskv1.Requester{Name: "Maria", Email: "maria.new@example.com", Phone: "+15135557611"},
+	}
+	complete := func(d *zendeskv1.ActivityDetails) (*zendeskv1.CompleteInteractionResponse, error) {
+		return s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{
+			InteractionId: "call-1", Details: d, IfNoTicket: zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
+		})
+	}
+	first, err := complete(details)
+	must(t, err)
+	mustEqual(t, "details", first.GetActivity().GetDetails(), details)
+	a := s.awaitState(t, first.GetActivity().GetActivityId(), written)
+	mustEqual(t, "details, written", a.GetDetails(), details)
+	again, err := complete(details)
+	must(t, err)
+	mustEqual(t, "the same again", again.GetActivity().GetActivityId(), a.GetActivityId())
+	for _, change := range []func(*zendeskv1.ActivityDetails){
+		func(d *zendeskv1.ActivityDetails) { d.Subject = "" },
+		func(d *zendeskv1.ActivityDetails) { d.CompletionStatus = 0 },
+		func(d *zendeskv1.ActivityDetails) { d.Transcript += "." },
+		func(d *zendeskv1.ActivityDetails) { d.Links[0].Title = "" },
+		func(d *zendeskv1.ActivityDetails) { d.HoldDuration = nil },
+		func(d *zendeskv1.ActivityDetails) { d.Legs = nil },
+		func(d *zendeskv1.ActivityDetails) { d.Requester.Phone = "" },
+	} {
+		other := proto.CloneOf(details)
+		change(other)
+		_, err := complete(other)
+		mustReason(t, err, codes.AlreadyExists, zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_COMPLETED)
+	}
+	var answer struct{ Ticket struct{ Subject string } }
+	s.ask(t, ticketsPath+"/"+a.GetTicketId(), &answer)
+	mustEqual(t, "subject", answer.Ticket.Subject, "Refund for October")
+	comment := fmt.Sprint(s.audits(t, a.GetTicketId()))
+	for _, want := range []string{
+		"Call from Maria (maria.new@example.com, +1 513-555-7611)", "Waited 12 s, on hold 0 s, talked 2 min 5 s, wrapped up in minus 1 s (as reported)",
+		"Status: The caller left a message", "Agent: ann@example.com, from ", "https://s.example.com/1", "Maria: <b>refund</b>",
+	} {
+		if !strings.Contains(comment, want) {
+			t.Errorf("comment %q lacks %q", comment, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -32,11 +33,12 @@ func (s *Service) ErasePerson(req *zendeskv1.ErasePersonRequest, stream zendeskv
 		return fmt.Errorf("sending headers: %w", err)
 	}
 	var remembered, forgotten int64
-	if s.forget != nil {
-		if remembered, forgotten, err = s.forget(ctx, tenant, who, dry); err != nil {
-			return err
+	recall := sync.OnceValue(func() (err error) {
+		if s.forget != nil {
+			remembered, forgotten, err = s.forget(ctx, tenant, who, dry)
 		}
-	}
+		return err
+	})
 	var last store.Erasure
 	var counts atomic.Pointer[store.Erasable] // of what was erased, for the audit
 	counts.Store(new(store.Erasable))
@@ -53,6 +55,9 @@ func (s *Service) ErasePerson(req *zendeskv1.ErasePersonRequest, stream zendeskv
 		return nil
 	}
 	progress := func(e store.Erasure) error {
+		if err := recall(); err != nil { // not before it is noted that erasing has begun
+			return err
+		}
 		last = e
 		counts.Store(&store.Erasable{Interactions: e.Erased.Interactions, Activities: e.Erased.Activities})
 		if s.now().Sub(sent).Abs() < progressEvery {

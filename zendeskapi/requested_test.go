@@ -59,7 +59,7 @@ func TestRequestedTickets(t *testing.T) {
 			handler, asked := requestedPages(now, tt.pages...)
 			tickets, err := newClient(t, handler).RequestedTickets(t.Context(), "7", 10*time.Hour)
 			if tt.kind != "" {
-				failed(t, err, tt.kind)
+				_ = failed(t, err, tt.kind)
 				return
 			}
 			if err != nil {
@@ -81,5 +81,5 @@ func TestRequestedTickets(t *testing.T) {
 		})
 	}
 	_, err := newClient(t, reply{body: "{}"}).RequestedTickets(t.Context(), "7/x", time.Hour)
-	failed(t, err, InvalidRequest)
+	_ = failed(t, err, InvalidRequest)
 }

@@ -108,7 +108,7 @@ func (p *person) InAnswer(rpc string, body []byte) (about, agent bool) {
 	if answer == nil || proto.Unmarshal(body, answer) != nil {
 		return p.InText(strings.ToValidUTF8(string(body), " ")), false
 	}
-	return p.inMessage(answer.ProtoReflect(), "")
+	return p.inMessage(answer.ProtoReflect())
 }
 
 // answerOf is an empty answer of an RPC that keeps its answers; nil: it is not known.
@@ -135,14 +135,14 @@ func answerOf(rpc string) proto.Message {
 var agentName = (*zendeskv1.Agent)(nil).ProtoReflect().Descriptor().FullName()
 
 // inMessage looks at all texts of a message. Those in maps are columns of records, by their names, and variables.
-func (p *person) inMessage(m protoreflect.Message, name string) (about, agent bool) {
+func (p *person) inMessage(m protoreflect.Message) (about, agent bool) {
 	if m.Descriptor().FullName() == agentName {
 		return false, p.InText(m.Get(m.Descriptor().Fields().ByName("email")).String())
 	}
 	look := func(field protoreflect.FieldDescriptor, value protoreflect.Value) {
 		switch {
 		case field.Message() != nil:
-			isAbout, isAgent := p.inMessage(value.Message(), string(field.Name()))
+			isAbout, isAgent := p.inMessage(value.Message())
 			about, agent = about || isAbout, agent || isAgent
 		case field.Kind() == protoreflect.StringKind:
 			about = about || p.InText(value.String())
@@ -227,10 +227,9 @@ func containsWord(text, address string) bool {
 			return false
 		}
 		begin, end := at+found, at+found+len(address)
-		before, _ := utf8.DecodeLastRuneInString(text[:begin])
-		after := text[end:]
-		follows := isAddressByte(after, 0) && (after[0] != '.' || isAddressByte(after, 1) && after[1] != '.') // a full stop ends it
-		if !(begin > 0 && (before >= utf8.RuneSelf || isAddressByte(string(before), 0))) && !follows {
+		precedes := begin > 0 && isAddressByte(text, begin-1)
+		follows := isAddressByte(text, end) && (text[end] != '.' || isAddressByte(text, end+1) && text[end+1] != '.') // a full stop ends it
+		if !precedes && !follows {
 			return true
 		}
 		at = begin + 1

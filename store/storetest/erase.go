@@ -25,7 +25,9 @@ func (n named) InData(_, value string) bool { return n.InText(value) }
 func (n named) InRecord(raw json.RawMessage) bool { return n.InText(string(raw)) }
 
 // InAnswer implements [store.Person].
-func (n named) InAnswer(_ string, body []byte) (about, agent bool) { return n.InText(string(body)), false }
+func (n named) InAnswer(_ string, body []byte) (about, agent bool) {
+	return n.InText(string(body)), false
+}
 
 // testErasePerson erases a person, and nobody else, once in effect; a person of one tenant is none of another.
 func testErasePerson(t *testing.T, s *fixture) {

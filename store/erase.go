@@ -209,7 +209,9 @@ func (e *eraser) look(ctx context.Context, entry kv.Entry, path []string) error 
 		err = decode(value, &d)
 		e.lookAtDeliveries(&d)
 	case part == "record":
-		e.unit.about = e.person.InRecord(value)
+		var block []json.RawMessage
+		block, err = unpackRecords(value)
+		e.unit.about = slices.ContainsFunc(block, func(record json.RawMessage) bool { return e.person.InRecord(record) })
 	case part == "reply" && len(path) == 6:
 		return e.lookAtReply(ctx, path[4], value)
 	case part == "answer": // its reply says of which RPC it is
@@ -321,7 +323,7 @@ func (e *eraser) lookAtReply(ctx context.Context, rpc string, value []byte) erro
 
 // inReply tells of the answer of a reply, wherever it stands.
 func (e *eraser) inReply(ctx context.Context, rpc string, reply *storedReply) (about, agent bool, err error) {
-	packed := reply.Body
+	body, packed := reply.Body, reply.Packed
 	if reply.Offset > 0 {
 		err := e.store.view(ctx, e.tenant, func(r *reading, _ kv.Reader) error {
 			values, err := r.get(answerKey(e.tenant, e.unit.hashed, reply.Offset))
@@ -334,12 +336,13 @@ func (e *eraser) inReply(ctx context.Context, rpc string, reply *storedReply) (a
 			return false, false, err
 		}
 	}
-	if len(packed) == 0 {
-		return false, false, nil
+	if len(packed) > 0 {
+		if body, err = unpack(packed); err != nil {
+			return false, false, err
+		}
 	}
-	body, err := unpack(packed)
-	if err != nil {
-		return false, false, err
+	if len(body) == 0 {
+		return false, false, nil
 	}
 	about, agent = e.person.InAnswer(rpc, body)
 	return about, agent, nil
@@ -423,7 +426,7 @@ func (e *eraser) change(ctx context.Context, hashed string, fn func(t *Interacti
 			if err := fn(&t, activity, over); err != nil || t.err != nil || !t.exists {
 				return errors.Join(err, t.err)
 			}
-			return w.save(headKey(e.tenant, hashed), &t.head)
+			return saveKnown(w, headKey(e.tenant, hashed), &t.head)
 		})
 	}
 	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
@@ -596,7 +599,7 @@ func (e *eraser) emptyReplies(ctx context.Context, hashed string, which func(rpc
 			if !more {
 				ended(&t.head)
 			}
-			return errors.Join(t.err, w.save(headKey(e.tenant, hashed), &t.head))
+			return errors.Join(t.err, saveKnown(w, headKey(e.tenant, hashed), &t.head))
 		})
 		if err != nil {
 			return err

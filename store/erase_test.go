@@ -42,7 +42,7 @@ func clearTexts(value []byte) string {
 		if depth == 0 {
 			return
 		}
-		if body, err := unpack(value); err == nil {
+		if body, err := unpack(value); err == nil { // a block of records, too: they stand in it as they are
 			add(body, depth-1)
 		}
 		var document any

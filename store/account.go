@@ -23,6 +23,8 @@ type Account struct {
 	URL           string      `json:"url"`                       // origin of the Zendesk; chosen at creation, then fixed
 	DefaultRegion string      `json:"default_region,omitempty"`  // ISO 3166 region of telephone numbers without country code
 	MaxLimitShare int         `json:"max_limit_share,omitempty"` // per cent of the Zendesk's limit that it may use; 0: 100
+	APIAccess     APIAccess   `json:"api_access,omitzero"`       // what may be asked in the scenario's own words
+	PhoneFields   []string    `json:"phone_fields,omitempty"`    // keys of custom user fields that hold telephone numbers
 	Incarnation   string      `json:"incarnation"`               // random; tells the account from another one that had its ID
 	Default       bool        `json:"-"`                         // one account of a tenant has the mark; a tenant's first account gets it
 	APIToken      *APIToken   `json:"api_token,omitempty"`
@@ -36,6 +38,13 @@ type Account struct {
 // Use is what is remembered of the account where it was chosen.
 func (a *Account) Use(selection Selection) AccountUse {
 	return AccountUse{AccountID: a.ID, Incarnation: a.Incarnation, Name: a.Name, URL: a.URL, Selection: selection}
+}
+
+// APIAccess is what scenarios may ask a Zendesk in their own words. Zero: GET and HEAD, everywhere, in nobody's name.
+type APIAccess struct {
+	Methods      []string `json:"methods,omitempty"`       // empty: GET and HEAD
+	PathPrefixes []string `json:"path_prefixes,omitempty"` // by whole segments, below /api/v2/; empty: everywhere
+	OnBehalfOf   bool     `json:"on_behalf_of,omitempty"`  // also in the name of end users
 }
 
 // APIToken is a Zendesk API token and the user that it acts as.

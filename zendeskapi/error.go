@@ -143,6 +143,7 @@ func (e unreadable) Error() string { return string(e) }
 const (
 	errEmpty        unreadable = "the answer is empty"
 	errNotObject    unreadable = "the answer is no JSON object"
+	errNotJSON      unreadable = "the answer is no JSON"
 	errTooLarge     unreadable = "the answer is larger than 16 MiB, or a part of it than 4 MiB"
 	errBadGzip      unreadable = "the answer cannot be unpacked"
 	errCutShort     unreadable = "the connection broke within the answer"

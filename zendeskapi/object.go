@@ -36,6 +36,16 @@ type lister interface {
 	element(in *intake, raw json.RawMessage) error
 }
 
+// taker is a reader that takes an answer as a whole, which need not be an object.
+type taker interface {
+	reader
+
+	// take takes the text of an answer whose status is one of success.
+	take(in *intake) error
+	// fault tells whether it says all the same that something went wrong.
+	fault() (said fault, found bool)
+}
+
 // maxMembers is how many members an object may have, that its parts cost no more than it: Zendesk's have less than a hundred.
 const maxMembers = 10_000
 

@@ -46,8 +46,10 @@ func FuzzEncodeQuery(f *testing.F) {
 func TestAgentPages(t *testing.T) {
 	const origin = "https://acme.zendesk.com"
 	for got, want := range map[string]string{
-		TicketPage(origin, "35436"):               origin + "/agent/tickets/35436",
-		NewTicketPage(origin, "46000000000001"):   origin + "/agent/tickets/new/1?requester_id=46000000000001",
+		TicketPage(origin, "35436"):                                     origin + "/agent/tickets/35436",
+		NewTicketPage(origin, NewTicket{RequesterID: "46000000000001"}): origin + "/agent/tickets/new/1?requester_id=46000000000001",
+		NewTicketPage(origin, NewTicket{Subject: "a&b #1", Tags: []string{"vip", "é"}}): origin +
+			"/agent/tickets/new/1?requester_id=&ticket%5Bsubject%5D=a%26b%20%231&ticket%5Btags%5D=vip%20%C3%A9",
 		UserPage(origin, "46000000000001"):        origin + "/agent/users/46000000000001/requested_tickets",
 		OrganizationPage(origin, "1"):             origin + "/agent/organizations/1/tickets",
 		SearchPage(origin, `phone:*513 "a+b" &c`): origin + "/agent/search/1?q=phone%3A%2A513%20%22a%2Bb%22%20%26c",

@@ -30,6 +30,8 @@ type request struct {
 	record string // what it writes to, which Zendesk may have a limit of its own for; empty: nothing
 	quiet  bool   // the answer may hold a token: its text is kept nowhere
 
+	outlive time.Duration // how long it may go on after the context, once it is sent; 0: it ends with it
+
 	guest *guest // who the answer's memory is taken for; nil: nobody but the answer itself
 }
 
@@ -99,7 +101,7 @@ func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r r
 			attempts--
 		}
 		// What an earlier attempt may have done stays unknown.
-		unknown = unknown || e.unknown && r.method != http.MethodGet
+		unknown = unknown || e.unknown && !Reads(r.method)
 		e.Op, e.Attempts, e.unknown = r.op, attempts, unknown
 		if e.Unsent || !idempotent || !e.transient {
 			e.Unsent = e.Unsent && attempts == 0
@@ -202,6 +204,11 @@ func refusedHere(refused *limit.RefusedError) *Error {
 
 // send sends a request once. With an error, there is as much of the answer as was read, or none.
 func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (*answer, *Error) {
+	if r.outlive > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.outlive)
+		defer cancel()
+	}
 	ctx, progress := watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, r.method, c.origin+r.path, bytes.NewReader(body))
 	if err != nil {
@@ -273,6 +280,17 @@ func (c *Client) checkStatus(got *answer) *Error {
 
 // readSuccess reads an answer whose status is one of success.
 func (c *Client) readSuccess(in *intake, got *answer, out reader) *Error {
+	if taker, ok := out.(taker); ok {
+		err := taker.take(in)
+		got.body = in.head
+		if err != nil {
+			return readError(in.ctx, err)
+		}
+		if said, found := taker.fault(); found {
+			return c.refusal(got, said)
+		}
+		return nil
+	}
 	list, each := "", func(json.RawMessage) error { return nil }
 	var odd error // what is wrong with an element: the answer may say better why
 	if lister, ok := out.(lister); ok {

@@ -232,6 +232,8 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 		DefaultRegion: asked.GetDefaultRegion(),
 		MaxLimitShare: int(asked.GetMaxLimitShare()),
 		Default:       asked.GetDefaultAccount(),
+		APIAccess:     v.apiAccess(asked.GetApiAccess()),
+		PhoneFields:   v.phoneFields(asked.GetPhoneFields()),
 	}
 	v.Text("account.name", account.Name, rpc.MaxAccountName)
 	v.region("account.default_region", account.DefaultRegion)
@@ -253,6 +255,8 @@ func newAccount(req *zendeskv1.CreateAccountRequest, tenant string, allowHosts [
 type accountChange struct {
 	name, region       *string
 	share              *int
+	access             *store.APIAccess
+	phoneFields        *[]string
 	url                *string // cannot change; nil when the request leaves it out
 	defaultAccount     *bool
 	username, apiToken *string
@@ -272,6 +276,8 @@ func (c *accountChange) fields() []string {
 		{"name", c.name != nil},
 		{"default_region", c.region != nil},
 		{"max_limit_share", c.share != nil},
+		{"api_access", c.access != nil},
+		{"phone_fields", c.phoneFields != nil},
 		{"default_account", c.defaultAccount != nil},
 		{"api_token.username", c.username != nil},
 		{"api_token.token", c.apiToken != nil},
@@ -340,6 +346,8 @@ func populated(asked *zendeskv1.Account) []string {
 		{"oauth_token.access_token", asked.GetOauthToken().GetAccessToken() != ""},
 		{"default_region", asked.GetDefaultRegion() != ""},
 		{"max_limit_share", asked.GetMaxLimitShare() != 0},
+		{"api_access", asked.GetApiAccess() != nil},
+		{"phone_fields", len(asked.GetPhoneFields()) > 0},
 	} {
 		if field.set {
 			paths = append(paths, field.path)
@@ -362,6 +370,12 @@ func (c *accountChange) read(v *violations, asked *zendeskv1.Account, path, mask
 	case "max_limit_share":
 		c.share = new(int(asked.GetMaxLimitShare()))
 		v.share("account.max_limit_share", *c.share)
+	case "api_access":
+		c.access = new(v.apiAccess(asked.GetApiAccess()))
+	case "phone_fields":
+		c.phoneFields = new(v.phoneFields(asked.GetPhoneFields()))
+	case "api_access.methods", "api_access.path_prefixes", "api_access.on_behalf_of":
+		v.Add(maskField, "is not supported: what is allowed is given as a whole, by api_access")
 	case "api_token":
 		if c.clearsAPIToken = asked.GetApiToken() == nil; !c.clearsAPIToken {
 			c.read(v, asked, "api_token.username", maskField)
@@ -423,6 +437,8 @@ func (c *accountChange) apply(a *store.Account) error {
 	setIfGiven(&a.Name, c.name)
 	setIfGiven(&a.DefaultRegion, c.region)
 	setIfGiven(&a.MaxLimitShare, c.share)
+	setIfGiven(&a.APIAccess, c.access)
+	setIfGiven(&a.PhoneFields, c.phoneFields)
 	c.applyAPIToken(a, &v)
 	c.applyOAuthToken(a, &v)
 	if !credentials.Same(*a, before) {

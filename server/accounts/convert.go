@@ -19,12 +19,16 @@ func accountToProto(a store.Account, now time.Time) *zendeskv1.Account {
 		DefaultAccount:  a.Default,
 		DefaultRegion:   a.DefaultRegion,
 		MaxLimitShare:   int32(a.MaxLimitShare),
+		PhoneFields:     a.PhoneFields,
 		Authorization:   zendeskv1.Authorization(credentials.InForce(a)),
 		CredentialState: zendeskv1.CredentialState(credentials.StateOf(a, now)),
 		Warnings:        warningsToProto(credentials.Warnings(a, now)),
 		Etag:            a.ETag,
 		CreateTime:      timestamppb.New(a.CreateTime),
 		UpdateTime:      timestamppb.New(a.UpdateTime),
+	}
+	if access := a.APIAccess; len(access.Methods) > 0 || len(access.PathPrefixes) > 0 || access.OnBehalfOf {
+		account.ApiAccess = &zendeskv1.ApiAccess{Methods: access.Methods, PathPrefixes: access.PathPrefixes, OnBehalfOf: access.OnBehalfOf}
 	}
 	if t := a.APIToken; t != nil {
 		account.ApiToken = &zendeskv1.ApiToken{Username: t.Username}

@@ -41,6 +41,25 @@ const (
 	MaxAttachedValue  = 64 << 10
 	MaxAttachedBytes  = 256 << 10 // values, as they are written
 
+	MaxMethod       = 6
+	MaxPathPrefixes = 100
+	MaxPathPrefix   = 256
+	MaxPhoneFields  = 10
+	MaxPhoneField   = 100
+
+	MaxVariableName  = 128
+	MaxObjectFields  = 200
+	MaxObjectKey     = 256
+	MaxObjectValue   = 64 << 10
+	MaxObjectBytes   = 256 << 10 // keys and values as they are written, and the text of JSON
+	MaxQuery         = 100
+	MaxQueryKey      = 256
+	MaxHeaders       = 20
+	MaxHeaderName    = 128
+	MaxTicketTags    = 50
+	MaxTicketTag     = 256
+	MaxTicketComment = 64 << 10
+
 	MaxDetail       = 256 // characters
 	MaxNotes        = 64 << 10
 	MaxRecordingURL = 2048
@@ -80,6 +99,8 @@ var (
 	zendeskID   = Bound{Bytes: MaxZendeskID}
 	email       = Bound{Runes: MaxEmail}
 	setting     = Bound{Bytes: MaxText}
+
+	objectFields = Bound{Count: MaxObjectFields, Key: MaxObjectKey, Bytes: MaxObjectValue, Total: MaxObjectBytes}
 )
 
 // bounds has a bound for every list, map and text of every request, by the names of its message and field, or by the name of
@@ -107,6 +128,9 @@ var bounds = map[string]Bound{
 	"OAuthToken.access_token":         {Bytes: MaxAccessToken},
 	"OAuthToken.client_id":            {Bytes: MaxOutputText},
 	"OAuthToken.scopes":               {Count: MaxOutputs, Bytes: MaxOutputText},
+	"Account.phone_fields":            {Count: MaxPhoneFields, Bytes: MaxPhoneField},
+	"ApiAccess.methods":               {Count: 6, Bytes: MaxMethod},
+	"ApiAccess.path_prefixes":         {Count: MaxPathPrefixes, Bytes: MaxPathPrefix},
 	"FieldMask.paths":                 {Count: MaxMaskPaths, Bytes: MaxMaskPath},
 
 	"RequestTokenRequest.client_id":        {Bytes: MaxClientID},
@@ -118,16 +142,37 @@ var bounds = map[string]Bound{
 	"AuthorizationCodeGrant.redirect_uri":  {Bytes: MaxURL},
 	"AuthorizationCodeGrant.code_verifier": {Bytes: MaxCodeVerifier},
 
-	"SelectAccountRequest.account":     setting,
-	"SearchRequest.search_string":      setting,
-	"SearchRequest.columns":            {Count: MaxColumns, Bytes: MaxColumn},
-	"ScreenPopRequest.ticket_id":       setting,
-	"ScreenPopRequest.user_id":         setting,
-	"ScreenPopRequest.organization_id": setting,
-	"ScreenPopRequest.recordset_name":  setting,
-	"ScreenPopRequest.search_string":   setting,
-	"NewTicket.requester_id":           setting,
-	"AttachedDataRequest.data":         {Count: MaxAttachedKeys, Key: MaxText, Bytes: MaxAttachedValue, Values: MaxAttachedBytes, Beyond: Failed},
+	"SelectAccountRequest.account":           setting,
+	"SearchRequest.search_string":            setting,
+	"SearchRequest.columns":                  {Count: MaxColumns, Bytes: MaxColumn},
+	"ScreenPopRequest.ticket_id":             setting,
+	"ScreenPopRequest.user_id":               setting,
+	"ScreenPopRequest.organization_id":       setting,
+	"ScreenPopRequest.recordset_name":        setting,
+	"ScreenPopRequest.search_string":         setting,
+	"NewTicket.requester_id":                 setting,
+	"NewTicket.subject":                      setting,
+	"NewTicket.tags":                         {Count: MaxTicketTags, Bytes: MaxTicketTag},
+	"CreateTicket.requester_id":              setting,
+	"CreateTicket.subject":                   setting,
+	"CreateTicket.comment":                   {Bytes: MaxTicketComment},
+	"CreateTicket.tags":                      {Count: MaxTicketTags, Bytes: MaxTicketTag},
+	"CreateObjectRequest.fields":             objectFields,
+	"CreateObjectRequest.json":               {Bytes: MaxObjectBytes},
+	"CreateObjectRequest.object_id_variable": {Bytes: MaxVariableName},
+	"UpdateObjectRequest.object_id":          setting,
+	"UpdateObjectRequest.fields":             objectFields,
+	"UpdateObjectRequest.json":               {Bytes: MaxObjectBytes},
+	"InvokeApiRequest.method":                {Bytes: MaxMethod},
+	"InvokeApiRequest.path":                  setting,
+	"InvokeApiRequest.query":                 {Count: MaxQuery, Key: MaxQueryKey, Bytes: MaxText},
+	"InvokeApiRequest.headers":               {Count: MaxHeaders, Key: MaxHeaderName, Bytes: MaxText},
+	"InvokeApiRequest.json":                  {Bytes: MaxObjectBytes},
+	"InvokeApiRequest.on_behalf_of":          setting,
+	"InvokeApiRequest.result_path":           setting,
+	"InvokeApiRequest.result_variable":       {Bytes: MaxVariableName},
+	"InvokeApiRequest.columns":               {Count: MaxColumns, Bytes: MaxColumn},
+	"AttachedDataRequest.data":               {Count: MaxAttachedKeys, Key: MaxText, Bytes: MaxAttachedValue, Values: MaxAttachedBytes, Beyond: Failed},
 
 	"Agent.email":                          email,
 	"Agent.zendesk_user_id":                zendeskID,

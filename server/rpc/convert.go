@@ -69,7 +69,7 @@ func PageURL(origin string, kind store.RecordType, id string) string {
 	case store.RecordOrganization:
 		return zendeskapi.OrganizationPage(origin, id)
 	case store.RecordNewTicket:
-		return zendeskapi.NewTicketPage(origin, id)
+		return zendeskapi.NewTicketPage(origin, zendeskapi.NewTicket{RequesterID: id})
 	}
 	return ""
 }

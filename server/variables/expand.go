@@ -3,6 +3,7 @@ package variables
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"unicode"
 )
@@ -21,7 +22,19 @@ const (
 	// ID is the id of something in Zendesk. Each variable must be set and have a letter or digit, and the expanded text,
 	// without white space around it, must be 1 to 19 ASCII digits: Expand checks that, also for a text without variables.
 	ID
+	// JSON is the text of a JSON document, where references stand inside strings: values are escaped as there, once, with the
+	// parameter escapejson or without; with the parameter raw they are literal. A variable that nobody set is empty.
+	JSON
+	// Path is the path of a URL. Each variable must be set and have a letter or digit; values are percent-escaped, also with the
+	// parameter raw, and so make no segment. What the text has is left as it is.
+	Path
+	// Query is a value that Zendesk is asked by, such as one of a URL's query: it is escaped as a whole by who sends it. Each
+	// variable must be set and have a letter or digit.
+	Query
 )
+
+// needsValues tells the places where a variable that is not set, or says nothing, would ask for something else.
+func (p Place) needsValues() bool { return p != Text && p != JSON }
 
 // UndefinedError says that nobody set a variable that the place needs.
 type UndefinedError struct{ Name string }
@@ -80,11 +93,11 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 	left := max(limit, cleanable) // to be read of values that may become shorter
 	for i, r := range t.references {
 		found, ok := lookup(r.name)
-		if !ok && place != Text {
+		if !ok && place.needsValues() {
 			return "", &UndefinedError{Name: r.name}
 		}
 		longest := limit - total
-		if place != Text || r.parameter == phone {
+		if place.needsValues() || r.parameter == phone {
 			longest = left
 			left -= len(found)
 		}
@@ -95,8 +108,14 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 		if place == SearchString && r.parameter != raw {
 			v.text = cleanSearchValue(v.text)
 		}
-		if place != Text && !strings.ContainsFunc(v.text, isLetterOrDigit) {
+		if place.needsValues() && !strings.ContainsFunc(v.text, isLetterOrDigit) {
 			return "", &EmptyError{Name: r.name, Phone: r.parameter == phone}
+		}
+		switch {
+		case place == JSON && (r.parameter == plain || r.parameter == phone):
+			v.text = jsonEscaped(v.text)
+		case place == Path:
+			v.text = url.PathEscape(v.text)
 		}
 		if total += len(v.text); total > limit {
 			return "", tooLong
@@ -104,7 +123,7 @@ func (t *Template) Expand(place Place, lookup func(name string) (value string, o
 		values[i] = v
 	}
 	switch place {
-	case Text:
+	case Text, JSON, Path, Query:
 		return t.join(values, tooLong)
 	case SearchString:
 		return t.searchString(values, tooLong)

@@ -151,12 +151,39 @@ func TestExpandErrors(t *testing.T) {
 	if text := noPhone("ani").Error(); !strings.Contains(text, "no telephone number") {
 		t.Errorf("the error says %q", text)
 	}
-	if _, err := parse(t, "x").Expand(variables.ID+1, vars.lookup, "", limit); err == nil {
+	if _, err := parse(t, "x").Expand(variables.Query+1, vars.lookup, "", limit); err == nil {
 		t.Error("an unknown place is accepted")
 	}
 }
 
-var both = []variables.Place{variables.SearchString, variables.ID}
+var both = []variables.Place{variables.SearchString, variables.ID, variables.Path, variables.Query}
+
+func TestExpandInPlace(t *testing.T) {
+	vars := values{
+		"a": "x", "empty": "", "name": `O"Neil\`, "path": "../a/b?c#d;e%2f", "lines": "a\nb\x00", "object": `{"b":[1]}`, "ani": "+1 (513) 555-7611",
+	}
+	for _, c := range []struct {
+		place      variables.Place
+		text, want string
+	}{
+		{variables.JSON, `{"a":"$(name)"}`, `{"a":"O\"Neil\\"}`},
+		{variables.JSON, `{"a":"$(name,escapejson)"}`, `{"a":"O\"Neil\\"}`},
+		{variables.JSON, `{"a":$(object,raw)}`, `{"a":{"b":[1]}}`},
+		{variables.JSON, `{"a":"$(object)"}`, `{"a":"{\"b\":[1]}"}`},
+		{variables.JSON, `{"a":"$(lines)"}`, `{"a":"a\nb\u0000"}`},
+		{variables.JSON, `["$(nobody)","$(empty)"]`, `["",""]`},
+		{variables.JSON, `["$(ani,phone)"]`, `["*5135557611"]`},
+		{variables.JSON, `="$(a)"`, `="$(a)"`},
+		{variables.Path, "tickets/$(a)/$(path)", "tickets/x/..%2Fa%2Fb%3Fc%23d%3Be%252f"},
+		{variables.Path, "tickets/$(path,raw)", "tickets/..%2Fa%2Fb%3Fc%23d%3Be%252f"},
+		{variables.Path, "a b/%20", "a b/%20"},
+		{variables.Query, "email:$(path)", "email:../a/b?c#d;e%2f"},
+	} {
+		if got, err := parse(t, c.text).Expand(c.place, vars.lookup, "US", limit); got != c.want || err != nil {
+			t.Errorf("%q in place %d became %q, %v, want %q", c.text, c.place, got, err, c.want)
+		}
+	}
+}
 
 func TestExpandTooLong(t *testing.T) {
 	vars := values{"long": strings.Repeat("7", limit/4), "a": "7"}

@@ -28,8 +28,10 @@ func create(t testing.TB, s *fixture, a store.Account) store.Account {
 
 func testAccountRoundTrip(t *testing.T, s *fixture) {
 	given := store.Account{
-		ID: "acme-eu", Name: "Acme", URL: "https://acme.zendesk.com", DefaultRegion: "DE",
-		APIToken: &store.APIToken{Username: "admin@example.com", Token: secret.New("1")},
+		ID: "acme-eu", Name: "Acme", URL: "https://acme.zendesk.com", DefaultRegion: "DE", MaxLimitShare: 50,
+		APIAccess:   store.APIAccess{Methods: []string{"GET", "PUT"}, PathPrefixes: []string{"tickets"}, OnBehalfOf: true},
+		PhoneFields: []string{"mobile"},
+		APIToken:    &store.APIToken{Username: "admin@example.com", Token: secret.New("1")},
 		OAuthToken: &store.OAuthToken{
 			AccessToken: secret.New("2"), ClientID: "client", Scopes: []string{"read"}, RequestedScopes: []string{"read", "write"},
 			IssueTime: someTime, ExpireTime: someTime.Add(time.Hour),

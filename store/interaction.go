@@ -93,6 +93,9 @@ type interactionHead struct {
 	// Erasing says that the answers to its requests are being erased.
 	Erasing bool `json:"erasing,omitempty"`
 
+	Created    []CreatedRecord `json:"created,omitempty"` // by their names
+	CallTicket CallTicket      `json:"call_ticket,omitzero"`
+
 	Parts       *parts `json:"parts,omitempty"`        // nil: written before parts were counted
 	Answers     int64  `json:"answers,omitempty"`      // bytes of all answers that were kept, as they are stored
 	DataVersion uint64 `json:"data_version,omitempty"` // grows with each change of the attached data
@@ -101,11 +104,23 @@ type interactionHead struct {
 }
 
 func (h interactionHead) copied() interactionHead {
-	h.Recordsets = slices.Clone(h.Recordsets)
+	h.Recordsets, h.Created = slices.Clone(h.Recordsets), slices.Clone(h.Created)
 	if h.Parts != nil {
 		h.Parts = new(*h.Parts)
 	}
 	return h
+}
+
+// CreatedRecord is a record that a block has made, under the name by which later settings refer to its id.
+type CreatedRecord struct {
+	Name string `json:"name"`
+	ID   string `json:"id"`
+}
+
+// CallTicket is the ticket that is made for the interaction to be popped.
+type CallTicket struct {
+	Account AccountUse `json:"account,omitzero"` // zero: none is, or was tried to be made
+	ID      string     `json:"id,omitempty"`     // empty: it is not known whether it was made
 }
 
 // attachedData is the stored form of attached data: as bytes, a value of any characters grows by no more than a third.
@@ -260,6 +275,45 @@ func (t *InteractionTxn) SetAccount(use AccountUse) {
 func (t *InteractionTxn) ClearAccount() {
 	if t.change() {
 		t.head.Account, t.head.AccountState = AccountUse{}, AccountCleared
+	}
+}
+
+// Created returns the id of a record under the name that it was created with.
+func (t *InteractionTxn) Created(name string) (id string, found bool) {
+	at, found := t.created(name)
+	if !found {
+		return "", false
+	}
+	return t.head.Created[at].ID, true
+}
+
+// CreatedNames is how many names SetCreated has given.
+func (t *InteractionTxn) CreatedNames() int { return len(t.head.Created) }
+
+// SetCreated gives a record that was created a name, which another one may have had. The caller bounds how many there are: they
+// are read with the interaction.
+func (t *InteractionTxn) SetCreated(name, id string) {
+	if !t.change() {
+		return
+	}
+	at, found := t.created(name)
+	if !found {
+		t.head.Created = slices.Insert(t.head.Created, at, CreatedRecord{Name: name})
+	}
+	t.head.Created[at].ID = id
+}
+
+func (t *InteractionTxn) created(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(t.head.Created, name, func(r CreatedRecord, name string) int { return cmp.Compare(r.Name, name) })
+}
+
+// CallTicket returns the ticket that was made for the interaction to be popped.
+func (t *InteractionTxn) CallTicket() CallTicket { return t.head.CallTicket }
+
+// SetCallTicket notes that a ticket is made for the interaction to be popped, or that it was.
+func (t *InteractionTxn) SetCallTicket(made CallTicket) {
+	if t.change() {
+		t.head.CallTicket = made
 	}
 }
 

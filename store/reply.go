@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // KeptAnswers is how many bytes of answers an interaction keeps, compressed: those of its newest requests. Answers of up to
@@ -25,6 +26,9 @@ type Reply struct {
 	// store has them, once for all answers.
 	ShowsData bool
 	Data      map[string]string // them, of a reply that is read
+	// AgainUntil is until when the request may run again, for what it does then is done once all the same: Reply finds no reply
+	// before. Of one that is kept in place of another such the first time stays. Zero: it may not.
+	AgainUntil time.Time
 	// Gone says of a reply that is read that its answer is not kept any more, but that the request ran: Body and Data are
 	// empty.
 	Gone bool
@@ -41,12 +45,14 @@ type storedReply struct {
 	Offset int64 `json:"offset,omitempty"`
 	// DataVersion is that of the attached data that belong to the answer; nil: none do.
 	DataVersion *uint64 `json:"data_version,omitempty"`
+	// AgainUntil is Reply.AgainUntil.
+	AgainUntil time.Time `json:"again_until,omitzero"`
 }
 
 // Reply returns the reply kept for a request id of an RPC, for as long as the interaction is known.
 func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, err error) {
 	var stored storedReply
-	if found, err = t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored); err != nil || !found {
+	if found, err = t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored); err != nil || !found || stored.AgainUntil.After(t.now) {
 		return Reply{}, false, err
 	}
 	reply, err = t.answer(&stored)
@@ -110,15 +116,19 @@ func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 		return
 	}
 	key := t.vault.replyKey(t.tenant, t.id, rpc, requestID)
-	values, err := t.kv.Get(key)
+	var before storedReply
+	found, err := t.load(key, &before)
 	if err != nil {
 		t.fail(err)
 		return
 	}
-	if values[0] == nil && t.head.Parts.Replies != uncounted {
+	if !found && t.head.Parts.Replies != uncounted {
 		t.head.Parts.Replies++
 	}
-	stored := storedReply{RequestID: requestID, Fingerprint: reply.Fingerprint}
+	stored := storedReply{RequestID: requestID, Fingerprint: reply.Fingerprint, AgainUntil: reply.AgainUntil}
+	if !reply.AgainUntil.IsZero() && !before.AgainUntil.IsZero() {
+		stored.AgainUntil = before.AgainUntil
+	}
 	if packed := stored.keep(reply.Body); packed != nil && len(packed) <= KeptAnswers {
 		stored.Offset = t.head.Answers + 1
 		grown := t.writing.txn.grown
@@ -140,6 +150,25 @@ func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 		t.head.DataShown = true
 	}
 	t.saveOf(&t.head.Sizes.Replies, key, &stored)
+}
+
+// DropReply forgets that a request ran, if that is known.
+func (t *InteractionTxn) DropReply(rpc, requestID string) {
+	key := t.vault.replyKey(t.tenant, t.id, rpc, requestID)
+	values, err := t.get(key)
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	if values[0] == nil || !t.change() {
+		return
+	}
+	if t.head.Parts.Replies != uncounted {
+		t.head.Parts.Replies--
+	}
+	before := t.writing.txn.grown
+	t.writing.txn.Delete(key)
+	t.head.Sizes.Replies = max(0, t.head.Sizes.Replies+t.writing.txn.grown-before)
 }
 
 // pastData is the stored form of how attached data were before: each change undoes one, the last one that which led to

@@ -164,6 +164,110 @@ func testReplies(t *testing.T, s *fixture) {
 	}
 }
 
+func testDropReply(t *testing.T, s *fixture) {
+	reply := store.Reply{Fingerprint: []byte{1}, Body: []byte("x")}
+	found := func() (found bool) {
+		view(t, s, "i", func(tx *store.InteractionTxn) (err error) {
+			_, found, err = tx.Reply("Search", "1")
+			return err
+		})
+		return found
+	}
+	update(t, s, "i", func(tx *store.InteractionTxn) { tx.DropReply("Search", "1") })
+	view(t, s, "i", func(tx *store.InteractionTxn) error {
+		if tx.Exists() {
+			t.Error("dropping nothing has made an interaction")
+		}
+		return nil
+	})
+	for range 2 {
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			tx.KeepReply("Search", "1", reply)
+			tx.KeepReply("Search", "2", reply)
+		})
+		if !found() {
+			t.Error("a reply is not kept")
+		}
+		update(t, s, "i", func(tx *store.InteractionTxn) { tx.DropReply("Search", "1") })
+		if found() {
+			t.Error("a reply is kept that was dropped")
+		}
+	}
+	view(t, s, "i", func(tx *store.InteractionTxn) error {
+		if _, found, err := tx.Reply("Search", "2"); !found || err != nil {
+			t.Errorf("another reply: %v, %v", found, err)
+		}
+		return nil
+	})
+	update(t, s, "i", func(tx *store.InteractionTxn) {
+		tx.KeepReply("Search", "1", reply)
+		tx.DropReply("Search", "1")
+		if _, found, err := tx.Reply("Search", "1"); found || err != nil {
+			t.Errorf("in the transaction: %v, %v", found, err)
+		}
+	})
+}
+
+// testReplyAgainUntil keeps a reply that is only given when its time has come, whoever kept it again meanwhile.
+func testReplyAgainUntil(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	found := func() (reply store.Reply, found bool) {
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			var err error
+			if reply, found, err = tx.Reply("Search", "1"); err != nil {
+				t.Error(err)
+			}
+		})
+		return reply, found
+	}
+	for range 3 {
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			tx.KeepReply("Search", "1", store.Reply{Body: []byte("unknown"), AgainUntil: clock.Add(time.Hour)})
+		})
+		if reply, found := found(); found {
+			t.Errorf("%v after the first, got %+v", clock.Sub(someTime), reply)
+		}
+		clock = clock.Add(25 * time.Minute)
+	}
+	if reply, found := found(); !found || string(reply.Body) != "unknown" {
+		t.Errorf("got %+v, %v", reply, found)
+	}
+	update(t, s, "i", func(tx *store.InteractionTxn) { tx.KeepReply("Search", "1", store.Reply{Body: []byte("known")}) })
+	clock = someTime
+	if reply, found := found(); !found || string(reply.Body) != "known" {
+		t.Errorf("got %+v, %v", reply, found)
+	}
+}
+
+func testCreated(t *testing.T, s *fixture) {
+	made := store.CallTicket{Account: store.AccountUse{AccountID: "a", Incarnation: "1"}, ID: "7"}
+	update(t, s, "i", func(tx *store.InteractionTxn) {
+		for _, name := range []string{"b", "a.x", "b", "c"} {
+			tx.SetCreated(name, fmt.Sprint(tx.CreatedNames()))
+		}
+		tx.SetCallTicket(made)
+	})
+	check := func(tx *store.InteractionTxn) error {
+		for name, want := range map[string]string{"a.x": "1", "b": "2", "c": "2", "d": ""} {
+			if id, found := tx.Created(name); id != want || found != (want != "") {
+				t.Errorf("%s: %q, %v", name, id, found)
+			}
+		}
+		if tx.CreatedNames() != 3 || tx.CallTicket() != made {
+			t.Errorf("%d names, %+v", tx.CreatedNames(), tx.CallTicket())
+		}
+		return nil
+	}
+	view(t, s, "i", check)
+	view(t, s, "other", func(tx *store.InteractionTxn) error {
+		if tx.CreatedNames() != 0 || tx.CallTicket() != (store.CallTicket{}) {
+			t.Error("another interaction has them too")
+		}
+		return nil
+	})
+}
+
 // incompressible is text of a size that does not become shorter by being compressed, another one for each seed.
 func incompressible(seed uint64, size int) string {
 	text := make([]byte, size)

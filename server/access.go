@@ -41,6 +41,9 @@ var methodRoles = map[string][]auth.Role{
 	zendeskv1.BlockService_GetNextRecord_FullMethodName: {auth.Runtime},
 	zendeskv1.BlockService_ScreenPop_FullMethodName:     {auth.Runtime},
 	zendeskv1.BlockService_AttachedData_FullMethodName:  {auth.Runtime},
+	zendeskv1.BlockService_CreateObject_FullMethodName:  {auth.Runtime},
+	zendeskv1.BlockService_UpdateObject_FullMethodName:  {auth.Runtime},
+	zendeskv1.BlockService_InvokeApi_FullMethodName:     {auth.Runtime},
 
 	zendeskv1.InteractionService_GetInteraction_FullMethodName:      {auth.Runtime, auth.Ops},
 	zendeskv1.InteractionService_ListRecords_FullMethodName:         {auth.Runtime, auth.Ops},

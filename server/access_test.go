@@ -161,6 +161,7 @@ var allowed = map[auth.Role][]string{
 	// Blocks, deliver, complete; and to read what it thereby made.
 	auth.Runtime: {
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData",
+		"BlockService/CreateObject", "BlockService/UpdateObject", "BlockService/InvokeApi",
 		"InteractionService/DeliverInteraction", "InteractionService/CompleteInteraction",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity",
 	},

@@ -113,6 +113,9 @@ func (s *testServer) soundRequest(method string, n int) proto.Message {
 		"GetNextRecord":       &zendeskv1.GetNextRecordRequest{InteractionId: id, RecordsetName: "RS"},
 		"ScreenPop":           &zendeskv1.ScreenPopRequest{InteractionId: id, Target: &popTicket{TicketId: "1"}},
 		"AttachedData":        &zendeskv1.AttachedDataRequest{InteractionId: id, Data: map[string]string{"k": "v"}},
+		"CreateObject":        &zendeskv1.CreateObjectRequest{InteractionId: id, ObjectType: ticketType, Fields: map[string]string{"subject": "x"}},
+		"UpdateObject":        &zendeskv1.UpdateObjectRequest{InteractionId: id, ObjectType: ticketType, ObjectId: "1", Fields: map[string]string{"subject": "x"}},
+		"InvokeApi":           &zendeskv1.InvokeApiRequest{InteractionId: id, Method: "GET", Path: "users/me"},
 		"GetInteraction":      &zendeskv1.GetInteractionRequest{InteractionId: id},
 		"ListRecords":         &zendeskv1.ListRecordsRequest{InteractionId: id, RecordsetName: "RS"},
 		"DeliverInteraction":  &zendeskv1.DeliverInteractionRequest{InteractionId: id, Agent: agent},
@@ -154,6 +157,13 @@ func (s *testServer) textOf(c *boundCase, n int) string {
 		return ascii[len(domain):] + domain
 	case "AuthorizationCodeGrant.redirect_uri":
 		return "https://" + ascii[len("https://"):]
+	case "ApiAccess.methods", "InvokeApiRequest.method":
+		switch {
+		case n == len("POST"):
+			return "POST"
+		case n <= len("DELETE"):
+			return "DELETE"
+		}
 	case "ScreenPopRequest.recordset_name":
 		return "$(" + strings.Repeat(" ", n-len("$(RS)")) + "RS)"
 	}
@@ -194,6 +204,10 @@ func (s *testServer) withAmount(c *boundCase, req proto.Message, n int) {
 	}
 	switch c.unit {
 	case "key":
+		if field.Name() == "headers" { // which are no text settings, and tokens
+			set(strings.Repeat("k", n), "v")
+			return
+		}
 		set("$("+strings.Repeat(" ", n-len("$(k)"))+"k)", "v")
 		req.ProtoReflect().Mutable(req.ProtoReflect().Descriptor().Fields().ByName("variables")).Map().
 			Set(protoreflect.ValueOfString("k").MapKey(), protoreflect.ValueOfString("key"))
@@ -206,7 +220,14 @@ func (s *testServer) withAmount(c *boundCase, req proto.Message, n int) {
 			set(fmt.Sprint(i), strings.Repeat(" ", (n+i)/5-17)+"$(nothing, raw)  ")
 		}
 	case "total":
-		set("k", strings.Repeat("v", n-1))
+		if c.bound.Bytes == 0 {
+			set("k", strings.Repeat("v", n-1))
+			return
+		}
+		message.Clear(field)
+		for i := range 5 {
+			set(fmt.Sprint(i), strings.Repeat("v", (n+i)/5-1))
+		}
 	case "entries":
 		if field.IsMap() {
 			message.Clear(field)
@@ -243,6 +264,22 @@ func fitted(c *boundCase, req proto.Message) {
 	case *zendeskv1.UpdateAccountRequest:
 		if req.UpdateMask != nil && c.unit == "entries" {
 			req.UpdateMask = &fieldmaskpb.FieldMask{Paths: req.GetUpdateMask().GetPaths()}
+		}
+	case *zendeskv1.CreateObjectRequest:
+		if req.GetJson() != "" {
+			req.Fields = nil
+		}
+	case *zendeskv1.UpdateObjectRequest:
+		if req.GetJson() != "" {
+			req.Fields = nil
+		}
+	case *zendeskv1.InvokeApiRequest:
+		if req.GetJson() != "" {
+			req.Method = "POST"
+		}
+	case *zendeskv1.ScreenPopRequest:
+		if made := req.GetCreateTicket(); made != nil && made.GetComment() == "" {
+			made.Comment = "x"
 		}
 	case *zendeskv1.CompleteInteractionRequest:
 		if req.GetAccountId() != "" {

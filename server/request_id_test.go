@@ -31,6 +31,12 @@ func (s *testServer) call(ctx context.Context, req blockRequest) (blockResponse,
 		return s.blocks.ScreenPop(ctx, req)
 	case *zendeskv1.AttachedDataRequest:
 		return s.blocks.AttachedData(ctx, req)
+	case *zendeskv1.CreateObjectRequest:
+		return s.blocks.CreateObject(ctx, req)
+	case *zendeskv1.UpdateObjectRequest:
+		return s.blocks.UpdateObject(ctx, req)
+	case *zendeskv1.InvokeApiRequest:
+		return s.blocks.InvokeApi(ctx, req)
 	}
 	return nil, fmt.Errorf("%T is no request of a block", req)
 }
@@ -65,6 +71,18 @@ func repeatable() []struct{ req, other blockRequest } {
 		{
 			&zendeskv1.AttachedDataRequest{InteractionId: "one", RequestId: "r", Variables: vars, Data: map[string]string{"a": "$(V)", "b": "2"}},
 			&zendeskv1.AttachedDataRequest{InteractionId: "one", RequestId: "r", Variables: vars, Data: map[string]string{"a": "$(V)"}},
+		},
+		{
+			&zendeskv1.CreateObjectRequest{InteractionId: "one", RequestId: "r", Variables: vars, ObjectType: ticketType, Fields: map[string]string{"comment.body": "$(V)"}, ObjectIdVariable: "made"},
+			&zendeskv1.CreateObjectRequest{InteractionId: "one", RequestId: "r", Variables: vars, ObjectType: ticketType, Fields: map[string]string{"comment.body": "other"}, ObjectIdVariable: "made"},
+		},
+		{
+			&zendeskv1.UpdateObjectRequest{InteractionId: "one", RequestId: "r", Variables: vars, ObjectType: ticketType, ObjectId: openTickets[0], Json: `{"priority":"high"}`},
+			&zendeskv1.UpdateObjectRequest{InteractionId: "one", RequestId: "r", Variables: vars, ObjectType: ticketType, ObjectId: openTickets[0], Json: `{"priority":"low"}`},
+		},
+		{
+			&zendeskv1.InvokeApiRequest{InteractionId: "one", RequestId: "r", Variables: vars, Method: "GET", Path: "users/me", ResultPath: "user.id"},
+			&zendeskv1.InvokeApiRequest{InteractionId: "one", RequestId: "r", Variables: vars, Method: "GET", Path: "users/me", ResultPath: "user.name"},
 		},
 	}
 }

@@ -96,6 +96,7 @@ type Server struct {
 	audit       *audit.Log
 	access      *access
 	writer      *writer.Writer
+	blocks      *blocks.Service
 	log         *slog.Logger
 	bounds      Bounds
 
@@ -165,12 +166,13 @@ func New(c Config) (*Server, error) {
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
+	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock})
 	s.health = &healthService{Server: health.NewServer()}
 	services := registrar{s.grpc}
 	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
-	zendeskv1.RegisterBlockServiceServer(services, blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Now: c.Clock}))
+	zendeskv1.RegisterBlockServiceServer(services, s.blocks)
 	zendeskv1.RegisterInteractionServiceServer(services, interactions.New(interactions.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
 	}))
@@ -228,6 +230,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.endCalls(connections)
 	served.Wait()
 	background.Wait()
+	s.blocks.Wait(cut)
 	s.credentials.Wait(cut)
 	s.flushAudit()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

@@ -152,6 +152,13 @@ func (t *InteractionTxn) KeepReply(rpc, requestID string, reply Reply) {
 	t.saveOf(&t.head.Sizes.Replies, key, &stored)
 }
 
+// RunsAgain reports whether a reply is kept that is to be given only later: the request was begun before, and may run again.
+func (t *InteractionTxn) RunsAgain(rpc, requestID string) (bool, error) {
+	var stored storedReply
+	found, err := t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored)
+	return found && stored.AgainUntil.After(t.now), err
+}
+
 // DropReply forgets that a request ran, if that is known.
 func (t *InteractionTxn) DropReply(rpc, requestID string) {
 	key := t.vault.replyKey(t.tenant, t.id, rpc, requestID)

@@ -15,6 +15,12 @@ import (
 // MaxInvokeBytes is how large an answer of [Client.Invoke] may be.
 const MaxInvokeBytes = maxValueBytes
 
+// Outlive lets a request that was sent go on when ctx has ended: what it did is worth knowing. The zero Outlive does not.
+type Outlive struct {
+	For    time.Duration // from when it is sent on
+	Leaves func()        // called when it is sent, each time; what ctx has ended before that is never sent. May be nil
+}
+
 // Invocation is one request of the API in a scenario's own words.
 type Invocation struct {
 	Method     string // one of InvokeMethods
@@ -23,8 +29,7 @@ type Invocation struct {
 	Header     http.Header     // further ones; see HeaderAllowed
 	OnBehalfOf string          // the end user in whose name it is sent, by id or address; empty: nobody
 	Body       json.RawMessage // JSON; nil: none
-	// Outlive is how long the request, once it is sent, may take longer than ctx lasts. 0: it is given up with ctx.
-	Outlive time.Duration
+	Outlive    Outlive
 }
 
 // EncodedQuery is the query as it is sent, without its question mark.

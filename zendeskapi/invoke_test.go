@@ -107,9 +107,10 @@ func TestInvokeOutlives(t *testing.T) {
 			reply{body: `{"done":true}`}.ServeHTTP(w, r)
 		})
 		client := bubbleClient(t, slow)
+		left := 0
 		for outlive, kind := range map[time.Duration]Kind{0: Timeout, 3 * time.Second: Timeout, 20 * time.Second: ""} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			got, err := client.Invoke(ctx, Invocation{Method: http.MethodPost, Path: "/api/v2/x", Outlive: outlive})
+			got, err := client.Invoke(ctx, Invocation{Method: http.MethodPost, Path: "/api/v2/x", Outlive: Outlive{For: outlive, Leaves: func() { left++ }}})
 			cancel()
 			got.Release()
 			if kind == "" && (err != nil || string(got.Content) != `{"done":true}`) {
@@ -121,9 +122,12 @@ func TestInvokeOutlives(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
+		if left != 2 {
+			t.Errorf("%d requests have left to outlive their callers", left)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := client.Invoke(ctx, Invocation{Method: http.MethodPost, Path: "/api/v2/x", Outlive: time.Minute})
+		_, err := client.Invoke(ctx, Invocation{Method: http.MethodPost, Path: "/api/v2/x", Outlive: Outlive{For: time.Minute, Leaves: func() { t.Error("it leaves") }}})
 		if e := failed(t, err, Canceled); !e.Unsent || e.Unknown() {
 			t.Errorf("it was sent: %+v", e)
 		}

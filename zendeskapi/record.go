@@ -35,7 +35,7 @@ type RecordWrite struct {
 	OrUpdate bool
 	// IdempotencyKey is for a new ticket: see CreateTicket.
 	IdempotencyKey string
-	Outlive        time.Duration // see Invocation.Outlive
+	Outlive        Outlive
 }
 
 // Request is what is sent.

@@ -30,7 +30,7 @@ type request struct {
 	record string // what it writes to, which Zendesk may have a limit of its own for; empty: nothing
 	quiet  bool   // the answer may hold a token: its text is kept nowhere
 
-	outlive time.Duration // how long it may go on after the context, once it is sent; 0: it ends with it
+	outlive Outlive
 
 	guest *guest // who the answer's memory is taken for; nil: nobody but the answer itself
 }
@@ -204,10 +204,13 @@ func refusedHere(refused *limit.RefusedError) *Error {
 
 // send sends a request once. With an error, there is as much of the answer as was read, or none.
 func (c *Client) send(ctx context.Context, r request, body []byte, out reader) (*answer, *Error) {
-	if r.outlive > 0 {
+	if r.outlive.For > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.outlive)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.outlive.For)
 		defer cancel()
+		if r.outlive.Leaves != nil {
+			r.outlive.Leaves()
+		}
 	}
 	ctx, progress := watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, r.method, c.origin+r.path, bytes.NewReader(body))

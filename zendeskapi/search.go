@@ -44,6 +44,25 @@ type SearchQuery struct {
 	Kept string
 }
 
+// Pages is how many requests it takes at most, from 1.
+func (q SearchQuery) Pages() int { return (q.Max + pageSize - 1) / pageSize }
+
+// Request is what is asked for a page, from 1.
+func (q SearchQuery) Request(page int) (path, query string) {
+	values := url.Values{
+		"query":    {q.Query},
+		"page":     {strconv.Itoa(page)},
+		"per_page": {strconv.Itoa(min(q.Max, pageSize))},
+	}
+	if q.SortBy != "" {
+		values.Set("sort_by", q.SortBy)
+	}
+	if q.SortOrder != "" {
+		values.Set("sort_order", q.SortOrder)
+	}
+	return apiPath("search"), encodeQuery(values)
+}
+
 // SearchResult is what a search found. Others may have the same records: nobody changes them.
 type SearchResult struct {
 	Records    []json.RawMessage // JSON objects as Zendesk sent them but for the account's secrets, or what Keep made of them, in its order; never nil without an error
@@ -217,21 +236,11 @@ func (p *pagePanic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value
 // itself. Without an answer that can be read, the answer is nil.
 func (c *Client) searchPage(ctx context.Context, s *search, number int, total int64) (searchAnswer, *answer, error) {
 	q, size := s.query, min(s.query.Max, pageSize)
-	query := url.Values{
-		"query":    {q.Query},
-		"page":     {strconv.Itoa(number)},
-		"per_page": {strconv.Itoa(size)},
-	}
-	if q.SortBy != "" {
-		query.Set("sort_by", q.SortBy)
-	}
-	if q.SortOrder != "" {
-		query.Set("sort_order", q.SortOrder)
-	}
+	path, query := q.Request(number)
 	attempts := 0
 	for {
 		page := searchAnswer{search: s}
-		r := request{op: searchOp, method: http.MethodGet, path: apiPath("search"), query: encodeQuery(query), guest: s.guest}
+		r := request{op: searchOp, method: http.MethodGet, path: path, query: query, guest: s.guest}
 		got, err := c.doWithin(ctx, s.budget, true, r, &page)
 		if failed, ok := errors.AsType[*Error](err); ok {
 			failed.Attempts += attempts

@@ -51,6 +51,7 @@ func (s *Service) AttachedData(ctx context.Context, req *zendeskv1.AttachedDataR
 				return failed(f), nil
 			}
 			tx.SetAttachedData(merged)
+			b.would("the interaction has %d attached data then, %d of which the block sets or removes", len(merged), len(changes))
 			return &zendeskv1.AttachedDataResponse{Exit: zendeskv1.Exit_EXIT_NEXT, Data: merged}, nil
 		})
 	})

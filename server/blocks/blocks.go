@@ -7,6 +7,7 @@ package blocks
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ import (
 type Config struct {
 	Store       *store.Store
 	Credentials *credentials.Keeper
+	Log         *slog.Logger
 	Now         func() time.Time
 }
 
@@ -32,13 +34,15 @@ type Service struct {
 	zendeskv1.UnimplementedBlockServiceServer
 	store       *store.Store
 	credentials *credentials.Keeper
+	log         *slog.Logger
 	now         func() time.Time
 	gate        once.Gate
+	writes      writes
 }
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{store: c.Store, credentials: c.Credentials, now: c.Now}
+	return &Service{store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now}
 }
 
 // request is what the requests of all blocks have.
@@ -47,6 +51,7 @@ type request interface {
 	GetInteractionId() string
 	GetVariables() map[string]string
 	GetRequestId() string
+	GetValidateOnly() bool
 }
 
 // response is what the responses of all blocks have.
@@ -63,16 +68,29 @@ type block struct {
 	interaction string
 	rpc         string
 	request     request
+
+	explained *zendeskv1.Explanation // what would be done, of a block that is not carried out; nil: it is
+	leave     func()                 // ends its turns, such as that of the request_id
+	outlived  bool                   // by a write, which ends the turn itself
 }
 
 // executeOnce runs execute, unless the request was answered before: then that answer is given again. Requests with one
-// id run one after the other. inVain answers a request that waited for another until its time was up.
+// id run one after the other. inVain answers a request that waited for another until its time was up. A request that is only
+// to be explained has no part in that: it is no execution.
 func executeOnce[R response](ctx context.Context, s *Service, method string, req request,
 	inVain func(context.Context, *block, *zendeskv1.Failure) (R, error), execute func(context.Context, *block) (R, error),
 ) (R, error) {
-	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req}
+	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req, leave: func() {}}
+	if req.GetValidateOnly() {
+		b.explained = &zendeskv1.Explanation{}
+	}
 	resp, err := func() (R, error) {
-		if req.GetRequestId() != "" {
+		defer func() {
+			if !b.outlived {
+				b.leave()
+			}
+		}()
+		if req.GetRequestId() != "" && b.explained == nil {
 			waitCtx, cancel := rpc.AnswerInTime(ctx)
 			defer cancel()
 			var leave func()
@@ -83,10 +101,13 @@ func executeOnce[R response](ctx context.Context, s *Service, method string, req
 			if err != nil {
 				return inVain(ctx, b, rpc.Failure(store.ReasonRequestInProgress, "an earlier request with this request_id still runs"))
 			}
-			defer leave()
+			b.leave = leave
 		}
 		return execute(ctx, b)
 	}()
+	if err == nil && b.explained != nil {
+		b.explain(resp)
+	}
 	if err == nil {
 		rpc.AddFields(ctx, blockFields(req, resp)...)
 	}
@@ -125,8 +146,8 @@ func blockFields(req request, resp response) []slog.Attr {
 // run; failed words the answer when the interaction has ended.
 func transact[R response](ctx context.Context, s *Service, b *block, failed func(*zendeskv1.Failure) R, decide func(*store.InteractionTxn) (R, error)) (R, error) {
 	var resp R
-	err := s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
-		kept, found, err := once.Kept[R](tx, b.rpc, b.request)
+	err := s.update(ctx, b, func(tx *store.InteractionTxn) error {
+		kept, found, err := keptAnswer[R](tx, b)
 		if err != nil || found {
 			resp = kept
 			return err
@@ -141,6 +162,32 @@ func transact[R response](ctx context.Context, s *Service, b *block, failed func
 		return once.Keep(tx, b.rpc, b.request, resp)
 	})
 	return resp, err
+}
+
+// update runs fn in a transaction of the block's interaction. Of a block that is only explained it leaves nothing: all that it
+// stores goes through here.
+func (s *Service) update(ctx context.Context, b *block, fn func(*store.InteractionTxn) error) error {
+	err := s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+		err := fn(tx)
+		if err == nil && b.explained != nil {
+			err = errOnlyExplained
+		}
+		return err
+	})
+	if errors.Is(err, errOnlyExplained) {
+		return nil
+	}
+	return err
+}
+
+var errOnlyExplained = errors.New("the block is only explained")
+
+// keptAnswer is the answer that the block's request_id was given before. One that is only explained has none.
+func keptAnswer[R response](tx *store.InteractionTxn, b *block) (resp R, found bool, err error) {
+	if b.explained != nil {
+		return resp, false, nil
+	}
+	return once.Kept[R](tx, b.rpc, b.request)
 }
 
 // overFor says why an interaction that has ended does not take a block any more; nil if it does. After completion the blocks

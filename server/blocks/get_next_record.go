@@ -35,7 +35,13 @@ func (s *Service) GetNextRecord(ctx context.Context, req *zendeskv1.GetNextRecor
 			if err != nil {
 				return nil, err
 			}
-			return nextRecord(tx, rs)
+			resp, err := nextRecord(tx, rs)
+			if resp.GetExit() == zendeskv1.Exit_EXIT_NO_DATA {
+				b.would("NO_DATA: the recordset stands on the last of its %d records", rs.Count)
+			} else {
+				b.would("record %d of %d becomes the current one", resp.GetPosition(), rs.Count)
+			}
+			return resp, err
 		})
 		if errors.Is(err, store.ErrTooLarge) {
 			return failed(rpc.Failure(store.ReasonBadResponse, "the next record cannot be read: "+errTooLarge.Error())), nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
@@ -18,6 +20,20 @@ type popTarget struct {
 	kind      store.RecordType
 	text      *variables.Template // nil: no id
 	recordset string
+	ticket    *ticketSettings // of a new one, or of one to create; else nil
+}
+
+// ticketSettings are what a new ticket is to have, parsed; nil templates: nothing.
+type ticketSettings struct {
+	subject, comment *variables.Template
+	tags             []*variables.Template
+}
+
+func (t *ticketSettings) templates() []*variables.Template {
+	if t == nil {
+		return nil
+	}
+	return append([]*variables.Template{t.subject, t.comment}, t.tags...)
 }
 
 // ScreenPop implements BlockService.
@@ -30,8 +46,13 @@ func (s *Service) ScreenPop(ctx context.Context, req *zendeskv1.ScreenPopRequest
 	failed := func(f *zendeskv1.Failure) *zendeskv1.ScreenPopResponse {
 		return &zendeskv1.ScreenPopResponse{Exit: zendeskv1.Exit_EXIT_FAILED, Failure: f}
 	}
+	if req.GetCreateTicket() != nil {
+		return executeOnce(ctx, s, "ScreenPop", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.ScreenPopResponse, error) {
+			return s.popCreated(ctx, b, target)
+		})
+	}
 	return executeOnce(ctx, s, "ScreenPop", req, changingNothing(failed), func(ctx context.Context, b *block) (*zendeskv1.ScreenPopResponse, error) {
-		vars, err := s.values(ctx, b, target.text)
+		vars, err := s.values(ctx, b, append(target.ticket.templates(), target.text)...)
 		if err != nil {
 			return nil, err
 		}
@@ -53,6 +74,7 @@ func (s *Service) ScreenPop(ctx context.Context, req *zendeskv1.ScreenPopRequest
 				resp.Failure = f
 				return resp, nil
 			}
+			b.would("the page %s is shown when the interaction is delivered", pop.URL)
 			resp.Exit, resp.ScreenPop = zendeskv1.Exit_EXIT_NEXT, rpc.ScreenPopToProto(pop)
 			return resp, nil
 		})
@@ -73,16 +95,64 @@ func validateScreenPop(req *zendeskv1.ScreenPopRequest) (popTarget, error) {
 	case *zendeskv1.ScreenPopRequest_SearchString:
 		target = popTarget{kind: store.RecordSearch, text: v.requiredTemplate("search_string", t.SearchString)}
 	case *zendeskv1.ScreenPopRequest_NewTicket:
-		target = popTarget{kind: store.RecordNewTicket}
+		target = popTarget{kind: store.RecordNewTicket, ticket: v.ticket("new_ticket", t.NewTicket.GetSubject(), t.NewTicket.GetTags())}
 		if t.NewTicket.GetRequesterId() != "" {
 			target.text = v.template("new_ticket.requester_id", t.NewTicket.GetRequesterId())
 		}
 	case *zendeskv1.ScreenPopRequest_RecordsetName:
 		target.recordset = v.recordsetSetting("recordset_name", t.RecordsetName)
+	case *zendeskv1.ScreenPopRequest_CreateTicket:
+		target = popTarget{kind: store.RecordTicket, ticket: v.ticket("create_ticket", t.CreateTicket.GetSubject(), t.CreateTicket.GetTags())}
+		if t.CreateTicket.GetRequesterId() != "" {
+			target.text = v.template("create_ticket.requester_id", t.CreateTicket.GetRequesterId())
+		}
+		if strings.TrimSpace(t.CreateTicket.GetComment()) == "" {
+			v.Add("create_ticket.comment", "is required")
+		} else {
+			target.ticket.comment = v.setting("create_ticket.comment", t.CreateTicket.GetComment(), rpc.MaxTicketComment)
+		}
 	default:
-		v.Add("target", "exactly one of ticket_id, user_id, organization_id, recordset_name, search_string and new_ticket must be set")
+		v.Add("target", "exactly one of ticket_id, user_id, organization_id, recordset_name, search_string, new_ticket and create_ticket must be set")
 	}
 	return target, v.Err()
+}
+
+// ticket checks what a new ticket is to have.
+func (v *violations) ticket(field, subject string, tags []string) *ticketSettings {
+	t := &ticketSettings{}
+	if subject != "" {
+		t.subject = v.template(field+".subject", subject)
+	}
+	if len(tags) > rpc.MaxTicketTags {
+		v.Add(field+".tags", "has %d entries; at most %d are allowed", len(tags), rpc.MaxTicketTags)
+		return t
+	}
+	for i, tag := range tags {
+		t.tags = append(t.tags, v.setting(fmt.Sprintf("%s.tags[%d]", field, i), tag, rpc.MaxTicketTag))
+	}
+	return t
+}
+
+// expand replaces the variables of subject and tags. A tag of which nothing is left is left out.
+func (t *ticketSettings) expand(vars *values, region string) (subject string, tags []string, f *zendeskv1.Failure) {
+	if t.subject != nil {
+		if subject, f = vars.expand(t.subject, variables.Text, region, rpc.MaxText); f != nil {
+			return "", nil, about(f, "subject")
+		}
+	}
+	for _, template := range t.tags {
+		tag, f := vars.expand(template, variables.Text, region, rpc.MaxTicketTag)
+		if f != nil {
+			return "", nil, about(f, "tags")
+		}
+		if tag = strings.TrimSpace(tag); strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || r == ',' }) {
+			return "", nil, rpc.Failure(store.ReasonInvalidRequest, "tags: one has white space or a comma in it once its variables are replaced")
+		}
+		if tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	return strings.TrimSpace(subject), tags, nil
 }
 
 // recordsetSetting checks the name of a recordset, which a scenario may also write as a variable: $(RS).
@@ -111,7 +181,7 @@ func resolvePop(tx *store.InteractionTxn, vars *values, target popTarget) (store
 			return store.ScreenPop{}, nil, err
 		}
 		if ok {
-			return popOfMeantRecordset(tx, rs, target.kind)
+			return popOfMeantRecordset(tx, rs, target, vars)
 		}
 	}
 	account, use, f, err := accountInForce(tx)
@@ -120,17 +190,28 @@ func resolvePop(tx *store.InteractionTxn, vars *values, target popTarget) (store
 	}
 	pop := store.ScreenPop{Account: use, RecordType: target.kind}
 	if target.text == nil {
-		pop.URL = rpc.PageURL(account.URL, target.kind, "")
-		return pop, nil, nil
+		pop.URL, f = target.page(account, "", vars)
+		return pop, f, nil
 	}
 	if target.kind == store.RecordSearch {
 		query, f := vars.expand(target.text, variables.SearchString, account.DefaultRegion, rpc.MaxText)
 		pop.URL = zendeskapi.SearchPage(account.URL, query)
 		return pop, f, nil
 	}
-	pop.RecordID, f = vars.expand(target.text, variables.ID, account.DefaultRegion, rpc.MaxText)
-	pop.URL = rpc.PageURL(account.URL, target.kind, pop.RecordID)
+	if pop.RecordID, f = vars.expand(target.text, variables.ID, account.DefaultRegion, rpc.MaxText); f != nil {
+		return pop, f, nil
+	}
+	pop.URL, f = target.page(account, pop.RecordID, vars)
 	return pop, f, nil
+}
+
+// page is the address of what is popped of an id: the form for a new ticket is filled with what the target has for it.
+func (t *popTarget) page(account store.Account, id string, vars *values) (string, *zendeskv1.Failure) {
+	if t.kind != store.RecordNewTicket {
+		return rpc.PageURL(account.URL, t.kind, id), nil
+	}
+	subject, tags, f := t.ticket.expand(vars, account.DefaultRegion)
+	return zendeskapi.NewTicketPage(account.URL, zendeskapi.NewTicket{RequesterID: id, Subject: subject, Tags: tags}), f
 }
 
 // meantRecordset recognises a text that is just $(RS): it means the recordset of that name, unless the request has a
@@ -151,16 +232,21 @@ func meantRecordset(tx *store.InteractionTxn, vars *values, text *variables.Temp
 }
 
 // popOfMeantRecordset pops the current record of a recordset, or, for a new ticket, the page for a ticket of that user.
-func popOfMeantRecordset(tx *store.InteractionTxn, rs store.Recordset, kind store.RecordType) (store.ScreenPop, *zendeskv1.Failure, error) {
+func popOfMeantRecordset(tx *store.InteractionTxn, rs store.Recordset, target popTarget, vars *values) (store.ScreenPop, *zendeskv1.Failure, error) {
 	pop, f, err := popOfRecordset(tx, rs.Name)
-	if err != nil || f != nil || kind != store.RecordNewTicket {
+	if err != nil || f != nil || target.kind != store.RecordNewTicket {
 		return pop, f, err
 	}
 	if pop.RecordType != store.RecordUser {
 		return pop, noTarget("the current record of %q is not a user, so it cannot be a requester", rs.Name), nil
 	}
-	pop.RecordType, pop.URL = kind, rpc.PageURL(rs.Account.URL, kind, pop.RecordID)
-	return pop, nil, nil
+	account, f, err := usedAccount(tx, rs.Account)
+	if err != nil || f != nil {
+		return pop, f, err
+	}
+	pop.RecordType = target.kind
+	pop.URL, f = target.page(account, pop.RecordID, vars)
+	return pop, f, nil
 }
 
 // popOfRecordset pops the current record of a recordset in the account that it came from.
@@ -209,9 +295,8 @@ func addPop(tx *store.InteractionTxn, pop store.ScreenPop) (store.ScreenPop, *ze
 			return p, nil, nil
 		}
 	}
-	if len(noted) >= maxScreenPops {
-		return pop, rpc.Failure(store.ReasonInvalidRequest,
-			fmt.Sprintf("the interaction has %d screen pops, and no more are allowed", len(noted))), nil
+	if f := noRoomForPop(noted); f != nil {
+		return pop, f, nil
 	}
 	tx.AddScreenPop(pop)
 	return pop, nil, nil

@@ -1,11 +1,13 @@
 package blocks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strconv"
 
@@ -54,6 +56,10 @@ func (s *Service) Search(ctx context.Context, req *zendeskv1.SearchRequest) (*ze
 		plan, answer, err := s.planSearch(ctx, b, req, query)
 		if err != nil || answer != nil {
 			return answer, err
+		}
+		if b.explained != nil {
+			plan.explain(b, req)
+			return &zendeskv1.SearchResponse{Account: rpc.AccountUseToProto(plan.use)}, nil
 		}
 		found := s.search(ctx, plan, req)
 		defer found.release()
@@ -108,9 +114,9 @@ func (s *Service) planSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 	inTime, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
 	var refused error // without a request: that takes no second transaction
-	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
 		plan, answer, refused = searchPlan{}, nil, nil
-		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
+		kept, found, err := keptAnswer[*zendeskv1.SearchResponse](tx, b)
 		if err != nil {
 			return err
 		}
@@ -162,28 +168,43 @@ func noRoom(names []string, name string) *zendeskv1.Failure {
 		fmt.Sprintf("the interaction has %d recordsets, and no more are allowed", len(names)))
 }
 
+// queryFor is what Zendesk is asked.
+func (p *searchPlan) queryFor(req *zendeskv1.SearchRequest) zendeskapi.SearchQuery {
+	return zendeskapi.SearchQuery{
+		Query: p.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()],
+		Max: cmp.Or(int(req.GetMaxResults()), defaultResults),
+	}
+}
+
+// explain says what would be asked.
+func (p *searchPlan) explain(b *block, req *zendeskv1.SearchRequest) {
+	query := p.queryFor(req)
+	for page := 1; page <= min(2, query.Pages()); page++ {
+		condition := ""
+		if page > 1 {
+			condition = fmt.Sprintf("when there are more records: this page and the ones behind it, up to page %d", query.Pages())
+		}
+		path, encoded := query.Request(page)
+		b.wouldAsk(http.MethodGet, path, encoded, nil, condition)
+	}
+	b.would("up to %d records become the recordset %q", query.Max, req.GetRecordsetName())
+}
+
 // search asks Zendesk.
 func (s *Service) search(ctx context.Context, plan searchPlan, req *zendeskv1.SearchRequest) searchResult {
 	ctx, cancel := rpc.AnswerInTime(ctx)
 	defer cancel()
-	wanted := int(req.GetMaxResults())
-	if wanted == 0 {
-		wanted = defaultResults
-	}
 	columns := req.GetColumns()
-	var keep func(json.RawMessage) (json.RawMessage, error)
-	var kept string
+	wanted := plan.queryFor(req)
 	if len(columns) > 0 {
-		kept = fmt.Sprintf("%q", columns)
-		keep = func(record json.RawMessage) (json.RawMessage, error) { return recordset.Prune(record, columns) }
+		wanted.Kept = fmt.Sprintf("%q", columns)
+		wanted.Keep = func(record json.RawMessage) (json.RawMessage, error) { return recordset.Prune(record, columns) }
 	}
 	var answer zendeskapi.SearchResult
 	var err error
 	rpc.Aside(ctx, func() {
 		err = s.credentials.Do(ctx, limit.Blocks, rpc.Tenant(ctx), &plan.account, func(client *zendeskapi.Client) (err error) {
-			answer, err = client.Search(ctx, zendeskapi.SearchQuery{
-				Query: plan.query, SortBy: sortFields[req.GetSortBy()], SortOrder: sortOrders[req.GetSortOrder()], Max: wanted, Keep: keep, Kept: kept,
-			})
+			answer, err = client.Search(ctx, wanted)
 			return err
 		})
 	})
@@ -256,7 +277,7 @@ func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 			return nil, err
 		}
 	}
-	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
 		kept, repeated, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
 		if err != nil || repeated {
 			resp = kept
@@ -279,42 +300,68 @@ func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 
 // publishSearch replaces the recordset by what was found, or removes it after a failure.
 func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult, staged *store.StagedRecords) (*zendeskv1.SearchResponse, error) {
-	before, err := tx.Recordset(req.GetRecordsetName())
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
 	pin(tx, plan.use)
-	rs := store.Recordset{
-		Name: req.GetRecordsetName(), Account: plan.use, Query: plan.query, Columns: req.GetColumns(),
-		ColumnsSet: recordset.Union(before.ColumnsSet, found.first),
-		Count:      len(found.records), Total: found.total, Removed: found.failure != nil,
+	rs := keptRecords{
+		name: req.GetRecordsetName(), use: plan.use, query: plan.query, columns: req.GetColumns(), total: found.total,
+		records: found.records, first: found.first, failed: found.failure != nil, staged: staged,
 	}
-	if rs.Count > 0 {
-		rs.Position = 1
-	}
-	resp := &zendeskv1.SearchResponse{Variables: recordVariables(rs, found.first)}
-	if found.failure == nil {
-		if err := tellable(resp.Variables); err != nil {
-			return nil, err
-		}
+	resp := &zendeskv1.SearchResponse{Exit: zendeskv1.Exit_EXIT_NEXT, Account: rpc.AccountUseToProto(plan.use), Failure: found.failure}
+	var err error
+	if resp.Recordset, resp.Variables, err = rs.publish(tx, plan.account.URL); err != nil {
+		return nil, err
 	}
 	resp.Variables[resultCode], resp.Variables[resultBody] = found.code, ""
 	if found.body != nil && (found.failure != nil || req.GetIncludeResultBody()) {
 		resp.Variables[resultBody] = found.body()
 	}
-	resp.Account = rpc.AccountUseToProto(plan.use)
-	if found.failure != nil {
-		tx.RemoveRecordset(rs.Name)
-		resp.Exit, resp.Failure = zendeskv1.Exit_EXIT_FAILED, found.failure
-		return resp, nil
+	switch {
+	case found.failure != nil:
+		resp.Exit = zendeskv1.Exit_EXIT_FAILED
+	case len(found.records) == 0:
+		resp.Exit = zendeskv1.Exit_EXIT_NO_DATA
 	}
-	tx.PublishRecordset(rs, staged)
-	resp.Exit = zendeskv1.Exit_EXIT_NO_DATA
+	return resp, nil
+}
+
+// keptRecords are records that a block has got, and what is kept with them as a recordset.
+type keptRecords struct {
+	name    string
+	use     store.AccountUse
+	query   string
+	columns []string
+	total   int64
+	records []json.RawMessage
+	first   map[string]string // the columns of the first
+	failed  bool              // there are none, since the block FAILED
+	staged  *store.StagedRecords
+}
+
+// publish replaces the recordset of the name, or removes it after a failure, and returns it with all variables that the scenario
+// must set for it. Errors: [store.ErrTooLarge] when they are too many to be told.
+func (k *keptRecords) publish(tx *store.InteractionTxn, origin string) (*zendeskv1.Recordset, map[string]string, error) {
+	before, err := tx.Recordset(k.name)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, nil, err
+	}
+	rs := store.Recordset{
+		Name: k.name, Account: k.use, Query: k.query, Columns: k.columns, ColumnsSet: recordset.Union(before.ColumnsSet, k.first),
+		Count: len(k.records), Total: k.total, Removed: k.failed,
+	}
+	if rs.Count > 0 {
+		rs.Position = 1
+	}
+	vars := recordVariables(rs, k.first)
+	if k.failed {
+		tx.RemoveRecordset(rs.Name)
+		return nil, vars, nil
+	}
+	if err := tellable(vars); err != nil {
+		return nil, nil, err
+	}
+	tx.PublishRecordset(rs, k.staged)
 	var current *zendeskv1.Record
 	if rs.Count > 0 {
-		resp.Exit = zendeskv1.Exit_EXIT_NEXT
-		current = rpc.RecordToProto(found.records[0], plan.account.URL)
+		current = rpc.RecordToProto(k.records[0], origin)
 	}
-	resp.Recordset = rpc.RecordsetToProto(rs, current)
-	return resp, nil
+	return rpc.RecordsetToProto(rs, current), vars, nil
 }

@@ -50,6 +50,7 @@ func (s *Service) SelectAccount(ctx context.Context, req *zendeskv1.SelectAccoun
 				return failed(f), nil
 			}
 			tx.SetAccount(use)
+			b.would("the blocks that follow use the account %q", use.Name)
 			return &zendeskv1.SelectAccountResponse{Exit: zendeskv1.Exit_EXIT_NEXT, Account: rpc.AccountUseToProto(use)}, nil
 		})
 	})

@@ -2,6 +2,9 @@ package blocks
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -17,6 +20,7 @@ const (
 	maxAttachedKey   = 256 // once its variables are replaced
 	maxRecordsets    = 32  // of one interaction
 	maxScreenPops    = 50  // of one interaction; they are kept together
+	maxCreated       = 100 // variables of one interaction for what it has created; they are kept with it
 )
 
 // violations collects everything that is wrong with a block's request.
@@ -61,8 +65,13 @@ func (v *violations) columns(columns []string) {
 
 // template parses a text setting. It returns nil when it has reported a violation.
 func (v *violations) template(field, text string) *variables.Template {
-	if len(text) > rpc.MaxText {
-		v.Add(field, "has %d bytes; at most %d are allowed", len(text), rpc.MaxText)
+	return v.setting(field, text, rpc.MaxText)
+}
+
+// setting is template for settings of another length.
+func (v *violations) setting(field, text string, limit int) *variables.Template {
+	if len(text) > limit {
+		v.Add(field, "has %d bytes; at most %d are allowed", len(text), limit)
 		return nil
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) {
@@ -81,6 +90,19 @@ func (v *violations) longTemplate(field, text string) *variables.Template {
 	}
 	return t
 }
+
+// variableName is how a scenario may call what a block sets.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]{0,127}$`)
+
+// variable checks the name of a variable that a block sets.
+func (v *violations) variable(field, name string, required bool) {
+	if (name != "" || required) && !variableName.MatchString(name) {
+		v.Add(field, "must match %s", variableName)
+	}
+}
+
+// sortedKeys are the keys of a map, in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // requiredTemplate is template for settings that cannot be left empty.
 func (v *violations) requiredTemplate(field, text string) *variables.Template {

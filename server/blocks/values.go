@@ -24,10 +24,10 @@ const (
 )
 
 // values has the values of the variables that the settings of a block refer to: those of the request, then those of the
-// interaction's current records. All are read from one snapshot before anything is expanded; expanding waits for nothing.
+// interaction's current records and of what its blocks have created. All are read from one snapshot before anything is expanded; expanding waits for nothing.
 type values struct {
 	request map[string]string
-	records map[string]string  // by the name of the variable
+	records map[string]string  // by the name of the variable; those of created records among them
 	failure *zendeskv1.Failure // of all settings: they refer to too much
 }
 
@@ -35,12 +35,17 @@ type values struct {
 // and of the others only the columns that are named.
 func (s *Service) values(ctx context.Context, b *block, templates ...*variables.Template) (*values, error) {
 	v := &values{request: b.request.GetVariables(), records: make(map[string]string)}
-	columns := v.columnsOf(templates)
-	if len(columns) == 0 || v.failure != nil {
+	columns, names := v.columnsOf(templates)
+	if len(names) == 0 || v.failure != nil {
 		return v, nil
 	}
 	var found []namedRecord
 	err := s.store.ViewInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) (err error) {
+		for _, name := range names {
+			if id, ok := tx.Created(name); ok {
+				v.records[name] = id
+			}
+		}
 		found, v.failure, err = readNamed(tx, columns)
 		return err
 	})
@@ -55,26 +60,29 @@ func (s *Service) values(ctx context.Context, b *block, templates ...*variables.
 	return v, nil
 }
 
-// columnsOf returns the columns that templates name and the request does not have, by the names of their recordsets.
-func (v *values) columnsOf(templates []*variables.Template) map[string][]string {
-	columns := make(map[string][]string)
+// columnsOf returns what templates name and the request does not have: all names, and those that may be columns by the names
+// of their recordsets.
+func (v *values) columnsOf(templates []*variables.Template) (columns map[string][]string, names []string) {
+	columns = make(map[string][]string)
 	seen := make(map[string]bool)
 	references := 0
 	for _, t := range templates {
 		for name := range t.Names() {
 			if references++; references > maxReferences {
 				v.failure = rpc.Failure(store.ReasonInvalidRequest, fmt.Sprintf("the settings refer to more than %d variables", maxReferences))
-				return nil
+				return nil, nil
 			}
-			set, column, ok := strings.Cut(name, ".")
-			if _, given := v.request[name]; given || !ok || seen[name] {
+			if _, given := v.request[name]; given || seen[name] {
 				continue
 			}
 			seen[name] = true
-			columns[set] = append(columns[set], column)
+			names = append(names, name)
+			if set, column, ok := strings.Cut(name, "."); ok {
+				columns[set] = append(columns[set], column)
+			}
 		}
 	}
-	return columns
+	return columns, names
 }
 
 // namedRecord is a recordset that a setting names, with its current record if that is named.

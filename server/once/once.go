@@ -21,6 +21,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -71,10 +72,36 @@ func reused(req Request, what string) error {
 
 // Keep keeps an answer for its request_id. An answer that shows the attached data shows them as the transaction leaves them.
 func Keep(tx *store.InteractionTxn, method string, req Request, resp proto.Message) error {
+	return keep(tx, method, req, resp, time.Time{})
+}
+
+// KeepIntent keeps, before a request is carried out, what it is answered if no more becomes known of it: so a repeat does not
+// carry it out a second time, whatever became of the first. Where that does no harm until a time, for what is done then is
+// recognised as the same, it may run again until then: againUntil; zero: never. Keep takes the intent's place, and Drop forgets it.
+func KeepIntent(tx *store.InteractionTxn, method string, req Request, resp proto.Message, againUntil time.Time) error {
+	return keep(tx, method, req, resp, againUntil)
+}
+
+// Begun reports whether an intent is kept of a request that may run again.
+func Begun(tx *store.InteractionTxn, method string, req Request) (bool, error) {
+	if req.GetRequestId() == "" {
+		return false, nil
+	}
+	return tx.RunsAgain(method, req.GetRequestId())
+}
+
+// Drop forgets the intent of a request that was not carried out: a repeat runs again.
+func Drop(tx *store.InteractionTxn, method string, req Request) {
+	if req.GetRequestId() != "" {
+		tx.DropReply(method, req.GetRequestId())
+	}
+}
+
+func keep(tx *store.InteractionTxn, method string, req Request, resp proto.Message, againUntil time.Time) error {
 	if req.GetRequestId() == "" {
 		return nil
 	}
-	reply := store.Reply{Fingerprint: Fingerprint(req)}
+	reply := store.Reply{Fingerprint: Fingerprint(req), AgainUntil: againUntil}
 	if shown, ok := resp.(*zendeskv1.AttachedDataResponse); ok {
 		rest := proto.CloneOf(shown)
 		rest.Data, reply.ShowsData = nil, true

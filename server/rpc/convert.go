@@ -68,8 +68,6 @@ func PageURL(origin string, kind store.RecordType, id string) string {
 		return zendeskapi.UserPage(origin, id)
 	case store.RecordOrganization:
 		return zendeskapi.OrganizationPage(origin, id)
-	case store.RecordNewTicket:
-		return zendeskapi.NewTicketPage(origin, zendeskapi.NewTicket{RequesterID: id})
 	}
 	return ""
 }

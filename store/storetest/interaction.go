@@ -228,6 +228,13 @@ func testReplyAgainUntil(t *testing.T, s *fixture) {
 		if reply, found := found(); found {
 			t.Errorf("%v after the first, got %+v", clock.Sub(someTime), reply)
 		}
+		update(t, s, "i", func(tx *store.InteractionTxn) {
+			for id, want := range map[string]bool{"1": true, "2": false} {
+				if again, err := tx.RunsAgain("Search", id); again != want || err != nil {
+					t.Errorf("request %s runs again: %v, %v", id, again, err)
+				}
+			}
+		})
 		clock = clock.Add(25 * time.Minute)
 	}
 	if reply, found := found(); !found || string(reply.Body) != "unknown" {

@@ -43,8 +43,8 @@ const (
 	maxSmallMessage  = 64 << 10
 	maxWatchMessage  = 4 << 10
 	maxHealthMessage = 4 << 10
-	maxBlockMessage  = 1 << 20 // variables are 512 KiB at most, and each text is 4 KiB
-	maxDataMessage   = 2 << 20 // keys and values of AttachedData are another 1 MiB
+	maxBlockMessage  = 1 << 20 // variables are 512 KiB at most, an object 256 KiB, and each text is 4 KiB
+	maxDataMessage   = 2 << 20 // keys and values of AttachedData are another 1 MiB, and less are query, headers and body of InvokeApi
 )
 
 // messageLimits are the bytes that messages may have where that is not maxSmallMessage: what their fields can hold, and
@@ -55,6 +55,9 @@ var messageLimits = map[string]int{
 	zendeskv1.BlockService_GetNextRecord_FullMethodName: maxBlockMessage,
 	zendeskv1.BlockService_ScreenPop_FullMethodName:     maxBlockMessage,
 	zendeskv1.BlockService_AttachedData_FullMethodName:  maxDataMessage,
+	zendeskv1.BlockService_CreateObject_FullMethodName:  maxBlockMessage,
+	zendeskv1.BlockService_UpdateObject_FullMethodName:  maxBlockMessage,
+	zendeskv1.BlockService_InvokeApi_FullMethodName:     maxDataMessage,
 
 	zendeskv1.InteractionService_CompleteInteraction_FullMethodName: maxMessage, // a history is taken as it is
 	zendeskv1.InteractionService_WatchScreenPops_FullMethodName:     maxWatchMessage,

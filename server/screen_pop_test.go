@@ -27,6 +27,8 @@ func popRequest(target any) *zendeskv1.ScreenPopRequest {
 		req.Target = target
 	case *zendeskv1.NewTicket:
 		req.Target = &zendeskv1.ScreenPopRequest_NewTicket{NewTicket: target}
+	case *zendeskv1.CreateTicket:
+		req.Target = &zendeskv1.ScreenPopRequest_CreateTicket{CreateTicket: target}
 	}
 	return req
 }

@@ -65,6 +65,9 @@ func TestNothingIsEchoed(t *testing.T) {
 	}
 	s.createAccount(t, "oauth", zendesktest.Agent)
 	s.createAccount(t, "writer", zendesktest.OtherAgent)
+	for _, account := range []string{"main", "oauth"} {
+		s.allowAPI(t, account, anything())
+	}
 	verifier := strings.Repeat("canary-verifier-", 3)
 	request := func(id string, req *zendeskv1.RequestTokenRequest) {
 		req.AccountId = id
@@ -94,6 +97,16 @@ func TestNothingIsEchoed(t *testing.T) {
 			s.search(t, call+account, callerQuery, func(r *zendeskv1.SearchRequest) { r.IncludeResultBody = true })
 			s.nextOf(t, call+account)
 			s.pop(t, toTicket(call+account, openTickets[0]))
+			for _, req := range []blockRequest{
+				&zendeskv1.CreateObjectRequest{InteractionId: call + account, ObjectType: userType, Fields: map[string]string{"name": "x", "email": "x@example.com"}, IncludeResultBody: true},
+				&zendeskv1.UpdateObjectRequest{InteractionId: call + account, ObjectType: ticketType, ObjectId: openTickets[0], Fields: map[string]string{"priority": "low"}, IncludeResultBody: true},
+				&zendeskv1.InvokeApiRequest{InteractionId: call + account, Method: "GET", Path: "users/me", IncludeResultBody: true},
+				&zendeskv1.InvokeApiRequest{InteractionId: call + account, Method: "GET", Path: "search", Query: map[string]string{"query": "maria"}, ResultPath: "results", Result: &intoRecordset{RecordsetName: "API"}},
+				&zendeskv1.InvokeApiRequest{InteractionId: call + account, Method: "PUT", Path: "tickets/" + openTickets[0], Json: `{"ticket":{"priority":"low"}}`, IncludeResultBody: true},
+				popRequest(&zendeskv1.CreateTicket{Comment: "x"}),
+			} {
+				s.mustCall(t, req)
+			}
 			s.deliver(t, call+account, zendesktest.Agent)
 			_, _ = s.accounts.TestConnection(t.Context(), &zendeskv1.TestConnectionRequest{AccountId: account})
 			_, _ = s.accounts.GetAccount(t.Context(), &zendeskv1.GetAccountRequest{AccountId: account})

@@ -321,6 +321,7 @@ type Account struct {
 	// of the customer need too, or whose accounts are to leave room for each other.
 	MaxLimitShare int32 `protobuf:"varint,15,opt,name=max_limit_share,json=maxLimitShare,proto3" json:"max_limit_share,omitempty"`
 	// What the block InvokeApi may do with this account; unset: read, that is GET and HEAD below `/api/v2/`, in nobody's name.
+	// It is replaced as a whole: a mask names `api_access`, and without a value that is the default again.
 	ApiAccess *ApiAccess `protobuf:"bytes,16,opt,name=api_access,json=apiAccess,proto3" json:"api_access,omitempty"`
 	// Keys of custom user fields that hold telephone numbers, such as `mobile`: the look-up by number searches them too. At most
 	// 10, `^[A-Za-z0-9_-]{1,100}$`.
@@ -484,7 +485,7 @@ type ApiAccess struct {
 	// The methods that are allowed, of GET, HEAD, POST, PUT, PATCH and DELETE; empty: GET and HEAD.
 	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Where: prefixes of paths below `/api/v2/`, by whole segments, such as `tickets`, `custom_objects/cars`; at most 100 of 256
-	// bytes; empty: everywhere.
+	// bytes, of letters, digits, `_`, `-` and `.`; empty: everywhere. What all have in common, `/api/v2/` and `.json`, is dropped.
 	PathPrefixes []string `protobuf:"bytes,2,rep,name=path_prefixes,json=pathPrefixes,proto3" json:"path_prefixes,omitempty"`
 	// Whether requests may be made in the name of end users. Zendesk requires an administrator's OAuth token with the scope
 	// `impersonate` for it.

@@ -1232,10 +1232,11 @@ type NewTicket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The requester's Zendesk id, a text setting of at most 4 KiB; empty: none.
 	RequesterId string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
-	// What the page's subject is filled with, a text setting of at most 4 KiB; empty: nothing.
+	// What the page's subject is filled with, a text setting of at most 4 KiB; empty: nothing. Subject, tags and requester stand in
+	// the page's address under names that Zendesk does not document: it may ignore them.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// What the page's tags are filled with: at most 50 text settings of 256 bytes, without white space or commas once their
-	// variables are replaced.
+	// variables are replaced; those that are empty then are left out. See subject.
 	Tags          []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1292,14 +1293,17 @@ func (x *NewTicket) GetTags() []string {
 	return nil
 }
 
-// A ticket to create and pop. An interaction has one: further ScreenPops of this kind, whatever they ask for, pop the first.
+// A ticket to create and pop. An interaction has one: further ScreenPops of this kind, whatever they ask for, pop the first. It has
+// an external id of the service's, by which it is looked for before it is created again when it is not known whether it was: such
+// a failure is retryable, with a request_id and without. It goes on without its caller as those of CreateObject do.
 type CreateTicket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The requester's Zendesk id, a text setting of at most 4 KiB; empty: the credential's own user.
 	RequesterId string `protobuf:"bytes,1,opt,name=requester_id,json=requesterId,proto3" json:"requester_id,omitempty"`
 	// The ticket's subject, a text setting of at most 4 KiB; empty: none.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
-	// The ticket's first comment, which is private; a text setting of at most 64 KiB. Required, as Zendesk requires it.
+	// The ticket's first comment, which is private; a text setting of at most 64 KiB. Required, as Zendesk requires it; empty once
+	// its variables are replaced is FAILED `EMPTY_VALUE`.
 	Comment string `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
 	// The ticket's tags: at most 50 text settings of 256 bytes, without white space or commas once their variables are replaced.
 	Tags          []string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty"`
@@ -1370,7 +1374,8 @@ type ScreenPopResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// NEXT or FAILED.
 	Exit Exit `protobuf:"varint,1,opt,name=exit,proto3,enum=scenarioblocks.zendesk.v1.Exit" json:"exit,omitempty"`
-	// What the scenario must set: nothing.
+	// What the scenario must set: nothing, but after create_ticket has asked Zendesk integrationResultCode and
+	// integrationResultBody, as in Search.
 	Variables map[string]string `protobuf:"bytes,2,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The account whose Zendesk has the page; unset when there was none.
 	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
@@ -2246,13 +2251,17 @@ type CreateObjectRequest struct {
 	ObjectType RecordType `protobuf:"varint,4,opt,name=object_type,json=objectType,proto3,enum=scenarioblocks.zendesk.v1.RecordType" json:"object_type,omitempty"`
 	// The object's fields: at most 200 entries, keys of 256 bytes, values text settings of 64 KiB, 256 KiB in all. Keys with dots
 	// stand for nested objects: `comment.body`, `user_fields.plan`; `custom_fields.360001` is the ticket field of that id. Of
-	// `tags`, `additional_tags` and other lists the values are separated by commas. Exactly one of fields and json is required.
+	// `tags`, `additional_tags` and other lists the values are separated by commas; ids become numbers (empty: null), and true and false
+	// of fields like `verified`, `comment.public` booleans; all else is text. Values have 512 KiB in all once their variables are
+	// replaced. `comment` alone is `comment.body`, and so is `description` of a new ticket; a comment without `comment.public` is
+	// private. Exactly one of fields and json is required.
 	Fields map[string]string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The object as JSON, a text setting of at most 256 KiB whose values are escaped as inside a JSON string; with Zendesk's
-	// wrapper, such as `{"ticket": …}`, or without.
+	// wrapper, such as `{"ticket": …}`, or without; at most 512 KiB once they are replaced. An object in it that has two members of
+	// one name is refused. A comment without `public` is private here, too.
 	Json string `protobuf:"bytes,6,opt,name=json,proto3" json:"json,omitempty"`
 	// The variable that is set to the object's id: `^[A-Za-z_][A-Za-z0-9_.]{0,127}$`; it is left alone on FAILED. Later settings of
-	// the interaction may refer to it. Empty: none.
+	// the interaction may refer to it; one has at most 100 such variables, another is FAILED `INVALID_REQUEST`. Empty: none.
 	ObjectIdVariable string `protobuf:"bytes,7,opt,name=object_id_variable,json=objectIdVariable,proto3" json:"object_id_variable,omitempty"`
 	// Whether integrationResultBody is set also when the exit is not FAILED.
 	IncludeResultBody bool `protobuf:"varint,8,opt,name=include_result_body,json=includeResultBody,proto3" json:"include_result_body,omitempty"`
@@ -2709,12 +2718,18 @@ type InvokeApiRequest struct {
 	// Required. GET, HEAD, POST, PUT, PATCH or DELETE.
 	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
 	// Required. The path below `/api/v2/`, such as `tickets/$(RS.id)/comments.json`: a text setting of at most 4 KiB. A leading
-	// `/` or `/api/v2/` is dropped. Values are percent-escaped, and never make another segment.
+	// `/`, `/api/v2/` or `api/v2/` is dropped. Values are percent-escaped, and never make another segment. A path that could be read
+	// as one that is not below `/api/v2/`, or as more than a path, is FAILED `INVALID_REQUEST`: segments that are empty or dots alone,
+	// slashes and backslashes within one, escaped or not, control characters, and `?`, `#` and `;` that are not escaped.
 	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
-	// Query parameters: at most 100 entries, keys of 256 bytes, values text settings of 4 KiB, escaped when they are sent.
+	// Query parameters: at most 100 entries, keys of 256 bytes, values text settings of 4 KiB, escaped when they are sent. `_method`,
+	// by which some servers take a request for one of another method, is refused.
 	Query map[string]string `protobuf:"bytes,6,rep,name=query,proto3" json:"query,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Further request headers: at most 20 entries, values text settings of 4 KiB. Authorization, Cookie, Host, Content-Length,
-	// X-On-Behalf-Of and those of a single hop (RFC 9110, section 7.6.1) are refused.
+	// Further request headers: at most 20 entries, names of 128 bytes, values text settings of 4 KiB. Authorization, Cookie, Host,
+	// X-On-Behalf-Of, those that say what the service sends and accepts (Content-Length, Content-Type, Accept, User-Agent, …), those
+	// of a single hop (RFC 9110, section 7.6.1), and those that make some servers take a request for another
+	// (X-HTTP-Method-Override, X-Forwarded-Host, Forwarded, …) are refused. A value with a line break or another control character once
+	// its variables are replaced is FAILED `INVALID_REQUEST`.
 	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The body, JSON, a text setting of at most 256 KiB whose values are escaped as inside a JSON string; empty: none. Not with GET
 	// and HEAD.
@@ -2900,7 +2915,8 @@ type InvokeApiRequest_ResultVariable struct {
 }
 
 type InvokeApiRequest_RecordsetName struct {
-	// A recordset: a list of objects, or one object. One of the same name is replaced; FAILED removes it.
+	// A recordset: a list of at most 1,000 objects, or one object; anything else is FAILED `INVALID_REQUEST`. One of the same name
+	// is replaced; NO_DATA, also of an empty list, keeps an empty one, and FAILED removes it.
 	RecordsetName string `protobuf:"bytes,12,opt,name=recordset_name,json=recordsetName,proto3,oneof"`
 }
 
@@ -2920,8 +2936,9 @@ type InvokeApiResponse struct {
 	Account *AccountUse `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
 	// Why it FAILED.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
-	// What is at result_path, JSON of at most 1 MiB; empty when the exit is not NEXT, or a recordset was asked for. More is FAILED
-	// `INVALID_REQUEST`, but a request other than GET has acted then.
+	// What is at result_path, JSON of at most 1 MiB, exactly as Zendesk wrote it; empty when the exit is not NEXT, or a recordset was
+	// asked for. More is FAILED `INVALID_REQUEST`, but a request other than GET and HEAD has acted then; its answer is kept for its
+	// request_id all the same. All of Zendesk's answer has at most 4 MiB.
 	Json string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
 	// The new recordset.
 	Recordset *Recordset `protobuf:"bytes,6,opt,name=recordset,proto3" json:"recordset,omitempty"`

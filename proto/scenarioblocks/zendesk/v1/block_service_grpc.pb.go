@@ -40,9 +40,10 @@ const (
 // this service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
 // its deadline, with FAILED `TIMEOUT` if Zendesk has not.
 //
-// Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
-// value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
-// value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
+// Text settings may refer to variables as `$(name)`: those of the request, then those of the interaction's current records and
+// of the objects that its blocks have created. One parameter may follow, as in `$(name,phone)`: `escapejson` escapes the
+// value as inside a JSON string, which a setting that is JSON does once in any case; `phone` makes a telephone number a wildcard on
+// its national number; `raw` leaves a value in a search string or in JSON as it is. A text that starts with `=` is literal. Control characters other than white space are
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
 // pops; one more is FAILED `INVALID_REQUEST`. So is a block whose settings refer to more than 2,000 variables, or to
 // recordsets whose current records have more than 2 MiB together. Variables are looked up in one state of the interaction,
@@ -51,7 +52,11 @@ const (
 // A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
 // completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left
 // alone for 7 days. That a request ran is known for another 30 days: a repeat whose answer is not kept any more is refused
-// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again.
+// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again. But
+// a request that changes something in Zendesk and whose outcome is not known, for the connection broke, time ran out or Zendesk
+// failed, is not sent again, also after a crash of this service: it is FAILED and not retryable, and the repeat gets that answer.
+// Tickets are the exception: with a request_id they are created under an Idempotency-Key, and for almost 2 hours the repeat makes
+// the one ticket, or finds it. What was sent goes on for 20 s when its caller's time is over, and its outcome is the repeat's answer.
 // While the first still runs, the repeat waits for it within its own deadline, and is FAILED `REQUEST_IN_PROGRESS` after
 // that.
 //
@@ -98,8 +103,8 @@ type BlockServiceClient interface {
 	UpdateObject(ctx context.Context, in *UpdateObjectRequest, opts ...grpc.CallOption) (*UpdateObjectResponse, error)
 	// Block "API Request": sends one request to the account's Zendesk, below `/api/v2/` and within what the account's
 	// api_access allows, and fills a variable or a recordset from its answer. Exits: NEXT; NO_DATA on an empty body, or when
-	// nothing is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
-	// does not allow it. A request other than GET whose outcome is not known is FAILED and not retryable; with a request_id it is
+	// nothing, or null, is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
+	// does not allow it. A request other than GET and HEAD whose outcome is not known is FAILED and not retryable; with a request_id it is
 	// never sent a second time.
 	InvokeApi(ctx context.Context, in *InvokeApiRequest, opts ...grpc.CallOption) (*InvokeApiResponse, error)
 }
@@ -221,9 +226,10 @@ func (c *blockServiceClient) InvokeApi(ctx context.Context, in *InvokeApiRequest
 // this service is broken. Without a deadline of the caller's a block has 3 s, and never more than 8 s; it answers before
 // its deadline, with FAILED `TIMEOUT` if Zendesk has not.
 //
-// Text settings may refer to variables as `$(name)`, with one parameter as in `$(name,phone)`: `escapejson` escapes the
-// value as inside a JSON string; `phone` makes a telephone number a wildcard on its national number; `raw` leaves a
-// value in a search string as it is. A text that starts with `=` is literal. Control characters other than white space are
+// Text settings may refer to variables as `$(name)`: those of the request, then those of the interaction's current records and
+// of the objects that its blocks have created. One parameter may follow, as in `$(name,phone)`: `escapejson` escapes the
+// value as inside a JSON string, which a setting that is JSON does once in any case; `phone` makes a telephone number a wildcard on
+// its national number; `raw` leaves a value in a search string or in JSON as it is. A text that starts with `=` is literal. Control characters other than white space are
 // refused in a text setting, but not in values of attached data. An interaction holds at most 32 recordsets and 50 screen
 // pops; one more is FAILED `INVALID_REQUEST`. So is a block whose settings refer to more than 2,000 variables, or to
 // recordsets whose current records have more than 2 MiB together. Variables are looked up in one state of the interaction,
@@ -232,7 +238,11 @@ func (c *blockServiceClient) InvokeApi(ctx context.Context, in *InvokeApiRequest
 // A repeated request with the same request_id acts once and gives the first answer, also after the interaction was
 // completed. The newest answers of an interaction are kept, 256 KiB after compression, until the interaction was left
 // alone for 7 days. That a request ran is known for another 30 days: a repeat whose answer is not kept any more is refused
-// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again.
+// with `REQUEST_ID_REUSED`, and never executes again. FAILED answers and gRPC errors are not kept: the repeat executes again. But
+// a request that changes something in Zendesk and whose outcome is not known, for the connection broke, time ran out or Zendesk
+// failed, is not sent again, also after a crash of this service: it is FAILED and not retryable, and the repeat gets that answer.
+// Tickets are the exception: with a request_id they are created under an Idempotency-Key, and for almost 2 hours the repeat makes
+// the one ticket, or finds it. What was sent goes on for 20 s when its caller's time is over, and its outcome is the repeat's answer.
 // While the first still runs, the repeat waits for it within its own deadline, and is FAILED `REQUEST_IN_PROGRESS` after
 // that.
 //
@@ -279,8 +289,8 @@ type BlockServiceServer interface {
 	UpdateObject(context.Context, *UpdateObjectRequest) (*UpdateObjectResponse, error)
 	// Block "API Request": sends one request to the account's Zendesk, below `/api/v2/` and within what the account's
 	// api_access allows, and fills a variable or a recordset from its answer. Exits: NEXT; NO_DATA on an empty body, or when
-	// nothing is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
-	// does not allow it. A request other than GET whose outcome is not known is FAILED and not retryable; with a request_id it is
+	// nothing, or null, is at result_path; FAILED on a status of 400 and above, and `ACCESS_DENIED` without a request when api_access
+	// does not allow it. A request other than GET and HEAD whose outcome is not known is FAILED and not retryable; with a request_id it is
 	// never sent a second time.
 	InvokeApi(context.Context, *InvokeApiRequest) (*InvokeApiResponse, error)
 	mustEmbedUnimplementedBlockServiceServer()

@@ -415,6 +415,26 @@ func TestWriteOutlivesItsCaller(t *testing.T) {
 	mustExit(t, s.updateObject(t, &zendeskv1.UpdateObjectRequest{ObjectType: userType, ObjectId: "$(v)", Fields: map[string]string{"notes": "x"}}), next)
 }
 
+// A service that drains waits for what was sent, whose caller has gone, and stores what it brought.
+func TestDrainAwaitsWrites(t *testing.T) {
+	s, g := newHeldServer(t, func(c *Config) { c.DrainTimeout = time.Hour })
+	req := &zendeskv1.CreateObjectRequest{InteractionId: "one", RequestId: "r", ObjectType: userType, Fields: map[string]string{"name": "Late"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() { _, _ = s.blocks.CreateObject(ctx, req) })
+	<-g.acted
+	cancel()
+	group.Wait()
+	group.Go(s.stop)
+	close(g.goOn)
+	group.Wait()
+	s.start(t)
+	mustExit(t, s.create(t, req), next)
+	if n := s.countUsers(t, "Late"); n != 1 {
+		t.Errorf("there are %d users", n)
+	}
+}
+
 // Its caller is told in time that there is no answer.
 func TestWriteIsAnsweredInTime(t *testing.T) {
 	s, g := newHeldServer(t, func(c *Config) { c.Timeouts.Block = 3 * time.Second })

@@ -188,7 +188,7 @@ type objectPlan struct {
 func writeObject[R response](ctx context.Context, s *Service, b *block, o objectBlock[R]) (none R, err error) {
 	leave, ok := s.writes.enter(b.tenant)
 	if !ok {
-		return o.failed(errBusyWriting()), nil
+		return answerBusy(ctx, s, b, o.failed)
 	}
 	plan, answer, found, err := planObject(ctx, s, b, o)
 	if err != nil || found || b.explained != nil {

@@ -34,7 +34,7 @@ func (s *Service) popCreated(ctx context.Context, b *block, target popTarget) (*
 	}
 	leave, ok := s.writes.enter(b.tenant)
 	if !ok {
-		return (&callTicketPlan{}).failed(errBusyWriting()), nil
+		return answerBusy(ctx, s, b, (&callTicketPlan{}).failed)
 	}
 	id, now := rpc.NewID(), s.now()
 	plan, answer, err := s.planCallTicket(ctx, b, target, id, now)

@@ -116,6 +116,11 @@ func errBusyWriting() *zendeskv1.Failure {
 	return rpc.Failure(store.ReasonUnavailable, "too many requests that change something in Zendesk wait for its answer; no request was sent")
 }
 
+// answerBusy answers a block that cannot write now, unless it was answered before.
+func answerBusy[R response](ctx context.Context, s *Service, b *block, failed func(*zendeskv1.Failure) R) (R, error) {
+	return transact(ctx, s, b, failed, func(*store.InteractionTxn) (R, error) { return failed(errBusyWriting()), nil })
+}
+
 // intend stores, in the transaction that decides about a write, what its request_id is answered when no more becomes known.
 // begun tells whether an earlier try has done so.
 func intend[R response](tx *store.InteractionTxn, b *block, now time.Time, repeatable bool, word func(*zendeskv1.Failure) R) (begun bool, err error) {
@@ -187,12 +192,16 @@ func run[R response](ctx context.Context, s *Service, b *block, leave func(), e 
 	}
 	b.outlived = true
 	close(abandoned)
-	return e.fail(nil, inFlight(e.repeatable), nil)
+	return e.fail(nil, b.inFlight(e.repeatable), nil)
 }
 
 // inFlight is what the caller of a write is told whose answer has not come in its time.
-func inFlight(repeatable bool) *zendeskv1.Failure {
-	f := rpc.Failure(store.ReasonTimeout, "Zendesk has not answered in time, and what was sent goes on: a repeat with the same request_id tells what became of it")
+func (b *block) inFlight(repeatable bool) *zendeskv1.Failure {
+	message := "Zendesk has not answered in time, and what was sent goes on"
+	if b.request.GetRequestId() != "" {
+		message += ": a repeat with the same request_id tells what became of it"
+	}
+	f := rpc.Failure(store.ReasonTimeout, message)
 	f.Attempts, f.Retryable = 1, repeatable
 	return f
 }

@@ -254,6 +254,38 @@ func TestInvokeAPIHeaders(t *testing.T) {
 	}
 }
 
+// In the name of an end user: what is wrong with him is not held against the credential.
+func TestInvokeAPIOnBehalfOf(t *testing.T) {
+	s := newBlockServer(t)
+	code, err := s.zendesk.IssueCode(zendesktest.Grant{Scopes: []string{"read", "write", "impersonate"}})
+	must(t, err)
+	grant := sandboxToken(&zendeskv1.AuthorizationCodeGrant{Code: code, RedirectUri: zendesktest.RedirectURI})
+	grant.AccountId = "main"
+	_, err = s.accounts.RequestToken(t.Context(), grant)
+	must(t, err)
+	s.allowAPI(t, "main", anything())
+	me := func(whom string) *zendeskv1.InvokeApiResponse {
+		return s.api(t, &zendeskv1.InvokeApiRequest{
+			Method: "GET", Path: "users/me", OnBehalfOf: "$(WHO)", Variables: map[string]string{"WHO": whom}, ResultPath: "user.email", Result: &intoVariable{ResultVariable: "who"},
+		})
+	}
+	found := me(zendesktest.EndUser.Email)
+	mustExit(t, found, next)
+	if got := found.GetVariables()["who"]; got != zendesktest.EndUser.Email {
+		t.Errorf("Zendesk takes us for %q", got)
+	}
+	for range 3 {
+		mustFail(t, me("nobody@example.com"), zendeskv1.FailureReason_FAILURE_REASON_INVALID_REQUEST)
+	}
+	mustFail(t, me(zendesktest.OtherAgent.Email), zendeskv1.FailureReason_FAILURE_REASON_ACCESS_DENIED)
+	got, err := s.accounts.GetAccount(t.Context(), &zendeskv1.GetAccountRequest{AccountId: "main"})
+	must(t, err)
+	if state := got.GetAccount().GetCredentialState(); state != zendeskv1.CredentialState_CREDENTIAL_STATE_OK {
+		t.Errorf("the credential is %v", state)
+	}
+	mustExit(t, s.api(t, &zendeskv1.InvokeApiRequest{Method: "GET", Path: "users/me"}), next)
+}
+
 func TestInvokeAPIViolations(t *testing.T) {
 	s := newBlockServer(t)
 	for _, test := range []struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func (i Invoked) Release() {
 
 // Invoke sends a request as a scenario's author has written it. Reads are tried again like others; all else is sent once.
 // Kinds of errors: those of a read or write; NotFound; BadResponse also for an answer that is no JSON, a redirect that is not
-// followed, or more than MaxInvokeBytes.
+// followed, or more than MaxInvokeBytes; InvalidRequest also for an end user of OnBehalfOf whom Zendesk does not know.
 func (c *Client) Invoke(ctx context.Context, i Invocation) (Invoked, error) {
 	r := request{
 		op: invokeOp(i.Method, i.Path), method: i.Method, path: i.Path, query: i.EncodedQuery(), header: i.Header.Clone(), outlive: i.Outlive,
@@ -80,12 +81,27 @@ func (c *Client) Invoke(ctx context.Context, i Invocation) (Invoked, error) {
 	out := wholeAnswer{client: c, method: i.Method}
 	got, err := c.do(ctx, Reads(i.Method), r, &out)
 	if err != nil {
-		return Invoked{}, err
+		return Invoked{}, c.blamed(ctx, i, err)
 	}
 	handed = true
 	return Invoked{
 		StatusCode: got.status, Content: out.content, Body: c.tellBody(got.body), memory: heldBy(r.guest, new(atomic.Int32)),
 	}, nil
+}
+
+// blamed makes the error of a request in the name of an end user one of that name, where it is: Zendesk answers for somebody it
+// does not know as if the credential were not good.
+func (c *Client) blamed(ctx context.Context, i Invocation, err error) error {
+	refused, ok := errors.AsType[*Error](err)
+	if !ok || i.OnBehalfOf == "" || refused.Kind != CredentialsRejected || refused.StatusCode == 0 {
+		return err
+	}
+	if _, err := c.Me(ctx); err != nil {
+		return refused
+	}
+	named := *refused
+	named.Kind, named.Code, named.Detail = InvalidRequest, "", "it does not know the end user in whose name it was asked"
+	return &named
 }
 
 // wholeAnswer takes an answer as it is.

@@ -54,7 +54,7 @@ func (s *testServer) read(t testing.TB, path string) map[string]any {
 	req.SetBasicAuth(zendesktest.Admin.Email+"/token", zendesktest.Admin.APIToken)
 	res, err := http.DefaultClient.Do(req)
 	must(t, err)
-	defer res.Body.Close()
+	defer func() { must(t, res.Body.Close()) }()
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s", path, res.Status)
 	}

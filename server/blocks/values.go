@@ -24,7 +24,8 @@ const (
 )
 
 // values has the values of the variables that the settings of a block refer to: those of the request, then those of the
-// interaction's current records and of what its blocks have created. All are read from one snapshot before anything is expanded; expanding waits for nothing.
+// interaction's current records and of what its blocks have created. All are read from one snapshot before anything is expanded;
+// expanding waits for nothing.
 type values struct {
 	request map[string]string
 	records map[string]string  // by the name of the variable; those of created records among them

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -25,6 +26,7 @@ const (
 	// minSearchable is where a number is long enough to be looked for by its end alone.
 	minSearchable = 7
 	maxDigits     = 15 // of a number with its country code (ITU-T E.164)
+	maxWritten    = maxDigits + 6 // with what is dialled before it
 )
 
 // Number is a telephone number as far as it could be read. Extensions are left out. All its texts are ASCII.
@@ -50,24 +52,59 @@ func (n Number) Searchable() (digits string, wildcard bool) {
 // number without country code is one of region, an ISO 3166 code, which may be empty. ok is false when there is no number:
 // words, user names, hosts, and what carriers send for a withheld number (RFC 3323 and keypad words).
 func Read(callerID, region string) (n Number, ok bool) {
-	if len(callerID) > MaxBytes {
+	found, ok := read(callerID, region)
+	return found.Number, ok
+}
+
+// ReadCaller is Read for who is to be recognised by the number. ok is false also for what many people have, or nobody:
+// extensions and other numbers of under 7 digits, unless the region dials such numbers, and what is no number of any country.
+func ReadCaller(callerID, region string) (n Number, ok bool) {
+	found, ok := read(callerID, region)
+	if !ok || !found.valid && (len(found.Digits) < minSearchable || len(found.Digits) > maxWritten) {
 		return Number{}, false
+	}
+	if found.National == "" && found.plus {
+		return Number{}, false // of a country that there is not
+	}
+	return found.Number, true
+}
+
+// reading is a number and what its text says of it.
+type reading struct {
+	Number
+	region        string // that it was read in; empty: not known
+	plus          bool   // it is written with a +
+	international bool   // it is written with its country code
+	valid         bool   // its country has such numbers
+}
+
+func read(callerID, region string) (r reading, ok bool) {
+	if len(callerID) > MaxBytes {
+		return reading{}, false
+	}
+	if r.region = strings.ToUpper(region); !phonenumbers.GetSupportedRegions()[r.region] {
+		r.region = ""
 	}
 	user, isAddress := userPart(clean(callerID))
 	text, parameters, _ := strings.Cut(user, ";")
-	text, ok = numberIn(text, isAddress)
+	text, ok = numberIn(text, r.region, isAddress)
 	if !ok {
-		return Number{}, false
+		return reading{}, false
 	}
-	n.Digits = digitsOf(text)
-	if n.Digits == "" || withheldNumbers[n.Digits] || len(n.Digits) >= minSearchable && strings.Trim(n.Digits, "0") == "" {
-		return Number{}, false
+	r.Digits = digitsOf(text)
+	if r.Digits == "" || withheldNumbers[r.Digits] || len(r.Digits) >= minSearchable && strings.Trim(r.Digits, "0") == "" {
+		return reading{}, false
 	}
-	if parsed := parse(inContext(text, parameters), strings.ToUpper(region)); parsed != nil {
-		n.National = phonenumbers.GetNationalSignificantNumber(parsed)
-		n.E164 = phonenumbers.Format(parsed, phonenumbers.E164)
+	text = inContext(text, parameters)
+	r.plus = strings.HasPrefix(text, "+")
+	if parsed := parse(text, r.region); parsed != nil {
+		r.National = phonenumbers.GetNationalSignificantNumber(parsed)
+		r.E164 = phonenumbers.Format(parsed, phonenumbers.E164)
+		source := parsed.GetCountryCodeSource()
+		r.international = source != phonenumbers.PhoneNumber_FROM_DEFAULT_COUNTRY && source != phonenumbers.PhoneNumber_FROM_NUMBER_WITHOUT_PLUS_SIGN
+		r.valid = phonenumbers.IsValidNumber(parsed)
 	}
-	return n, true
+	return r, true
 }
 
 // clean leaves only what can be seen, in ASCII where there is a form of it.
@@ -170,15 +207,16 @@ var (
 	label = regexp.MustCompile(`(?i)^(?:telephone|phone|tel|fon|mobile|mob|cell|fax|extension|ext|x|nr|no)[.: ]*([+(0-9].*)$`)
 	// vanity numbers spell their end: 1-800-FLOWERS.
 	vanity = regexp.MustCompile(`^\+?[-. ()0-9]*[-. ()][-. A-Za-z0-9]+$`)
-	// pause is what a dialler waits for before an extension.
-	pause = regexp.MustCompile(`[0-9]{3}[ )]*[,/]`)
+	// pause is what a dialler waits for before an extension, and what stands between two numbers. Behind an area code a slash is
+	// merely how some write.
+	pause = regexp.MustCompile(`[0-9]{3}[ )]*,|(?:[0-9][^0-9/]*){7}/`)
 )
 
-// numberIn takes away what stands around a number. ok is false when there are words instead.
-func numberIn(text string, isAddress bool) (number string, ok bool) {
+// numberIn takes away what stands around a number of a region. ok is false when there are words instead.
+func numberIn(text, region string, isAddress bool) (number string, ok bool) {
 	kept := strings.Fields(text)
 	for i, word := range kept {
-		if isHost(strings.Trim(word, "[](),")) {
+		if isHost(strings.Trim(word, "[](),")) && (isAddress || !dotted(word, region)) {
 			kept[i] = ""
 		}
 	}
@@ -240,6 +278,16 @@ func isHost(text string) bool {
 	return err == nil
 }
 
+// dotted tells a number of a region with dots between its parts from an address of the network that it could be.
+func dotted(text, region string) bool {
+	address, err := netip.ParseAddr(text)
+	if err != nil || !address.Is4() || address.IsPrivate() || address.IsLoopback() {
+		return false
+	}
+	number, err := phonenumbers.Parse(text, region)
+	return err == nil && phonenumbers.IsValidNumberForRegion(number, region)
+}
+
 // Words that systems send in place of a number.
 var withheldWords = map[string]bool{
 	"anonymous": true, "blocked": true, "private": true, "restricted": true, "unavailable": true, "unknown": true, "withheld": true,
@@ -288,22 +336,42 @@ func inContext(text, parameters string) string {
 
 // parse reads a number of a region, of which nothing needs to be known; nil when it cannot be read.
 func parse(text, region string) *phonenumbers.PhoneNumber {
-	if !phonenumbers.GetSupportedRegions()[region] {
-		region = ""
+	digits, plus := digitsOf(text), strings.HasPrefix(text, "+")
+	if !plus && unprefixed(digits, region) {
+		if number, err := phonenumbers.ParseAndKeepRawInput("+"+digits, ""); err == nil && phonenumbers.IsValidNumber(number) {
+			number.CountryCodeSource = phonenumbers.PhoneNumber_FROM_NUMBER_WITHOUT_PLUS_SIGN.Enum()
+			return number
+		}
 	}
-	number, err := phonenumbers.Parse(text, region)
+	number, err := phonenumbers.ParseAndKeepRawInput(text, region)
 	if err == nil && phonenumbers.IsValidNumber(number) {
 		return number
+	}
+	if err == nil && number.GetCountryCode() == mexico {
+		if at := oldMexican.FindStringSubmatch(phonenumbers.GetNationalSignificantNumber(number)); at != nil {
+			if now, err := phonenumbers.ParseAndKeepRawInput("+52"+at[1], ""); err == nil && phonenumbers.IsValidNumber(now) {
+				now.CountryCodeSource = number.CountryCodeSource
+				return now
+			}
+		}
 	}
 	// Most of the world dials 00 before a country code, North America 011. Where the region dials otherwise, that is
 	// assumed only of what would be no number else.
 	for _, prefix := range []string{"00", "011"} {
-		rest, found := strings.CutPrefix(digitsOf(text), prefix)
-		if !found || strings.HasPrefix(text, "+") {
+		rest, found := strings.CutPrefix(digits, prefix)
+		if !found || plus {
 			continue
 		}
-		abroad, abroadErr := phonenumbers.Parse("+"+rest, "")
+		abroad, abroadErr := phonenumbers.ParseAndKeepRawInput("+"+rest, "")
 		if abroadErr == nil && (phonenumbers.IsValidNumber(abroad) || region == "" && prefix == "00" && phonenumbers.IsPossibleNumber(abroad)) {
+			return abroad
+		}
+	}
+	// Trunks and people leave the + out. What has a length that the region has not is taken for such a number.
+	if region != "" && !plus && !strings.HasPrefix(digits, "0") && (err != nil || !phonenumbers.IsPossibleNumber(number)) {
+		abroad, abroadErr := phonenumbers.ParseAndKeepRawInput("+"+digits, "")
+		if abroadErr == nil && phonenumbers.IsValidNumber(abroad) {
+			abroad.CountryCodeSource = phonenumbers.PhoneNumber_FROM_NUMBER_WITHOUT_PLUS_SIGN.Enum()
 			return abroad
 		}
 	}
@@ -311,4 +379,16 @@ func parse(text, region string) *phonenumbers.PhoneNumber {
 		return nil
 	}
 	return number
+}
+
+const mexico = 52
+
+// oldMexican are the prefixes that Mexico's numbers had until 2019.
+var oldMexican = regexp.MustCompile(`^(?:1|01|044|045)([2-9][0-9]{9})$`)
+
+// unprefixed tells digits that begin with their region's country code and, where a whole number of the region is written
+// with a leading 0, have none: what else they may stand for nobody writes so.
+func unprefixed(digits, region string) bool {
+	code := phonenumbers.GetCountryCodeForRegion(region)
+	return code != 0 && strings.HasPrefix(digits, strconv.Itoa(code)) && phonenumbers.GetNddPrefixForRegion(region, true) == "0"
 }

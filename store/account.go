@@ -224,6 +224,8 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 
 func (r accountRecord) copied() accountRecord {
 	a := &r.Account
+	a.PhoneFields = slices.Clone(a.PhoneFields)
+	a.APIAccess.Methods, a.APIAccess.PathPrefixes = slices.Clone(a.APIAccess.Methods), slices.Clone(a.APIAccess.PathPrefixes)
 	if a.APIToken != nil {
 		a.APIToken = new(*a.APIToken)
 	}

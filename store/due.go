@@ -15,6 +15,7 @@ const (
 	dueInteraction dueKind = ""
 	dueAgent       dueKind = "agent"  // the latest deliveries to an agent
 	dueTicket      dueKind = "ticket" // the last place given to an activity of the ticket
+	duePerson      dueKind = "person" // the note of a new user
 )
 
 // due is an entry of that index.
@@ -33,6 +34,8 @@ func (d *due) what() string {
 		return "deliveries to an agent"
 	case dueTicket:
 		return "last place of a ticket"
+	case duePerson:
+		return "note of a new user"
 	}
 	return "entry"
 }
@@ -55,7 +58,7 @@ func parseDue(key []byte) (due, error) {
 		return d, fmt.Errorf("key %q: %w", key, ErrDamaged)
 	case len(segments) == 5:
 		d.kind = dueInteraction
-	case segments[5] == string(dueAgent) || segments[5] == string(dueTicket):
+	case segments[5] == string(dueAgent) || segments[5] == string(dueTicket) || segments[5] == string(duePerson):
 		d.kind = dueKind(segments[5])
 	default:
 		return d, fmt.Errorf("key %q: %w", key, ErrDamaged)

@@ -11,7 +11,7 @@ import (
 
 // Swept is what one step of the sweep did.
 type Swept struct {
-	Looked  int // what was due to be looked at: interactions, and what is kept of agents and tickets
+	Looked  int // what was due to be looked at: interactions, and what is kept of agents, tickets and new users
 	Expired int // of the interactions, active ones that were left alone
 	Lost    int // of those, the ones that had attached data, which nobody will write now
 	Aged    int // activities that have aged out
@@ -98,6 +98,8 @@ func (s *Store) sweepOne(ctx context.Context, due due, now time.Time) (swept Swe
 			next, err = sweepAgent(w, due.hashed, now)
 		case dueTicket:
 			next, err = sweepTicket(w, due.hashed, now)
+		case duePerson:
+			next, err = sweepPerson(w, due.hashed, now)
 		}
 		if err == nil && !next.IsZero() {
 			w.due(next, due.kind, due.hashed)

@@ -20,6 +20,7 @@ import (
 //
 //	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired
 //	"!" "due" time tenant hashed e-mail address "agent"         when to look whether deliveries to an agent are past
+//	"!" "due" time tenant hashed identity "person"              when to look whether a note of a new user is past
 //	"!" "due" time tenant hashed ticket "ticket"                when to look whether the last place is still needed
 //	"!" "format"                                                version of this layout
 //	"!" "index"                                                 the index key; that it opens proves the keyset
@@ -47,6 +48,7 @@ import (
 //	tenant "h" hashed interaction "record" generation position  a block of records of a recordset, packed
 //	tenant "h" hashed interaction "recordset" hashed name       recordset: generation, cursor, columns
 //	tenant "h" hashed interaction "reply" rpc hashed request    that a request ran, and its answer
+//	tenant "p" hashed identity                                  note of a user that was made, or is about to be, for a number or an address
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
 //	tenant "u"                                                  what the tenant has, without the last seconds; absent: nothing, as far as is known
 //
@@ -103,6 +105,13 @@ func (v *vault) hashAgent(tenant, email string) string { return v.hash(tenant, "
 func (v *vault) agentKey(tenant, email string) []byte {
 	return kv.Key(tenant, "d", v.hashAgent(tenant, email))
 }
+
+// hashPerson returns what stands for a number or an address, of the Zendesk at an origin, in keys.
+func (v *vault) hashPerson(tenant, origin, identity string) string {
+	return v.hash(tenant, "p", origin, identity)
+}
+
+func personKey(tenant, hashed string) []byte { return kv.Key(tenant, "p", hashed) }
 
 func (v *vault) hashTicket(tenant, url, ticket string) string {
 	return v.hash(tenant, "t", url, ticket)

@@ -186,6 +186,8 @@ func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
 		return in.checkActivity(e, path[2])
 	case path[1] == "d" && len(path) == 3:
 		return in.decodes(e, new([]Delivered))
+	case path[1] == "p" && len(path) == 3:
+		return in.decodes(e, new(NotedPerson))
 	case path[1] == "t" && len(path) == 3:
 		return in.decodes(e, new(lastPlace))
 	case bytes.Equal(e.Key, usageKey(in.tenant)):
@@ -209,6 +211,7 @@ func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 		}
 		key := map[dueKind][]byte{
 			dueInteraction: headKey(due.tenant, due.hashed), dueAgent: kv.Key(due.tenant, "d", due.hashed), dueTicket: kv.Key(due.tenant, "t", due.hashed),
+			duePerson: personKey(due.tenant, due.hashed),
 		}[due.kind]
 		values, err := r.Get(key)
 		if err == nil && values[0] == nil {

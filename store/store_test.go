@@ -174,6 +174,9 @@ func populate(t testing.TB, s *Store) Account {
 			t.Error(err)
 		}
 	})
+	if err := s.NotePerson(t.Context(), tenant, account.URL, []string{canary}, NotedPerson{ExternalID: canary, UserID: canary}); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.FlushUsage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -300,6 +303,7 @@ func TestKeyTree(t *testing.T) {
 		tenant: "tenant", "acme-eu": "account id", "activity-1": "activity id", "1": "state", string(ReasonConflict): "reason",
 		s.vault.hashInteraction(tenant, "call-1"): "hashed interaction", s.vault.hashInteraction(tenant, "call-2"): "hashed interaction",
 		"Search": "rpc", s.vault.hash(tenant, "r", "call-1", "Search", "request-1"): "hashed request", kv.Number(1): "position",
+		s.vault.hashPerson(tenant, account.URL, canary): "hashed identity",
 		s.vault.hash(tenant, "d", canaryAgent): "hashed e-mail address", s.vault.hash(tenant, "t", account.URL, "4711"): "hashed ticket",
 	}
 	hashed, random := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[A-Z2-7]{26}$`)

@@ -147,6 +147,7 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byt
 	came := limit.Answer{}
 	defer func() { turn.Done(came) }()
 	all.sent.Add(1)
+	countRequest(ctx)
 	begun := time.Now()
 	got, e := c.send(ctx, r, body, out)
 	proof = evidence(e, time.Since(begun))

@@ -81,62 +81,75 @@ const maxIdentityLookups = 5
 // search syntax; BadResponse when too many people are found to tell who has it.
 // https://developer.zendesk.com/api-reference/ticketing/users/users/#search-users
 func (c *Client) UserByEmail(ctx context.Context, email string) (user User, found bool, err error) {
+	person, _, found, err := c.PersonByEmail(ctx, email)
+	return c.tellUser(person.User), found, err
+}
+
+// PersonByEmail is UserByEmail with all that Zendesk says of the user.
+func (c *Client) PersonByEmail(ctx context.Context, email string) (person Person, said Said, found bool, err error) {
 	const op = "user_by_email"
-	if !strings.Contains(email, "@") || strings.ContainsAny(email, " \t\r\n\"*<>:()\\") {
-		return User{}, false, invalid(op, "the e-mail address is malformed")
+	if !IsEmail(email) {
+		return Person{}, Said{}, false, invalid(op, "the e-mail address is malformed")
 	}
 	type lookUp struct {
-		user  User
-		found bool
+		person Person
+		said   Said
+		found  bool
 	}
 	got, err := readOnce(ctx, c, op, strings.ToLower(email), sharedRead[lookUp]{
 		read: func(ctx context.Context, _ *budget) (got lookUp, err error) {
-			got.user, got.found, err = c.userByEmail(ctx, op, email)
+			got.person, got.said, got.found, err = c.personByEmail(ctx, op, email)
 			return got, err
 		},
 	})
-	return got.user, got.found, err
+	return got.person, got.said, got.found, err
 }
 
-func (c *Client) userByEmail(ctx context.Context, op, email string) (user User, found bool, err error) {
+// IsEmail tells what UserByEmail can look for.
+func IsEmail(text string) bool {
+	return strings.Contains(text, "@") && !strings.ContainsAny(text, " \t\r\n\"*<>:()\\")
+}
+
+func (c *Client) personByEmail(ctx context.Context, op, email string) (person Person, said Said, found bool, err error) {
 	// Only the first page: who has the address is the best match, and the others are merely like it.
-	var people []User
+	var people []Person
 	var last *answer
 	query := url.Values{"query": {"email:" + email}, "per_page": {strconv.Itoa(pageSize)}}
 	err = c.list(ctx, op, apiPath("users", "search"), query, "users", func(got *answer, records []json.RawMessage) (bool, error) {
-		last, people = got, readRecords(records, readUser)
+		last, people = got, c.readPeople(records)
 		if len(people) == 0 && len(records) > 0 {
 			return false, errNoRecord
 		}
 		return false, nil
 	})
 	if err != nil {
-		return User{}, false, err
+		return Person{}, Said{}, false, err
 	}
-	people = slices.DeleteFunc(people, func(u User) bool { return u.ID == "" || !u.Active })
-	for _, user := range people {
-		if sameAddress(user.Email, email) {
-			return c.tellUser(user), true, nil
+	said = c.said(last)
+	people = slices.DeleteFunc(people, func(p Person) bool { return !p.Active })
+	for _, person := range people {
+		if sameAddress(person.Email, email) {
+			return person, said, true, nil
 		}
 	}
 	// Agents first: it is mostly they who are looked for.
-	slices.SortStableFunc(people, func(a, b User) int { return rank(a.Role) - rank(b.Role) })
-	for i, user := range people {
+	slices.SortStableFunc(people, func(a, b Person) int { return rank(a.Role) - rank(b.Role) })
+	for i, person := range people {
 		if i == maxIdentityLookups {
-			return User{}, false, c.badResponse(op, last, errTooManyUsers)
+			return Person{}, said, false, c.badResponse(op, last, errTooManyUsers)
 		}
-		has, err := c.hasAddress(ctx, op, user.ID, email)
+		addresses, err := c.identities(ctx, op, person.ID, "email")
 		if missing, ok := errors.AsType[*Error](err); ok && missing.RecordMissing() {
 			continue // deleted since
 		}
 		if err != nil {
-			return User{}, false, err
+			return Person{}, said, false, err
 		}
-		if has {
-			return c.tellUser(user), true, nil
+		if slices.ContainsFunc(addresses, func(a string) bool { return sameAddress(a, email) }) {
+			return person, said, true, nil
 		}
 	}
-	return User{}, false, nil
+	return Person{}, said, false, nil
 }
 
 func rank(role string) int {
@@ -146,17 +159,21 @@ func rank(role string) int {
 	return 0
 }
 
-// hasAddress tells whether one of a user's addresses is that one.
+// identities are a user's identities of a kind: "email" or "phone_number".
 // https://developer.zendesk.com/api-reference/ticketing/users/user_identities/#list-identities
-func (c *Client) hasAddress(ctx context.Context, op, userID, email string) (bool, error) {
+func (c *Client) identities(ctx context.Context, op, userID, kind string) ([]string, error) {
 	type identity struct{ kind, value string }
 	query := url.Values{"page[size]": {strconv.Itoa(pageSize)}}
-	identities, err := listOf(ctx, c, op, apiPath("users", userID, "identities"), query, "identities", func(o object) (identity, error) {
+	all, err := listOf(ctx, c, op, apiPath("users", userID, "identities"), query, "identities", func(o object) (identity, error) {
 		return identity{o.text("type"), o.text("value")}, nil
 	})
-	return slices.ContainsFunc(identities, func(i identity) bool {
-		return i.kind == "email" && sameAddress(i.value, email)
-	}), err
+	var values []string
+	for _, i := range all {
+		if i.kind == kind {
+			values = append(values, i.value)
+		}
+	}
+	return values, err
 }
 
 // sameAddress compares e-mail addresses without regard to case. A letter with a mark has two encodings.

@@ -93,6 +93,9 @@ var tests = []test{
 	{"DeliveredIsBounded", testDeliveredIsBounded, onFaultless},
 	{"WatchDelivered", testWatchDelivered, onAny},
 
+	{"NotedPeople", testNotedPeople, onAny},
+	{"ForgetPerson", testForgetPerson, onAny},
+
 	{"Sweep", testSweep, onAny},
 	{"SweepKeepsUnwritten", testSweepKeepsUnwritten, onAny},
 	{"SweepKeepsPlaces", testSweepKeepsPlaces, onAny},

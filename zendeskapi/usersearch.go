@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -22,17 +23,18 @@ type Person struct {
 	Fields     map[string]string // custom user fields that are texts or numbers, by their keys
 	CreatedAt  time.Time         // in whole seconds; zero if it cannot be read
 	UpdatedAt  time.Time         // the same
+	Numbers    []string          // beside Phone; of PersonWithNumbers alone
 	Record     json.RawMessage   // as Zendesk sent it but for the account's secrets, with the result_type "user". It is not changed
 }
 
 // Said is what an answer was beside what it told.
 type Said struct {
 	StatusCode int
-	Body       string // as text, like [Error.Body]
+	Body       func() string // as text, like [Error.Body]; nil: there was none
 }
 
 func (c *Client) said(got *answer) Said {
-	return Said{StatusCode: got.status, Body: c.tellBody(got.body)}
+	return Said{StatusCode: got.status, Body: sync.OnceValue(func() string { return c.tellBody(got.body) })}
 }
 
 type countKey struct{}
@@ -128,6 +130,17 @@ func typedRecord(o object, raw json.RawMessage, kind string) json.RawMessage {
 // NotFound; see [Error.Gone] for users that were merged into others.
 // https://developer.zendesk.com/api-reference/ticketing/users/users/#show-user
 func (c *Client) Person(ctx context.Context, userID string) (Person, Said, error) {
+	return c.person(ctx, userID, nil)
+}
+
+// PersonWithNumbers is Person with the numbers beside the one on the profile, if Zendesk tells them at once: they are nil
+// when it does not, and PhoneNumbers are to be asked for.
+// https://developer.zendesk.com/documentation/ticketing/using-the-zendesk-api/side_loading/
+func (c *Client) PersonWithNumbers(ctx context.Context, userID string) (Person, Said, error) {
+	return c.person(ctx, userID, url.Values{"include": {"identities"}})
+}
+
+func (c *Client) person(ctx context.Context, userID string, query url.Values) (Person, Said, error) {
 	const op = "user"
 	if !isID(userID) {
 		return Person{}, Said{}, invalid(op, "the user's id must be digits")
@@ -136,9 +149,9 @@ func (c *Client) Person(ctx context.Context, userID string) (Person, Said, error
 		person Person
 		said   Said
 	}
-	got, err := readOnce(ctx, c, op, userID, sharedRead[lookUp]{read: func(ctx context.Context, b *budget) (lookUp, error) {
+	got, err := readOnce(ctx, c, op, userID+"?"+encodeQuery(query), sharedRead[lookUp]{read: func(ctx context.Context, b *budget) (lookUp, error) {
 		out := recordOf{key: "user"}
-		got, err := c.doWithin(ctx, b, true, request{op: op, method: http.MethodGet, path: apiPath("users", userID)}, &out)
+		got, err := c.doWithin(ctx, b, true, request{op: op, method: http.MethodGet, path: apiPath("users", userID), query: encodeQuery(query)}, &out)
 		if err != nil {
 			return lookUp{}, err
 		}
@@ -146,9 +159,36 @@ func (c *Client) Person(ctx context.Context, userID string) (Person, Said, error
 		if len(people) == 0 {
 			return lookUp{}, c.badResponse(op, got, errNoUser)
 		}
+		people[0].Numbers = out.numbers
 		return lookUp{people[0], c.said(got)}, nil
 	}})
 	return got.person, got.said, err
+}
+
+// PeopleByID reads users, at most 100, in one request: fresh, unlike a search. Those who are not there are left out. Kinds of
+// errors: those of a read.
+// https://developer.zendesk.com/api-reference/ticketing/users/users/#show-many-users
+func (c *Client) PeopleByID(ctx context.Context, ids []string) ([]Person, error) {
+	const op = "users_by_id"
+	if len(ids) == 0 || len(ids) > pageSize || slices.ContainsFunc(ids, func(id string) bool { return !isID(id) }) {
+		return nil, invalid(op, "1 to 100 ids of users are required")
+	}
+	joined := strings.Join(ids, ",")
+	return readOnce(ctx, c, op, joined, sharedRead[[]Person]{read: func(ctx context.Context, _ *budget) (people []Person, err error) {
+		query := url.Values{"ids": {joined}}
+		err = c.list(ctx, op, apiPath("users", "show_many"), query, "users", func(_ *answer, records []json.RawMessage) (bool, error) {
+			for _, person := range c.readPeople(records) {
+				if slices.Contains(ids, person.ID) {
+					people = append(people, person)
+				}
+			}
+			if len(people) == 0 && len(records) > 0 {
+				return false, errNoRecord
+			}
+			return false, nil
+		})
+		return people, err
+	}})
 }
 
 // Gone tells that there is no such record any more: Zendesk has none of that id, or, of one that was merged, points to the
@@ -276,10 +316,11 @@ func EncodeQuery(parameters url.Values) string { return encodeQuery(parameters) 
 // PathOf is a path of the API, each segment escaped, as it is sent.
 func PathOf(segments ...string) string { return apiPath(segments...) }
 
-// recordOf takes one record out of an answer, as it stands there.
+// recordOf takes one record out of an answer, as it stands there, and the numbers among the identities beside it.
 type recordOf struct {
-	key string
-	raw json.RawMessage
+	key     string
+	raw     json.RawMessage
+	numbers []string // nil: there are no identities beside it
 }
 
 func (a *recordOf) read(o object) error {
@@ -290,6 +331,15 @@ func (a *recordOf) read(o object) error {
 	if !isObject(raw) {
 		return unreadable("the answer does not hold the record asked for")
 	}
-	a.raw = bytes.Clone(raw)
-	return nil
+	a.raw, a.numbers = bytes.Clone(raw), nil
+	identities, err := o.list("identities")
+	if identities != nil {
+		a.numbers = []string{}
+	}
+	for _, identity := range readRecords(identities, func(o object) (object, error) { return o, nil }) {
+		if identity.text("type") == "phone_number" {
+			a.numbers = append(a.numbers, identity.text("value"))
+		}
+	}
+	return err
 }

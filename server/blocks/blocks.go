@@ -17,6 +17,7 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
+	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
@@ -35,6 +36,7 @@ type Service struct {
 	store       *store.Store
 	credentials *credentials.Keeper
 	log         *slog.Logger
+	people      *people.Directory
 	now         func() time.Time
 	gate        once.Gate
 	writes      writes
@@ -42,7 +44,10 @@ type Service struct {
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now}
+	return &Service{
+		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now,
+		people: people.New(people.Config{Store: c.Store, Credentials: c.Credentials, Now: c.Now}),
+	}
 }
 
 // request is what the requests of all blocks have.

@@ -50,7 +50,7 @@ func (s *Service) Search(ctx context.Context, req *zendeskv1.SearchRequest) (*ze
 		return nil, err
 	}
 	inVain := func(ctx context.Context, b *block, f *zendeskv1.Failure) (*zendeskv1.SearchResponse, error) {
-		return s.finishSearch(ctx, b, req, searchPlan{}, searchResult{failure: f})
+		return finishSearch(ctx, s, b, req, searchPlan{}, searchResult{failure: f}, asSearch)
 	}
 	return executeOnce(ctx, s, "Search", req, inVain, func(ctx context.Context, b *block) (*zendeskv1.SearchResponse, error) {
 		plan, answer, err := s.planSearch(ctx, b, req, query)
@@ -63,7 +63,7 @@ func (s *Service) Search(ctx context.Context, req *zendeskv1.SearchRequest) (*ze
 		}
 		found := s.search(ctx, plan, req)
 		defer found.release()
-		return s.finishSearch(ctx, b, req, plan, found)
+		return finishSearch(ctx, s, b, req, plan, found, asSearch)
 	})
 }
 
@@ -253,15 +253,27 @@ func (r searchResult) failed(f *zendeskv1.Failure) searchResult {
 	return searchResult{failure: f, code: r.code, body: r.body}
 }
 
-// finishSearch keeps what was found and words the answer.
-func (s *Service) finishSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (*zendeskv1.SearchResponse, error) {
-	resp, err := s.keepSearch(ctx, b, req, plan, found)
+// recordsetRequest is what the requests of blocks have that keep what they find.
+type recordsetRequest interface {
+	GetRecordsetName() string
+	GetColumns() []string
+	GetIncludeResultBody() bool
+}
+
+// asSearch is how a search answers.
+func asSearch(resp *zendeskv1.SearchResponse) *zendeskv1.SearchResponse { return resp }
+
+// finishSearch keeps what was found and words the answer, which as makes of a search's.
+func finishSearch[R response](ctx context.Context, s *Service, b *block, req recordsetRequest, plan searchPlan, found searchResult,
+	as func(*zendeskv1.SearchResponse) R,
+) (R, error) {
+	resp, err := keepSearch(ctx, s, b, req, plan, found, as)
 	switch {
 	case errors.Is(err, store.ErrTooLarge):
-		return s.keepSearch(ctx, b, req, plan, unreadableSearch(found, errTooLarge))
+		return keepSearch(ctx, s, b, req, plan, unreadableSearch(found, errTooLarge), as)
 	case errors.Is(err, store.ErrStagedGone):
-		return s.keepSearch(ctx, b, req, plan, found.failed(rpc.Failure(store.ReasonInteractionCompleted,
-			"the interaction was completed while the search ran, and its records went with the others")))
+		return keepSearch(ctx, s, b, req, plan, found.failed(rpc.Failure(store.ReasonInteractionCompleted,
+			"the interaction was completed while the search ran, and its records went with the others")), as)
 	}
 	return resp, err
 }
@@ -270,15 +282,17 @@ var errTooLarge = errors.New("a record is larger than can be kept, or has more c
 
 // keepSearch publishes in one transaction, unless the interaction has changed meanwhile so that it takes no more. Errors:
 // [store.ErrTooLarge] when a record or its columns are, [store.ErrStagedGone].
-func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult) (resp *zendeskv1.SearchResponse, err error) {
+func keepSearch[R response](ctx context.Context, s *Service, b *block, req recordsetRequest, plan searchPlan, found searchResult,
+	as func(*zendeskv1.SearchResponse) R,
+) (resp R, err error) {
 	var staged *store.StagedRecords
 	if found.failure == nil {
 		if staged, err = s.store.StageRecords(ctx, b.tenant, b.interaction, found.records); err != nil {
-			return nil, err
+			return resp, err
 		}
 	}
 	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
-		kept, repeated, err := once.Kept[*zendeskv1.SearchResponse](tx, b.rpc, b.request)
+		kept, repeated, err := once.Kept[R](tx, b.rpc, b.request)
 		if err != nil || repeated {
 			resp = kept
 			return err
@@ -290,8 +304,12 @@ func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 		if f != nil {
 			result = found.failed(f)
 		}
-		if resp, err = publishSearch(tx, req, plan, result, staged); err != nil || result.failure != nil {
+		published, err := publishSearch(tx, req, plan, result, staged)
+		if err != nil {
 			return err
+		}
+		if resp = as(published); result.failure != nil {
+			return nil
 		}
 		return once.Keep(tx, b.rpc, b.request, resp)
 	})
@@ -299,7 +317,7 @@ func (s *Service) keepSearch(ctx context.Context, b *block, req *zendeskv1.Searc
 }
 
 // publishSearch replaces the recordset by what was found, or removes it after a failure.
-func publishSearch(tx *store.InteractionTxn, req *zendeskv1.SearchRequest, plan searchPlan, found searchResult, staged *store.StagedRecords) (*zendeskv1.SearchResponse, error) {
+func publishSearch(tx *store.InteractionTxn, req recordsetRequest, plan searchPlan, found searchResult, staged *store.StagedRecords) (*zendeskv1.SearchResponse, error) {
 	pin(tx, plan.use)
 	rs := keptRecords{
 		name: req.GetRecordsetName(), use: plan.use, query: plan.query, columns: req.GetColumns(), total: found.total,

@@ -81,7 +81,7 @@ func TestSearchWhileTheInteractionChanges(t *testing.T) {
 			}
 			b := &block{tenant: tenant, interaction: interaction, rpc: "Search", request: req}
 			armed.Store(true)
-			resp, err := s.finishSearch(context.WithoutCancel(t.Context()), b, req, searchPlan{account: store.Account{URL: use.URL}, use: use, query: "x"}, found)
+			resp, err := finishSearch(context.WithoutCancel(t.Context()), s, b, req, searchPlan{account: store.Account{URL: use.URL}, use: use, query: "x"}, found, asSearch)
 			must(t, err)
 			if armed.Load() {
 				t.Fatal("nothing happened meanwhile")

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -25,7 +26,7 @@ const (
 	MaxBytes = 1024
 	// minSearchable is where a number is long enough to be looked for by its end alone.
 	minSearchable = 7
-	maxDigits     = 15 // of a number with its country code (ITU-T E.164)
+	maxDigits     = 15            // of a number with its country code (ITU-T E.164)
 	maxWritten    = maxDigits + 6 // with what is dialled before it
 )
 
@@ -45,6 +46,46 @@ func (n Number) Searchable() (digits string, wildcard bool) {
 		digits = n.Digits
 	}
 	return digits, len(digits) >= minSearchable
+}
+
+// mobileArgentine begins Argentina's mobile numbers, of which the 9 stands there only when they are written with the country
+// code; at home a 15 stands behind the area code instead.
+const mobileArgentine = "+549"
+
+// argentineEnd is how much of them is written alike in both ways.
+const argentineEnd = 6
+
+// Ends returns the digits that the number ends with however it was written down: what a search is to look for behind a
+// wildcard. What it finds may be others' numbers, see Match.
+func (n Number) Ends() string {
+	switch {
+	case n.National == "":
+		return withoutTrunk(n.Digits)
+	case strings.HasPrefix(n.E164, mobileArgentine):
+		return n.National[len(n.National)-argentineEnd:]
+	}
+	return n.National
+}
+
+// Written returns the number as people group it, at home and abroad, without punctuation and country code: for a search of
+// texts by their words. Nil when the country is not known.
+func (n Number) Written() [][]string {
+	if n.E164 == "" {
+		return nil
+	}
+	number, err := phonenumbers.Parse(n.E164, "")
+	if err != nil {
+		return nil
+	}
+	groups := func(form phonenumbers.PhoneNumberFormat) []string {
+		return strings.FieldsFunc(phonenumbers.Format(number, form), func(r rune) bool { return r < '0' || r > '9' })
+	}
+	abroad := groups(phonenumbers.INTERNATIONAL)
+	written := [][]string{abroad[1:]}
+	if home := groups(phonenumbers.NATIONAL); !slices.Equal(home, abroad[1:]) {
+		written = append(written, home)
+	}
+	return written
 }
 
 // Read finds the telephone number in a caller id: a number in any notation and script, a sip, sips or tel URI
@@ -363,7 +404,8 @@ func parse(text, region string) *phonenumbers.PhoneNumber {
 			continue
 		}
 		abroad, abroadErr := phonenumbers.ParseAndKeepRawInput("+"+rest, "")
-		if abroadErr == nil && (phonenumbers.IsValidNumber(abroad) || region == "" && prefix == "00" && phonenumbers.IsPossibleNumber(abroad)) {
+		home := region != "" && err == nil && phonenumbers.IsPossibleNumber(number)
+		if abroadErr == nil && (phonenumbers.IsValidNumber(abroad) || !home && prefix == "00" && phonenumbers.IsPossibleNumber(abroad)) {
 			return abroad
 		}
 	}

@@ -346,7 +346,8 @@ func (z *Zendesk) user(c *call) (user, *reply) {
 	return u, nil
 }
 
-// showUser is GET /api/v2/users/{id}.
+// showUser is GET /api/v2/users/{id}, with the identities beside the person if
+// they are to be included.
 func (z *Zendesk) showUser(c *call) *reply {
 	u, refused := z.user(c)
 	if id, _ := c.id("id"); refused != nil {
@@ -357,7 +358,21 @@ func (z *Zendesk) showUser(c *call) *reply {
 	if refused != nil {
 		return refused
 	}
-	return answer(http.StatusOK, object{"user": u.show(c.origin)})
+	shown := object{"user": u.show(c.origin)}
+	if slices.Contains(strings.Split(c.query.Get("include"), ","), "identities") {
+		identities := []identity{}
+		for _, i := range u.identities {
+			identities = append(identities, i.show(c.origin))
+		}
+		shown["identities"] = identities
+	}
+	return answer(http.StatusOK, shown)
+}
+
+// show fills in what depends on where the account is reached.
+func (i identity) show(origin string) identity {
+	i.URL = fmt.Sprintf("%s/api/v2/users/%d/identities/%d.json", origin, i.UserID, i.ID)
+	return i
 }
 
 // listIdentities is GET /api/v2/users/{id}/identities.
@@ -371,8 +386,7 @@ func (z *Zendesk) listIdentities(c *call) *reply {
 
 func (c *call) identities(u user) *reply {
 	return list(c, "identities", u.identities, func(i identity) int64 { return i.ID }, func(i identity) any {
-		i.URL = fmt.Sprintf("%s/api/v2/users/%d/identities/%d.json", c.origin, u.ID, i.ID)
-		return i
+		return i.show(c.origin)
 	})
 }
 

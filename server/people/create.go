@@ -96,7 +96,7 @@ func (l *lookup) create(ctx context.Context, steps []step, identities []string, 
 		return err
 	})
 	if taken(err) {
-		if found, holderErr := l.holder(ctx, steps); holderErr == nil && found.Total > 0 {
+		if found, holderErr := l.holder(ctx, steps, externalID); holderErr == nil && found.Total > 0 {
 			return found, nil
 		}
 	}
@@ -135,10 +135,10 @@ func (l *lookup) note(ctx context.Context, steps []step, identities []string, ex
 	return l.store.NotePerson(ctx, l.tenant, l.account.URL, identities, store.NotedPerson{ExternalID: externalID, UserID: m.person.ID})
 }
 
-// holder finds who has what only one may have.
-func (l *lookup) holder(ctx context.Context, steps []step) (Found, error) {
-	for _, s := range steps {
-		l.memory.drop(l.key(s))
+// holder finds who has what only one may have, if that is who is sought.
+func (l *lookup) holder(ctx context.Context, steps []step, externalID string) (Found, error) {
+	if externalID != "" {
+		steps = append([]step{{by: ExternalID, value: externalID}}, steps...)
 	}
 	return l.identify(ctx, steps)
 }

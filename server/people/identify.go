@@ -76,14 +76,14 @@ type lookup struct {
 	policy  Policy
 	region  string
 	fields  []string
-	gone    map[string]bool // ids of people who are no more, whatever a search says
+	not     []string // ids of people who are no more, or not who is sought, whatever a search says
 	said    zendeskapi.Said
 }
 
 func (d *Directory) lookup(tenant string, account *store.Account, policy Policy) *lookup {
 	return &lookup{
 		Directory: d, tenant: tenant, account: account, policy: policy,
-		region: account.DefaultRegion, fields: account.PhoneFields, gone: make(map[string]bool),
+		region: account.DefaultRegion, fields: account.PhoneFields,
 	}
 }
 
@@ -223,7 +223,7 @@ func (l *lookup) byNumber(ctx context.Context, s step) ([]match, error) {
 // sift parts hits into those who have the number on the profile, and others.
 func (l *lookup) sift(hits []zendeskapi.Person, dialled string, r rung) (matches []match, others []zendeskapi.Person) {
 	for _, p := range hits {
-		if !p.Active || l.gone[p.ID] {
+		if !p.Active || slices.Contains(l.not, p.ID) {
 			continue
 		}
 		if m, ok := verify(p, dialled, l.region, l.fields); ok {
@@ -342,7 +342,8 @@ func (l *lookup) fresh(ctx context.Context, matches []match, s step) ([]match, e
 func (l *lookup) known(ctx context.Context, s step) (matches []match, known bool, err error) {
 	key := l.key(s)
 	entry, found := l.memory.get(key)
-	if found && !entry.alone && l.policy != First {
+	l.not = append(l.not, entry.not...)
+	if found && (entry.userID == "" || !entry.alone && l.policy != First) {
 		return nil, false, nil
 	}
 	if !found {
@@ -356,20 +357,30 @@ func (l *lookup) known(ctx context.Context, s step) (matches []match, known bool
 	if err != nil {
 		return nil, false, err
 	}
-	if person == nil || person.Suspended {
-		l.memory.drop(key)
+	var m match
+	ok := person != nil
+	if ok {
+		if m, ok, err = l.still(ctx, *person, numbers, entry, s); err != nil {
+			return nil, false, err
+		}
+	}
+	switch {
+	case !ok:
+		l.not = append(l.not, entry.userID)
+		if len(l.not) > maxNot {
+			l.not = l.not[1:]
+		}
+		l.memory.put(key, remembered{not: slices.Clone(l.not)})
 		return nil, false, nil
-	}
-	m, ok, err := l.still(ctx, *person, numbers, entry, s)
-	if err != nil {
-		return nil, false, err
-	}
-	if !ok {
+	case person.Suspended: // there may be somebody else
 		l.memory.drop(key)
 		return nil, false, nil
 	}
 	return []match{m}, true, nil
 }
+
+// maxNot is how many are remembered who are not the ones.
+const maxNot = 10
 
 // still decides whether a person has what he was found by; numbers are those beside the one on the profile, nil if they are not
 // known.
@@ -406,7 +417,6 @@ func (l *lookup) read(ctx context.Context, id string, whole bool) (person *zende
 			p, said, err = client.Person(ctx, id)
 		}
 		if l.missing(err) || err == nil && (p.ID != id || !p.Active) { // merged, or deleted
-			l.gone[id] = true
 			return nil
 		}
 		if err == nil {
@@ -444,7 +454,9 @@ func (l *lookup) choose(ctx context.Context, s step, matches []match) (Found, er
 		chosen = []match{mostRecent(candidates, tickets)}
 	}
 	if one := chosen[0]; len(chosen) == 1 && !suspended && (len(alive) == 1 || l.policy == First) && (s.by == Phone || s.by == Email) {
-		l.memory.put(l.key(s), remembered{userID: one.person.ID, field: one.field, updatedAt: one.person.UpdatedAt, alone: len(alive) == 1})
+		l.memory.put(l.key(s), remembered{
+			userID: one.person.ID, not: slices.Clone(l.not), field: one.field, updatedAt: one.person.UpdatedAt, alone: len(alive) == 1,
+		})
 	}
 	found := foundOf(s.by, chosen, suspended, l.policy)
 	found.Total = len(alive)

@@ -18,7 +18,8 @@ type memoryKey struct{ tenant, account, identity string }
 
 // remembered is who was found.
 type remembered struct {
-	userID    string
+	userID    string   // empty: nobody
+	not       []string // ids of those whom a search that is late may show, and who are not the ones
 	field     string
 	updatedAt time.Time // of the user, then
 	alone     bool      // nobody else matched

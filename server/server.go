@@ -37,6 +37,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/interactions"
 	"github.com/scenarioblocks/zendeskblocks/server/operations"
+	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -166,7 +167,8 @@ func New(c Config) (*Server, error) {
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
-	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock})
+	directory := people.New(people.Config{Store: c.Store, Credentials: keeper, Now: c.Clock})
+	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, People: directory, Log: c.Log, Now: c.Clock})
 	s.health = &healthService{Server: health.NewServer()}
 	services := registrar{s.grpc}
 	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{

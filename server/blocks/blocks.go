@@ -26,6 +26,7 @@ import (
 type Config struct {
 	Store       *store.Store
 	Credentials *credentials.Keeper
+	People      *people.Directory
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -44,10 +45,7 @@ type Service struct {
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{
-		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now,
-		people: people.New(people.Config{Store: c.Store, Credentials: c.Credentials, Now: c.Now}),
-	}
+	return &Service{store: c.Store, credentials: c.Credentials, people: c.People, log: c.Log, now: c.Now}
 }
 
 // request is what the requests of all blocks have.

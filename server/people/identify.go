@@ -164,7 +164,7 @@ func (l *lookup) byExternalID(ctx context.Context, id string) (matches []match, 
 		}
 		l.said, matches = said, nil
 		for _, p := range people {
-			matches = append(matches, match{person: p, grade: phone.Exact, field: "external_id", query: "external_id:" + id})
+			matches = append(matches, match{person: p, grade: phone.Exact, field: "external_id", query: "external_id=" + id})
 		}
 		return nil
 	})
@@ -213,14 +213,17 @@ func (l *lookup) byNumber(ctx context.Context, s step) ([]match, error) {
 			alive, onlySuspended = living(append(alive, more...))
 		}
 		if len(alive) > 0 && !onlySuspended {
-			return l.fresh(ctx, alive, s)
+			if alive, err = l.fresh(ctx, alive, s); err != nil || len(alive) > 0 {
+				return alive, err
+			}
 		}
 		suspended = append(suspended, alive...)
 	}
 	return suspended, nil
 }
 
-// sift parts hits into those who have the number on the profile, and others.
+// sift parts hits into those who have the number on the profile, and others who may have it elsewhere: the profile does not say
+// why they were found.
 func (l *lookup) sift(hits []zendeskapi.Person, dialled string, r rung) (matches []match, others []zendeskapi.Person) {
 	for _, p := range hits {
 		if !p.Active || slices.Contains(l.not, p.ID) {
@@ -229,7 +232,7 @@ func (l *lookup) sift(hits []zendeskapi.Person, dialled string, r rung) (matches
 		if m, ok := verify(p, dialled, l.region, l.fields); ok {
 			m.query = r.query
 			matches = append(matches, m)
-		} else {
+		} else if !endsAlike(p.Phone, r.ends) {
 			others = append(others, p)
 		}
 	}
@@ -262,11 +265,7 @@ func (l *lookup) search(ctx context.Context, query string) (people []zendeskapi.
 // byIdentity asks those whom a search for the number has found, and who have it not on the profile, for their other numbers.
 func (l *lookup) byIdentity(ctx context.Context, people []zendeskapi.Person, s step, r rung) (matches []match, err error) {
 	if len(people) > maxIdentityLookups {
-		// Not everybody can be asked: nobody is sure to be the one.
-		if s.number.E164 == "" {
-			return nil, nil
-		}
-		return nil, errTooManyAlike
+		return nil, errTooManyAlike // it may be any of them
 	}
 	for _, p := range people {
 		grade, err := l.identityGrade(ctx, p.ID, s)
@@ -280,7 +279,7 @@ func (l *lookup) byIdentity(ctx context.Context, people []zendeskapi.Person, s s
 	return matches, nil
 }
 
-// identityGrade is how well a number beside the one on the profile, or an address, is the one that is sought.
+// identityGrade is how well a number beside the one on the profile is the one that is sought.
 func (l *lookup) identityGrade(ctx context.Context, userID string, s step) (best phone.Grade, err error) {
 	err = l.ask(ctx, func(client *zendeskapi.Client) error {
 		numbers, err := client.PhoneNumbers(ctx, userID)
@@ -315,6 +314,9 @@ func (l *lookup) fresh(ctx context.Context, matches []match, s step) ([]match, e
 		people, err = client.PeopleByID(ctx, ids)
 		return err
 	})
+	if failed, ok := errors.AsType[*zendeskapi.Error](err); ok && failed.EndpointUnavailable() {
+		return matches, nil // it only helps
+	}
 	if err != nil {
 		return nil, err
 	}

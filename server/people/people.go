@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -112,6 +113,7 @@ func (s step) identity() string {
 // rung is one query of the ladder by which a number is looked for.
 type rung struct {
 	field string // that it searches
+	ends  string // digits that what it finds ends with
 	query string
 }
 
@@ -121,13 +123,14 @@ const phoneField = "phone"
 // ladder decides how a number is looked for: by its end, which finds direct lines and every other form on profiles; then in
 // the custom fields that hold numbers, as digits and as people write it.
 func ladder(n phone.Number, fields []string) []rung {
-	rungs := []rung{{phoneField, "type:user phone:*" + n.Ends()}}
+	ends := n.Ends()
+	rungs := []rung{{phoneField, ends, "type:user phone:*" + ends}}
 	for _, field := range fields {
-		query := "type:user " + field + ":*" + n.Ends()
+		query := "type:user " + field + ":*" + ends
 		for _, words := range n.Written() {
 			query += " " + field + `:"` + strings.Join(words, " ") + `"`
 		}
-		rungs = append(rungs, rung{field, query})
+		rungs = append(rungs, rung{field, ends, query})
 	}
 	return rungs
 }
@@ -148,13 +151,37 @@ const (
 // verify decides whether a person has the number, by what is on the profile: what a search found may only end alike, or stand
 // in the notes. It returns the best grade.
 func verify(p zendeskapi.Person, dialled, region string, fields []string) (m match, ok bool) {
-	m = match{person: p, grade: phone.Match(p.Phone, dialled, region), field: phoneField}
+	m = match{person: p, grade: storedGrade(p.Phone, dialled, region), field: phoneField}
 	for _, key := range fields {
-		if grade := phone.Match(p.Fields[key], dialled, region); grade > m.grade {
+		if grade := storedGrade(p.Fields[key], dialled, region); grade > m.grade {
 			m.grade, m.field = grade, fieldsPrefix+key
 		}
 	}
 	return m, m.grade > phone.None
+}
+
+// between stands between two numbers in one field.
+var between = regexp.MustCompile(`(?i)[;|]|\s/\s|\s(?:and|et|o|oder|or|ou|und|y)\s`)
+
+// storedGrade is how well a stored text, which may hold several numbers, is the dialled one.
+func storedGrade(stored, dialled, region string) phone.Grade {
+	best := phone.Match(stored, dialled, region)
+	if parts := between.Split(stored, -1); len(parts) > 1 {
+		for _, part := range parts {
+			best = max(best, phone.Match(part, dialled, region))
+		}
+	}
+	return best
+}
+
+// endsAlike tells a stored number which a search for an end has found, though it is another.
+func endsAlike(stored, ends string) bool {
+	return strings.Contains(strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, stored), ends)
 }
 
 // living decides who of those who match counts: nobody who was deleted, and who is suspended only if all are.

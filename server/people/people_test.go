@@ -44,15 +44,15 @@ func TestLadder(t *testing.T) {
 		fields         []string
 		want           []rung
 	}{
-		{"+15135557611", "US", nil, []rung{{"phone", "type:user phone:*5135557611"}}},
-		{"(513) 555-7611", "", nil, []rung{{"phone", "type:user phone:*5135557611"}}},
-		{"0171 1234567", "", nil, []rung{{"phone", "type:user phone:*1711234567"}}},
-		{"+39 06 698 12345", "US", nil, []rung{{"phone", "type:user phone:*0669812345"}}},
-		{"+54 9 11 2345-6789", "US", nil, []rung{{"phone", "type:user phone:*456789"}}},
+		{"+15135557611", "US", nil, []rung{{"phone", "5135557611", "type:user phone:*5135557611"}}},
+		{"(513) 555-7611", "", nil, []rung{{"phone", "5135557611", "type:user phone:*5135557611"}}},
+		{"0171 1234567", "", nil, []rung{{"phone", "1711234567", "type:user phone:*1711234567"}}},
+		{"+39 06 698 12345", "US", nil, []rung{{"phone", "0669812345", "type:user phone:*0669812345"}}},
+		{"+54 9 11 2345-6789", "US", nil, []rung{{"phone", "456789", "type:user phone:*456789"}}},
 		{"+49 30 901820", "US", []string{"mobile", "other-phone"}, []rung{
-			{"phone", "type:user phone:*30901820"},
-			{"mobile", `type:user mobile:*30901820 mobile:"30 901820" mobile:"030 901820"`},
-			{"other-phone", `type:user other-phone:*30901820 other-phone:"30 901820" other-phone:"030 901820"`},
+			{"phone", "30901820", "type:user phone:*30901820"},
+			{"mobile", "30901820", `type:user mobile:*30901820 mobile:"30 901820" mobile:"030 901820"`},
+			{"other-phone", "30901820", `type:user other-phone:*30901820 other-phone:"30 901820" other-phone:"030 901820"`},
 		}},
 	} {
 		number, ok := phone.ReadCaller(tt.number, tt.region)
@@ -85,6 +85,9 @@ func TestVerify(t *testing.T) {
 		"as well in a field":     {person("+15135557611", "mobile", "+15135557611"), phone.Exact, "phone"},
 		"in a field not told of": {person("", "notes", "+15135557611"), phone.None, "phone"},
 		"the same end":           {person("+49 1513 5557611"), phone.None, "phone"},
+		"one of two":             {person("513-555-7610 or 513-555-7611"), phone.National, "phone"},
+		"the first of two":       {person("+1 513-555-7611 / +1 513-555-7612"), phone.Exact, "phone"},
+		"in its context":         {person("tel:5557611;phone-context=+1-513"), phone.Exact, "phone"},
 		"nothing":                {person(""), phone.None, "phone"},
 	} {
 		m, ok := verify(tt.person, "+15135557611", "US", []string{"mobile"})

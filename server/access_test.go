@@ -162,6 +162,7 @@ var allowed = map[auth.Role][]string{
 	auth.Runtime: {
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData",
 		"BlockService/CreateObject", "BlockService/UpdateObject", "BlockService/InvokeApi",
+		"BlockService/IdentifyCaller", "BlockService/FindOrCreateUser",
 		"InteractionService/DeliverInteraction", "InteractionService/CompleteInteraction",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity",
 	},

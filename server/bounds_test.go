@@ -113,6 +113,8 @@ func (s *testServer) soundRequest(method string, n int) proto.Message {
 		"GetNextRecord":       &zendeskv1.GetNextRecordRequest{InteractionId: id, RecordsetName: "RS"},
 		"ScreenPop":           &zendeskv1.ScreenPopRequest{InteractionId: id, Target: &popTicket{TicketId: "1"}},
 		"AttachedData":        &zendeskv1.AttachedDataRequest{InteractionId: id, Data: map[string]string{"k": "v"}},
+		"IdentifyCaller":      &zendeskv1.IdentifyCallerRequest{InteractionId: id, Phone: "1", RecordsetName: "RS"},
+		"FindOrCreateUser":    &zendeskv1.FindOrCreateUserRequest{InteractionId: id, Phone: "1", RecordsetName: "RS"},
 		"CreateObject":        &zendeskv1.CreateObjectRequest{InteractionId: id, ObjectType: ticketType, Fields: map[string]string{"subject": "x"}},
 		"UpdateObject":        &zendeskv1.UpdateObjectRequest{InteractionId: id, ObjectType: ticketType, ObjectId: "1", Fields: map[string]string{"subject": "x"}},
 		"InvokeApi":           &zendeskv1.InvokeApiRequest{InteractionId: id, Method: "GET", Path: "users/me"},

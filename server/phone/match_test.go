@@ -118,7 +118,7 @@ func TestReadCaller(t *testing.T) {
 		{"+15135557611", "", true}, {"5135557611", "", true}, {"(513) 555-7611", "US", true}, {"201234", "FO", true},
 		{"+298 201234", "", true}, {"0171 1234567", "", true}, {"+49 30 1234", "DE", true}, {"5557611", "US", true},
 		{"", "US", false}, {"anonymous", "US", false}, {"+266696687", "US", false}, {"x204", "US", false}, {"ext. 12", "US", false},
-		{"204", "", false}, {"911", "US", false}, {"123456", "US", false}, {"72727", "", false}, {"+999 1234567", "US", false},
+		{"204", "", false}, {"20412", "DE", false}, {"030123", "DE", false}, {"12345", "AT", false}, {"tel:204;phone-context=+49-30-9018", "DE", true}, {"911", "US", false}, {"123456", "US", false}, {"72727", "", false}, {"+999 1234567", "US", false},
 		{"+999 1234567", "", false}, {strings.Repeat("5", 300), "US", false}, {strings.Repeat("5", 40), "", false}, {"Desk 42", "US", false},
 	} {
 		n, ok := phone.ReadCaller(c.callerID, c.region)

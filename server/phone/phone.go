@@ -98,16 +98,24 @@ func Read(callerID, region string) (n Number, ok bool) {
 }
 
 // ReadCaller is Read for who is to be recognised by the number. ok is false also for what many people have, or nobody:
-// extensions and other numbers of under 7 digits, unless the region dials such numbers, and what is no number of any country.
+// extensions and other numbers of under 7 digits, unless the region's numbers have no more, and what is no number of any
+// country.
 func ReadCaller(callerID, region string) (n Number, ok bool) {
 	found, ok := read(callerID, region)
-	if !ok || !found.valid && (len(found.Digits) < minSearchable || len(found.Digits) > maxWritten) {
+	switch {
+	case !ok,
+		found.plus && found.National == "", // of a country that there is not
+		!found.valid && len(found.Digits) > maxWritten,
+		len(found.Digits) < minSearchable && !(found.valid && (found.international || shortNumbers(found.region))):
 		return Number{}, false
 	}
-	if found.National == "" && found.plus {
-		return Number{}, false // of a country that there is not
-	}
 	return found.Number, true
+}
+
+// shortNumbers tells regions whose whole numbers have under 7 digits: what is as short elsewhere is an extension.
+func shortNumbers(region string) bool {
+	example := phonenumbers.GetExampleNumber(region)
+	return example != nil && len(phonenumbers.GetNationalSignificantNumber(example)) < minSearchable
 }
 
 // reading is a number and what its text says of it.

@@ -270,9 +270,9 @@ const (
 	MatchGrade_MATCH_GRADE_UNSPECIFIED MatchGrade = 0
 	// Both have a country code, and they are the same number; or an id or e-mail address is the same.
 	MatchGrade_MATCH_GRADE_EXACT MatchGrade = 1
-	// One of them has no country code, and in the account's default_region they are the same number.
+	// At least one of them has no country code, and in the account's default_region they are the same number.
 	MatchGrade_MATCH_GRADE_NATIONAL MatchGrade = 2
-	// The region is not known, and their digits without trunk zeros are the same.
+	// The region is not known, and they are the same number if they are of one country.
 	MatchGrade_MATCH_GRADE_SUFFIX MatchGrade = 3
 )
 

@@ -304,7 +304,7 @@ func TestKeyTree(t *testing.T) {
 		s.vault.hashInteraction(tenant, "call-1"): "hashed interaction", s.vault.hashInteraction(tenant, "call-2"): "hashed interaction",
 		"Search": "rpc", s.vault.hash(tenant, "r", "call-1", "Search", "request-1"): "hashed request", kv.Number(1): "position",
 		s.vault.hashPerson(tenant, account.URL, canary): "hashed identity",
-		s.vault.hash(tenant, "d", canaryAgent): "hashed e-mail address", s.vault.hash(tenant, "t", account.URL, "4711"): "hashed ticket",
+		s.vault.hash(tenant, "d", canaryAgent):          "hashed e-mail address", s.vault.hash(tenant, "t", account.URL, "4711"): "hashed ticket",
 	}
 	hashed, random := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[A-Z2-7]{26}$`)
 	instant := regexp.MustCompile(`^[0-9a-f]{16}$`)

@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/phone"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -216,16 +217,16 @@ func best(ranked []match) []match {
 
 // mostRecent decides whose ticket changed last; of people without one, who changed last.
 func mostRecent(ranked []match, tickets []zendeskapi.Ticket) match {
-	newest := zendeskapi.Ticket{}
-	chosen := -1
-	for _, ticket := range tickets {
-		i := slices.IndexFunc(ranked, func(m match) bool { return m.person.ID == ticket.RequesterID })
-		if i >= 0 && (chosen < 0 || ticket.UpdatedAt.After(newest.UpdatedAt)) {
-			newest, chosen = ticket, i
+	changed := func(m match) (last time.Time) {
+		for _, ticket := range tickets {
+			if ticket.RequesterID == m.person.ID && ticket.UpdatedAt.After(last) {
+				last = ticket.UpdatedAt
+			}
 		}
+		return last
 	}
-	if chosen >= 0 {
-		return ranked[chosen]
+	if chosen := slices.MaxFunc(ranked, func(a, b match) int { return changed(a).Compare(changed(b)) }); !changed(chosen).IsZero() {
+		return chosen
 	}
 	return slices.MaxFunc(ranked, func(a, b match) int { return a.person.UpdatedAt.Compare(b.person.UpdatedAt) })
 }

@@ -106,15 +106,18 @@ func ReadCaller(callerID, region string) (n Number, ok bool) {
 	case !ok,
 		found.plus && found.National == "", // of a country that there is not
 		!found.valid && len(found.Digits) > maxWritten,
-		len(found.Digits) < minSearchable && !(found.valid && (found.international || shortNumbers(found.region))):
+		len(found.Digits) < minSearchable && !found.wholeThoughShort():
 		return Number{}, false
 	}
 	return found.Number, true
 }
 
-// shortNumbers tells regions whose whole numbers have under 7 digits: what is as short elsewhere is an extension.
-func shortNumbers(region string) bool {
-	example := phonenumbers.GetExampleNumber(region)
+// wholeThoughShort tells numbers of under 7 digits in whose region whole numbers have no more: elsewhere they are extensions.
+func (r reading) wholeThoughShort() bool {
+	if !r.valid || r.international {
+		return r.valid
+	}
+	example := phonenumbers.GetExampleNumber(r.region)
 	return example != nil && len(phonenumbers.GetNationalSignificantNumber(example)) < minSearchable
 }
 

@@ -353,6 +353,33 @@ func TestIdentifyCallerFails(t *testing.T) {
 	}
 }
 
+// A Zendesk that hangs costs the caller no more than the block's time.
+func TestIdentifyCallerWhenZendeskHangs(t *testing.T) {
+	s := newPeopleServer(t, func(c *Config, _ *zendesktest.Config) { c.Timeouts.Block = time.Second })
+	s.zendesk.AddFault(zendesktest.Fault{Hang: zendesktest.HangBefore})
+	mustFail(t, s.identify(t, "c", "+15135557701"), zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT)
+	mustFail(t, s.findOrCreate(t, "c", "+15135557701"), zendeskv1.FailureReason_FAILURE_REASON_TIMEOUT)
+	s.zendesk.ClearFaults()
+}
+
+// The columns that are asked for are kept and told, no others, also of one who is remembered.
+func TestIdentifyCallerColumns(t *testing.T) {
+	s := newPeopleServer(t)
+	want := map[string]string{"RS.__count__": "1", "RS.phone": "+1 (513) 555-7701", resultCode: "200"}
+	for range 2 {
+		resp := s.identify(t, "c", "+15135557701", func(r *zendeskv1.IdentifyCallerRequest) { r.Columns, r.IncludeResultBody = []string{"phone"}, true })
+		mustExit(t, resp, next)
+		got := resp.GetVariables()
+		if !strings.Contains(got[resultBody], "pia.parentheses@example.com") {
+			t.Errorf("the body is %q", got[resultBody])
+		}
+		delete(got, resultBody)
+		if diff := cmp.Diff(want, got); diff != "" || resp.GetRecord().GetType() != zendeskv1.RecordType_RECORD_TYPE_USER {
+			t.Errorf("record is %v, variables (-want +got):\n%s", resp.GetRecord(), diff)
+		}
+	}
+}
+
 func TestIdentifyCallerExplain(t *testing.T) {
 	s := newPeopleServer(t)
 	var resp *zendeskv1.IdentifyCallerResponse

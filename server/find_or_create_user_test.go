@@ -208,6 +208,27 @@ func TestFindOrCreateUserOfTwoServices(t *testing.T) {
 	}
 }
 
+// Somebody whom Zendesk's search does not know of yet is found by his address, and left as he is.
+func TestFindOrCreateUserOfNewAddress(t *testing.T) {
+	s := newLateServer(t)
+	s.tellZendesk(t, http.MethodPost, "/api/v2/users", `{"user":{"name":"Ann Lee","email":"ann.lee@new.example"}}`)
+	withEmail := func(r *zendeskv1.FindOrCreateUserRequest) { r.Email, r.Name = "Ann.Lee@new.example", "Somebody Else" }
+	resp := s.findOrCreate(t, "c", "+15135550021", withEmail)
+	mustExit(t, resp, next)
+	user := s.userOf(t, resp.GetRecord().GetId())
+	if resp.GetCreated() || resp.GetMatchedBy() != zendeskv1.MatchedBy_MATCHED_BY_EMAIL || user["name"] != "Ann Lee" || user["external_id"] != nil {
+		t.Errorf("it is %v, and he is %v", resp, user)
+	}
+	resp = s.findOrCreate(t, "c", "", func(r *zendeskv1.FindOrCreateUserRequest) { r.Email = "bob@new.example" })
+	mustExit(t, resp, next)
+	if user := s.userOf(t, resp.GetRecord().GetId()); !resp.GetCreated() || user["name"] != "bob@new.example" {
+		t.Errorf("it is %v, and he is %v", resp, user)
+	}
+	if again := s.findOrCreate(t, "c", "", func(r *zendeskv1.FindOrCreateUserRequest) { r.Email = "BOB@new.example" }); again.GetCreated() || again.GetRecord().GetId() != resp.GetRecord().GetId() {
+		t.Errorf("again: %v", again)
+	}
+}
+
 // A user whom Zendesk refuses to make, since another has what only one may have, is that other.
 func TestFindOrCreateUserTaken(t *testing.T) {
 	s := newLateServer(t)

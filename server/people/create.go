@@ -89,6 +89,20 @@ func (l *lookup) create(ctx context.Context, steps []step, identities []string, 
 	if err := l.store.NotePerson(ctx, l.tenant, l.account.URL, identities, made); err != nil {
 		return Found{}, err
 	}
+	for _, s := range steps {
+		if s.by != Email {
+			continue
+		}
+		m, found, err := l.probe(ctx, s.value)
+		if err != nil {
+			return Found{}, err
+		}
+		if found {
+			found := foundOf(Email, []match{m}, m.person.Suspended, All)
+			found.Said = l.said
+			return found, l.note(ctx, []step{s}, []string{s.identity()}, "", m)
+		}
+	}
 	m := match{grade: phone.Exact}
 	created := false
 	err = l.ask(ctx, func(client *zendeskapi.Client) (err error) {
@@ -109,6 +123,28 @@ func (l *lookup) create(ctx context.Context, steps []step, identities []string, 
 		found.By, found.Field = steps[0].by, "external_id"
 	}
 	return found, l.note(ctx, steps, identities, externalID, m)
+}
+
+// probe finds who has an address, whether Zendesk's search knows of him or not: an update that changes nothing finds him, and
+// makes nobody, for want of a name.
+func (l *lookup) probe(ctx context.Context, email string) (m match, found bool, err error) {
+	err = l.ask(ctx, func(client *zendeskapi.Client) error {
+		person, created, said, err := client.SaveUser(ctx, probeOf(email))
+		if failed, ok := errors.AsType[*zendeskapi.Error](err); ok && failed.Kind == zendeskapi.InvalidRequest {
+			return nil
+		}
+		if err == nil && !created {
+			l.said, found = said, true
+			m = match{person: person, grade: phone.Exact, field: emailField(person, email)}
+		}
+		return err
+	})
+	return m, found, err
+}
+
+func probeOf(email string) json.RawMessage {
+	fields, _ := json.Marshal(map[string]any{"email": email, "skip_verify_email": true}) // of texts: it cannot fail
+	return fields
 }
 
 // begun returns the external ids that users were to be made with: whether they were is not known.

@@ -66,6 +66,12 @@ func (s Sought) PlanCreate(account store.Account, user NewUser) []Planned {
 	for _, id := range earlier {
 		all = append(all, Planned{Path: zendeskapi.PathOf("users", "search"), Query: zendeskapi.EncodeQuery(externalIDQuery(id)), Condition: whenNobody})
 	}
+	for _, step := range steps {
+		if step.by == Email {
+			method, path, body := zendeskapi.SaveUserRequest(probeOf(step.value))
+			all = append(all, Planned{Method: method, Path: path, Body: body, Condition: whenNobody})
+		}
+	}
 	fields, err := json.Marshal(fieldsOf(steps, externalID, user))
 	if err != nil {
 		return all // cannot happen: it is made of texts

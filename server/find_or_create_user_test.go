@@ -203,6 +203,9 @@ func TestFindOrCreateUserOfTwoServices(t *testing.T) {
 	first := other.findOrCreate(t, "c", "+15135550005", func(r *zendeskv1.FindOrCreateUserRequest) { r.Name = "First" })
 	second := s.findOrCreate(t, "c", "+15135550005", func(r *zendeskv1.FindOrCreateUserRequest) { r.Name = "Second" })
 	mustExit(t, second, next)
+	if second.GetMatchedBy() != zendeskv1.MatchedBy_MATCHED_BY_PHONE || second.GetGrade() != exact {
+		t.Errorf("it is %v", second)
+	}
 	if !first.GetCreated() || second.GetCreated() || first.GetRecord().GetId() != second.GetRecord().GetId() || s.userOf(t, second.GetRecord().GetId())["name"] != "First" {
 		t.Errorf("they are %v and %v", first, second)
 	}

@@ -78,6 +78,11 @@ func (l *lookup) create(ctx context.Context, steps []step, identities []string, 
 		if alive, suspended := living(matches); len(alive) > 0 {
 			found := foundOf(ExternalID, ranked(alive), suspended, All)
 			found.Said = l.said
+			for _, s := range steps {
+				if m, ok := verify(alive[0].person, s.value, l.region, l.fields); ok && s.by == Phone {
+					found.By, found.Grade, found.Field = Phone, m.grade, m.field
+				}
+			}
 			return found, l.note(ctx, steps, identities, id, alive[0])
 		}
 	}

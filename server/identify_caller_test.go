@@ -131,11 +131,6 @@ func TestIdentifyCallerByNumber(t *testing.T) {
 	}
 }
 
-const (
-	resultCode = "integrationResultCode"
-	resultBody = "integrationResultBody"
-)
-
 // What identifies nobody costs no request, and removes the recordset.
 func TestIdentifyCallerByNothing(t *testing.T) {
 	s := newPeopleServer(t)

@@ -35,7 +35,7 @@ func TestPerson(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || string(person.Record) != tt.want || person.ID != "7" || said.StatusCode != http.StatusOK || said.Body == "" {
+			if err != nil || string(person.Record) != tt.want || person.ID != "7" || said.StatusCode != http.StatusOK || said.Body() == "" {
 				t.Errorf("got %s, %+v, %v", person.Record, said, err)
 			}
 		})

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -210,7 +209,7 @@ func (s *Service) askPeople(ctx context.Context, req recordsetRequest, plan *peo
 	var err error
 	rpc.Aside(counted, func() { found, err = ask(counted) })
 	if err != nil {
-		logging.AddFields(ctx, logging.Fields{"message", err.Error()})
+		rpc.AddFields(ctx, slog.String("message", err.Error())) // with the cause, and nothing that was asked or answered
 		return people.Found{}, count.Load(), failedSearch(err, zendeskapi.SearchResult{})
 	}
 	plan.query = found.Query

@@ -6,11 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/once"
@@ -186,7 +185,7 @@ func run[R response](ctx context.Context, s *Service, b *block, leave func(), e 
 	if ended {
 		defer leave()
 		if o.err != nil {
-			logging.AddFields(ctx, logging.Fields{"message", o.err.Error()}) // with the cause, and nothing that was asked or answered
+			rpc.AddFields(ctx, slog.String("message", o.err.Error())) // with the cause, and nothing that was asked or answered
 		}
 		return settle(ctx, s, b, e, o)
 	}

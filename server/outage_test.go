@@ -31,7 +31,8 @@ type sickEngine struct {
 	failed chan struct{}
 
 	mu    sync.Mutex
-	err   error         // of updates; of everything when it is ErrFailed
+	err   error         // of updates; of everything when it is ErrFailed, and an update has found out
+	found bool          // an update has: nobody knows before that the engine has failed
 	delay time.Duration // of updates
 }
 
@@ -41,9 +42,6 @@ func (e *sickEngine) set(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.err = err
-	if errors.Is(err, kv.ErrFailed) {
-		close(e.failed)
-	}
 }
 
 // slow makes each update take so long.
@@ -56,6 +54,10 @@ func (e *sickEngine) slow(delay time.Duration) {
 func (e *sickEngine) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	e.mu.Lock()
 	err, delay := e.err, e.delay
+	if errors.Is(err, kv.ErrFailed) && !e.found {
+		e.found = true
+		close(e.failed)
+	}
 	e.mu.Unlock()
 	time.Sleep(delay)
 	if err != nil {
@@ -76,7 +78,7 @@ func (e *sickEngine) Failed() <-chan struct{} { return e.failed }
 func (e *sickEngine) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if errors.Is(e.err, kv.ErrFailed) {
+	if e.found {
 		return e.err
 	}
 	return nil
@@ -112,6 +114,7 @@ func TestStoreUnavailable(t *testing.T) {
 		b := serveBubble(t, Config{Store: s}, auth.Config{})
 		conn := b.client(t)
 		must(t, attachTo(t, conn))
+		synctest.Wait() // the first sweep is over
 		for range 3 {
 			engine.set(fmt.Errorf("no space left: %w", kv.ErrUnavailable))
 			for range 5 {
@@ -209,7 +212,7 @@ func TestStoreFails(t *testing.T) {
 		must(t, err)
 		_, err = watch.Header()
 		must(t, err)
-		synctest.Wait() // what works in the background has looked at the store, and does not find out before the call
+		synctest.Wait() // what works in the background has written what it had to, and does not find out before the call
 		engine.set(errSick)
 		mustReason(t, attachTo(t, conn), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN)
 		_, err = watch.Recv()

@@ -135,6 +135,48 @@ func TestErasePerson(t *testing.T) {
 	}
 }
 
+// What the look-up remembers goes, too, by whatever the person was found: neither it nor the store knows him then.
+func TestErasePersonForgetsCallers(t *testing.T) {
+	s := newLateServer(t)
+	const number, email = "(513) 555-0001", "ann.lee@example.com"
+	create := func(interaction, number, email string) string {
+		resp := s.findOrCreate(t, interaction, number, func(r *zendeskv1.FindOrCreateUserRequest) { r.Email = email })
+		mustExit(t, resp, next)
+		return resp.GetRecord().GetId()
+	}
+	ann, bob := create("c1", number, email), create("c2", "(513) 555-0002", "bob@example.com")
+	if resp := s.identify(t, "c3", number); resp.GetRecord().GetId() != ann {
+		t.Fatalf("she is not remembered: %v", resp)
+	}
+	const places = 4 // the number and the address, in memory and in the store
+	dry := erasePhone("+1 513 555 0001")
+	dry.DryRun = true
+	if got := s.erase(t, dry); got.GetFound().GetRemembered() != places || got.GetErased().GetRemembered() != 0 {
+		t.Errorf("counted: %v", got)
+	}
+	if resp := s.identify(t, "c3", number); resp.GetRecord().GetId() != ann {
+		t.Errorf("counting has made her unknown: %v", resp)
+	}
+	if got := s.erase(t, eraseEmail(strings.ToUpper(email))); got.GetFound().GetRemembered() != places || got.GetErased().GetRemembered() != places {
+		t.Errorf("erased: %v", got)
+	}
+	if got := s.erase(t, erasePhone("+1 513 555 0001")); got.GetFound().GetRemembered() != 0 {
+		t.Errorf("again: %v", got)
+	}
+	for _, identity := range []string{"phone +15135550001", "email " + email} {
+		if noted, found, err := s.store.PersonNoted(t.Context(), "default", s.zendesk.Origin(), identity); err != nil || found {
+			t.Errorf("%q is noted: %+v, %v", identity, noted, err)
+		}
+	}
+	mustExit(t, s.identify(t, "c3", number), noData) // Zendesk's search does not know her yet, and nobody else does
+	if resp := s.identify(t, "c4", "(513) 555-0002"); resp.GetRecord().GetId() != bob {
+		t.Errorf("somebody else is unknown: %v", resp)
+	}
+	if again := create("c5", number, email); again != ann {
+		t.Errorf("she is user %s, and became %s", ann, again)
+	}
+}
+
 func TestErasePersonErrors(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t)

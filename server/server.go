@@ -178,7 +178,9 @@ func New(c Config) (*Server, error) {
 	zendeskv1.RegisterInteractionServiceServer(services, interactions.New(interactions.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
 	}))
-	zendeskv1.RegisterOperationsServiceServer(services, operations.New(operations.Config{Store: c.Store, Audit: noted, Now: c.Clock}))
+	zendeskv1.RegisterOperationsServiceServer(services, operations.New(operations.Config{
+		Store: c.Store, People: directory, Audit: noted, Now: c.Clock,
+	}))
 	healthv1.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")

@@ -260,7 +260,8 @@ func (e *eraser) lookAtHead(ctx context.Context, value []byte) error {
 	if err := decode(value, &head); err != nil {
 		return err
 	}
-	if head.Erasing || e.person.InText(head.ID) {
+	created := slices.ContainsFunc(head.Created, func(r CreatedRecord) bool { return e.person.InText(r.Name) })
+	if head.Erasing || created || e.person.InText(head.ID) {
 		e.unit.about = true
 		return nil
 	}

@@ -132,6 +132,14 @@ func placesOf(t *testing.T, s *Store, name, id string) map[string]func() {
 		"long answer": in(func(tx *InteractionTxn) {
 			tx.KeepReply("Search", "r", Reply{Fingerprint: []byte("f"), Body: []byte(long + name)})
 		}),
+		"created": in(func(tx *InteractionTxn) { tx.SetCreated(name, "7") }),
+		"call ticket": in(func(tx *InteractionTxn) {
+			tx.SetAttachedData(map[string]string{"a": name})
+			tx.SetCallTicket(CallTicket{ID: "of " + name})
+		}),
+		"intent": in(func(tx *InteractionTxn) {
+			tx.KeepReply("CreateObject", "r", Reply{Fingerprint: []byte("f"), Body: []byte(name), AgainUntil: time.Now().Add(time.Hour)})
+		}),
 		"request id": in(func(tx *InteractionTxn) {
 			tx.KeepReply("Search", name, Reply{Fingerprint: []byte("f"), Body: []byte("x")})
 		}),

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -52,18 +53,48 @@ func (s *Store) PersonNoted(ctx context.Context, tenant, origin, identity string
 	return p, true, nil
 }
 
-// ForgetPerson empties the note; found tells whether there was one.
-func (s *Store) ForgetPerson(ctx context.Context, tenant, origin, identity string) (found bool, err error) {
-	key := personKey(tenant, s.vault.hashPerson(tenant, origin, identity))
-	err = s.update(ctx, tenant, func(w *writing) error {
-		var p NotedPerson
-		there, err := w.load(key, &p)
-		if found = there && !p.Time.IsZero(); err != nil || !found {
-			return err
+// ForgetPerson empties the notes of a person in the Zendesk at an origin: those by the identity, and those of the same user by
+// others. It returns how many there were; dry only counts.
+func (s *Store) ForgetPerson(ctx context.Context, tenant, origin, identity string, dry bool) (n int, err error) {
+	p, found, err := s.PersonNoted(ctx, tenant, origin, identity)
+	if err != nil || !found {
+		return 0, err
+	}
+	same := func(other NotedPerson) bool {
+		return other.UserID != "" && other.UserID == p.UserID || other.ExternalID != "" && other.ExternalID == p.ExternalID
+	}
+	own := personKey(tenant, s.vault.hashPerson(tenant, origin, identity))
+	rest := kv.Prefix(kv.Key(tenant, "p"))
+	for more := true; more; {
+		var entries []kv.Entry
+		if entries, more, err = s.scan(ctx, rest); err != nil {
+			return n, err
 		}
-		return w.save(key, NotedPerson{}) // the sweep takes it away
-	})
-	return found, err
+		for _, entry := range entries {
+			rest.Start = kv.After(entry.Key)
+			var noted NotedPerson
+			if err := (&reading{vault: s.vault}).decodes(entry, &noted); err != nil {
+				return n, err
+			}
+			if !same(noted) && !bytes.Equal(entry.Key, own) {
+				continue
+			}
+			if n++; dry {
+				continue
+			}
+			err := s.update(ctx, tenant, func(w *writing) error {
+				found, err := w.load(entry.Key, new(NotedPerson))
+				if err != nil || !found {
+					return err
+				}
+				return w.save(entry.Key, NotedPerson{}) // the sweep takes it away
+			})
+			if err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
 }
 
 // sweepPerson forgets a note, unless it was renewed.

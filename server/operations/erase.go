@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/phone"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -32,10 +33,11 @@ func (s *Service) ErasePerson(req *zendeskv1.ErasePersonRequest, stream zendeskv
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return fmt.Errorf("sending headers: %w", err)
 	}
-	var remembered, forgotten int64
-	recall := sync.OnceValue(func() (err error) {
-		if s.forget != nil {
-			remembered, forgotten, err = s.forget(ctx, tenant, who, dry)
+	remembered, forgotten := 0, 0
+	forget := sync.OnceValue(func() (err error) {
+		remembered, err = s.people.Forget(ctx, tenant, people.Sought{ExternalID: who.ExternalID, Email: who.Email, Phone: who.Phone}, dry)
+		if !dry {
+			forgotten = remembered
 		}
 		return err
 	})
@@ -55,7 +57,7 @@ func (s *Service) ErasePerson(req *zendeskv1.ErasePersonRequest, stream zendeskv
 		return nil
 	}
 	progress := func(e store.Erasure) error {
-		if err := recall(); err != nil { // not before it is noted that erasing has begun
+		if err := forget(); err != nil { // not before it is noted that erasing has begun
 			return err
 		}
 		last = e
@@ -113,6 +115,6 @@ func identityOf(req *zendeskv1.ErasePersonRequest) (who Identity, err error) {
 	return who, v.Err()
 }
 
-func erasedToProto(n store.Erasable, remembered int64) *zendeskv1.ErasedData {
-	return &zendeskv1.ErasedData{Interactions: n.Interactions, Activities: n.Activities, Remembered: remembered}
+func erasedToProto(n store.Erasable, remembered int) *zendeskv1.ErasedData {
+	return &zendeskv1.ErasedData{Interactions: n.Interactions, Activities: n.Activities, Remembered: int64(remembered)}
 }

@@ -8,32 +8,31 @@ import (
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
+	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
-// Config is what the service depends on. All of it but Forget is required.
+// Config is what the service depends on. All of it is required.
 type Config struct {
-	Store *store.Store
-	Audit *audit.Log
-	Now   func() time.Time
-	// Forget forgets what the look-up of callers remembers of a person of a tenant, and counts it; when dry it only counts. nil:
-	// nothing is remembered.
-	Forget func(ctx context.Context, tenant string, who Identity, dry bool) (found, forgotten int64, err error)
+	Store  *store.Store
+	People *people.Directory
+	Audit  *audit.Log
+	Now    func() time.Time
 }
 
 // Service implements OperationsService.
 type Service struct {
 	zendeskv1.UnimplementedOperationsServiceServer
 	store  *store.Store
+	people *people.Directory
 	audit  *audit.Log
 	now    func() time.Time
-	forget func(ctx context.Context, tenant string, who Identity, dry bool) (found, forgotten int64, err error)
 }
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{store: c.Store, audit: c.Audit, now: c.Now, forget: c.Forget}
+	return &Service{store: c.Store, people: c.People, audit: c.Audit, now: c.Now}
 }
 
 // GetUsage implements OperationsService.

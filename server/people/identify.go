@@ -52,21 +52,38 @@ func (d *Directory) Identify(ctx context.Context, tenant string, account *store.
 	return l.identify(ctx, sought.steps(account.DefaultRegion))
 }
 
-// Forget drops what is remembered and noted of a person in the Zendesk of an account, and tells how much that was.
-func (d *Directory) Forget(ctx context.Context, tenant string, account store.Account, sought Sought) (n int, err error) {
-	for _, s := range sought.steps(account.DefaultRegion) {
-		identity := s.identity()
-		n += d.memory.forget(tenant, func(key memoryKey, _ remembered) bool { return key.identity == identity })
-		found, err := d.store.ForgetPerson(ctx, tenant, account.URL, identity)
-		if err != nil {
+// Forget drops what is remembered and noted of a person in the Zendesks of a tenant's accounts, and returns how much that was.
+// dry only counts.
+func (d *Directory) Forget(ctx context.Context, tenant string, who Sought, dry bool) (n int, err error) {
+	steps := who.steps("")
+	for _, s := range steps {
+		n += d.memory.forget(tenant, s.identity(), dry)
+	}
+	seen := make(map[string]bool) // accounts may be of one Zendesk
+	last := ""
+	for more := true; more; {
+		var accounts []store.Account
+		if accounts, more, err = d.store.ListAccounts(ctx, tenant, last, accountsAtOnce); err != nil {
 			return n, err
 		}
-		if found {
-			n++
+		for _, account := range accounts {
+			if last = account.ID; seen[account.URL] {
+				continue
+			}
+			seen[account.URL] = true
+			for _, s := range steps {
+				noted, err := d.store.ForgetPerson(ctx, tenant, account.URL, s.identity(), dry)
+				if n += noted; err != nil {
+					return n, err
+				}
+			}
 		}
 	}
 	return n, nil
 }
+
+// accountsAtOnce are read in a transaction.
+const accountsAtOnce = 100
 
 // lookup is one look-up.
 type lookup struct {

@@ -93,22 +93,32 @@ func (m *memory) drop(key memoryKey) {
 	}
 }
 
-// forget drops what is remembered of a tenant that is, and returns how much that was.
-func (m *memory) forget(tenant string, is func(memoryKey, remembered) bool) (n int) {
+// forget drops what is remembered of those whom a tenant has found by the identity, by whatever they were found, and returns
+// how much that was. dry only counts.
+func (m *memory) forget(tenant, identity string, dry bool) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	type user struct{ account, id string }
+	users := make(map[user]bool)
 	of := m.tenants[tenant]
 	if of == nil {
 		return 0
 	}
-	for at := of.Front(); at != nil; {
-		next := at.Next()
-		entry := at.Value.(*memoryEntry) //nolint:forcetypeassert // nothing else is in it
-		if is(entry.key, entry.value) {
-			m.remove(at)
-			n++
+	all := make([]*list.Element, 0, of.Len())
+	for at := of.Front(); at != nil; at = at.Next() {
+		all = append(all, at)
+		if entry := at.Value.(*memoryEntry); entry.key.identity == identity && entry.value.userID != "" { //nolint:forcetypeassert // nothing else is in it
+			users[user{entry.key.account, entry.value.userID}] = true
 		}
-		at = next
+	}
+	for _, at := range all {
+		entry := at.Value.(*memoryEntry) //nolint:forcetypeassert // nothing else is in it
+		if entry.key.identity != identity && !users[user{entry.key.account, entry.value.userID}] {
+			continue
+		}
+		if n++; !dry {
+			m.remove(at)
+		}
 	}
 	return n
 }

@@ -241,9 +241,6 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%v is remembered: %t, want %t", k, found, want)
 		}
 	}
-	if n := m.forget("few", func(k memoryKey, r remembered) bool { return k.identity == "0" && r.userID == "few" }); n != 1 {
-		t.Errorf("%d are forgotten, want 1", n)
-	}
 	m.drop(key("many", 0))
 	now = now.Add(memoryLife)
 	for _, k := range []memoryKey{key("many", 0), key("many", 2), key("few", 0), key("few", 1)} {
@@ -253,6 +250,30 @@ func TestMemory(t *testing.T) {
 	}
 	if len(m.entries) != 0 || len(m.tenants) != 0 {
 		t.Errorf("%d entries of %d tenants are left", len(m.entries), len(m.tenants))
+	}
+}
+
+func TestMemoryForgets(t *testing.T) {
+	m := newMemory(10, time.Now)
+	for key, userID := range map[memoryKey]string{
+		{"t", "a", "phone 1"}: "7", {"t", "a", "email x"}: "7", {"t", "b", "phone 1"}: "8", {"t", "b", "email x"}: "7", {"t", "a", "phone 2"}: "9",
+		{"t", "a", "phone 3"}: "", {"t", "a", "phone 4"}: "", {"other", "a", "phone 1"}: "7",
+	} {
+		m.put(key, remembered{userID: userID})
+	}
+	for _, want := range []struct {
+		identity string
+		dry      bool
+		n        int
+	}{{"phone 0", false, 0}, {"phone 1", true, 3}, {"phone 1", false, 3}, {"phone 1", false, 0}, {"phone 3", false, 1}} {
+		if n := m.forget("t", want.identity, want.dry); n != want.n {
+			t.Errorf("of %q %d are forgotten, dry %t, want %d", want.identity, n, want.dry, want.n)
+		}
+	}
+	for _, key := range []memoryKey{{"t", "b", "email x"}, {"t", "a", "phone 2"}, {"t", "a", "phone 4"}, {"other", "a", "phone 1"}} {
+		if _, found := m.get(key); !found {
+			t.Errorf("%v is forgotten, too", key)
+		}
 	}
 }
 

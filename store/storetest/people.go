@@ -68,16 +68,37 @@ func testNotedPeople(t *testing.T, s *fixture) {
 func testForgetPerson(t *testing.T, s *fixture) {
 	clock := someTime
 	s.now = func() time.Time { return clock }
-	for _, want := range []bool{true, false} {
-		if want {
-			note(t, s, store.NotedPerson{ExternalID: "x1", UserID: "7"})
+	other := func() bool {
+		_, found, err := s.PersonNoted(t.Context(), tenant, zendeskOrigin, "bob@example.com")
+		if err != nil {
+			t.Error(err)
 		}
-		if found, err := s.ForgetPerson(t.Context(), tenant, zendeskOrigin, "+15135557611"); err != nil || found != want {
-			t.Errorf("forgotten: %t, %v, want %t", found, err, want)
+		return found
+	}
+	forget := func(dry bool, want int) {
+		t.Helper()
+		if n, err := s.ForgetPerson(t.Context(), tenant, zendeskOrigin, "+15135557611", dry); err != nil || n != want {
+			t.Errorf("forgotten, dry %t: %d, %v, want %d", dry, n, err, want)
 		}
-		if p, found := noted(t, s, tenant, zendeskOrigin); found {
-			t.Errorf("what is forgotten is read: %+v", p)
+	}
+	note(t, s, store.NotedPerson{ExternalID: "x1", UserID: "7"})
+	for identity, p := range map[string]store.NotedPerson{
+		"ann@example.com": {UserID: "7"}, "x1": {ExternalID: "x1"}, "bob@example.com": {ExternalID: "x2", UserID: "8"}, "nobody": {},
+	} {
+		if err := s.NotePerson(t.Context(), tenant, zendeskOrigin, []string{identity}, p); err != nil {
+			t.Fatal(err)
 		}
+	}
+	forget(true, 3)
+	forget(false, 3)
+	forget(false, 0)
+	for _, identity := range []string{"+15135557611", "ann@example.com", "x1"} {
+		if p, found, err := s.PersonNoted(t.Context(), tenant, zendeskOrigin, identity); err != nil || found {
+			t.Errorf("what is forgotten is read: %+v, %v", p, err)
+		}
+	}
+	if !other() {
+		t.Error("somebody else is forgotten, too")
 	}
 	if scrubbed, err := s.Scrub(t.Context()); err != nil || scrubbed.Damaged != 0 {
 		t.Errorf("scrubbed %+v, %v", scrubbed, err)

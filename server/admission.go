@@ -59,6 +59,9 @@ var messageLimits = map[string]int{
 	zendeskv1.BlockService_UpdateObject_FullMethodName:  maxBlockMessage,
 	zendeskv1.BlockService_InvokeApi_FullMethodName:     maxDataMessage,
 
+	zendeskv1.BlockService_IdentifyCaller_FullMethodName:   maxBlockMessage,
+	zendeskv1.BlockService_FindOrCreateUser_FullMethodName: maxBlockMessage,
+
 	zendeskv1.InteractionService_CompleteInteraction_FullMethodName: maxMessage, // a history is taken as it is
 	zendeskv1.InteractionService_WatchScreenPops_FullMethodName:     maxWatchMessage,
 }

@@ -43,6 +43,11 @@ func explainable() []struct {
 		{&zendeskv1.CreateObjectRequest{ObjectType: ticketType, Fields: map[string]string{"comment.body": "$(V)"}, ObjectIdVariable: "v"}, []string{`POST /api/v2/tickets.json  {"ticket":{"comment":{"body":"a\"b","public":false}}}`}},
 		{&zendeskv1.CreateObjectRequest{ObjectType: userType, Json: `{"email":"a@b.c"}`}, []string{`POST /api/v2/users/create_or_update.json  {"user":{"email":"a@b.c"}}`}},
 		{&zendeskv1.UpdateObjectRequest{ObjectType: organizationType, ObjectId: "7", Fields: map[string]string{"notes": "x"}}, []string{`PUT /api/v2/organizations/7.json  {"organization":{"notes":"x"}}`}},
+		{&zendeskv1.IdentifyCallerRequest{Email: "A@b.c", RecordsetName: "RS"}, []string{"GET /api/v2/users/search.json per_page=100&query=email%3Aa%40b.c "}},
+		{&zendeskv1.FindOrCreateUserRequest{ExternalId: "x", Fields: map[string]string{"tags": "a,$(V)", "verified": "true"}, RecordsetName: "RS"}, []string{
+			"GET /api/v2/users/search.json external_id=x&per_page=100 ",
+			`POST /api/v2/users/create_or_update.json  {"user":{"external_id":"x","name":"x","skip_verify_email":true,"tags":["a","a\"b"],"verified":true}}`,
+		}},
 		{&zendeskv1.InvokeApiRequest{Method: "GET", Path: "users/$(V)", Query: map[string]string{"q": "$(V)"}, Result: &intoVariable{ResultVariable: "v"}}, []string{"GET /api/v2/users/a%22b q=a%22b "}},
 	}
 }

@@ -410,7 +410,7 @@ func TestIdentifyCallerValidates(t *testing.T) {
 	_, err := s.blocks.IdentifyCaller(t.Context(), &zendeskv1.IdentifyCallerRequest{InteractionId: "c", Policy: 99, RecordsetName: "1"})
 	mustViolate(t, err, "phone", "policy", "recordset_name")
 	_, err = s.blocks.FindOrCreateUser(t.Context(), &zendeskv1.FindOrCreateUserRequest{
-		InteractionId: "c", Email: "$(", Fields: map[string]string{"a..b": "", "c": "$("}, RecordsetName: "RS",
+		InteractionId: "c", Email: "$(", Fields: map[string]string{"a..b": "", "c": "$(", "phone": "1", "tags": "", "tags.x": ""}, RecordsetName: "RS",
 	})
-	mustViolate(t, err, "email", "fields", `fields["c"]`)
+	mustViolate(t, err, "email", `fields["a..b"]`, `fields["c"]`, `fields["phone"]`, `fields["tags.x"]`)
 }

@@ -50,15 +50,22 @@ func (v *violations) object(kind zendeskv1.RecordType, fields map[string]string,
 	case text != "":
 		o.json = v.setting("json", text, rpc.MaxObjectBytes)
 		return o
-	case len(fields) > rpc.MaxObjectFields:
+	}
+	o.fields = v.objectFields(o.kind, fields)
+	return o
+}
+
+// objectFields checks the fields of an object.
+func (v *violations) objectFields(kind zendeskapi.RecordKind, fields map[string]string) map[string]*variables.Template {
+	templates := make(map[string]*variables.Template, len(fields))
+	if len(fields) > rpc.MaxObjectFields {
 		v.Add("fields", "has %d entries; at most %d are allowed", len(fields), rpc.MaxObjectFields)
-		return o
+		return templates
 	}
 	size := 0
-	o.fields = make(map[string]*variables.Template, len(fields))
 	for _, key := range sortedKeys(fields) {
 		if v.Full() {
-			return o
+			return templates
 		}
 		field := fmt.Sprintf("fields[%q]", key)
 		size += len(key) + len(fields[key])
@@ -66,10 +73,10 @@ func (v *violations) object(kind zendeskv1.RecordType, fields map[string]string,
 			v.Add(field, "has a key of %d bytes; at most %d are allowed", len(key), rpc.MaxObjectKey)
 			continue
 		}
-		if _, err := fieldPath(o.kind, key); err != nil {
+		if _, err := fieldPath(kind, key); err != nil {
 			v.Add(field, "%v", err)
 		}
-		o.fields[key] = v.setting(field, fields[key], rpc.MaxObjectValue)
+		templates[key] = v.setting(field, fields[key], rpc.MaxObjectValue)
 	}
 	if clash := clashOf(fields); clash != "" {
 		v.Add(fmt.Sprintf("fields[%q]", clash), "is a part of another field")
@@ -77,7 +84,7 @@ func (v *violations) object(kind zendeskv1.RecordType, fields map[string]string,
 	if size > rpc.MaxObjectBytes {
 		v.Add("fields", "has %d bytes; at most %d are allowed", size, rpc.MaxObjectBytes)
 	}
-	return o
+	return templates
 }
 
 // maxObjectText is how long an object may be once its variables are replaced: what Zendesk is sent has 1 MiB at most.

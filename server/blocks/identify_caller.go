@@ -3,15 +3,11 @@ package blocks
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"strings"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
-	"github.com/scenarioblocks/zendeskblocks/server/once"
 	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/phone"
 	"github.com/scenarioblocks/zendeskblocks/server/recordset"
@@ -52,12 +48,6 @@ func (s *Service) IdentifyCaller(ctx context.Context, req *zendeskv1.IdentifyCal
 	failed := func(resp *zendeskv1.SearchResponse) *zendeskv1.IdentifyCallerResponse {
 		return identified(resp, people.Found{}, 0)
 	}
-	if req.GetValidateOnly() {
-		plan, err := s.explainPeople(ctx, req, sought, "IdentifyCaller")
-		return &zendeskv1.IdentifyCallerResponse{
-			Exit: plan.exit, Account: plan.explanation.GetAccount(), Failure: plan.failure, Explain: plan.explanation,
-		}, err
-	}
 	inVain := func(ctx context.Context, b *block, f *zendeskv1.Failure) (*zendeskv1.IdentifyCallerResponse, error) {
 		return finishSearch(ctx, s, b, req, searchPlan{}, searchResult{failure: f}, failed)
 	}
@@ -65,6 +55,10 @@ func (s *Service) IdentifyCaller(ctx context.Context, req *zendeskv1.IdentifyCal
 		plan, answer, err := planPeople(ctx, s, b, req, sought, failed)
 		if err != nil || answer != nil {
 			return answer, err
+		}
+		if b.explained != nil {
+			plan.explain(b, req, plan.sought.Plan(plan.account))
+			return &zendeskv1.IdentifyCallerResponse{Account: rpc.AccountUseToProto(plan.use)}, nil
 		}
 		found, requests, result := s.askPeople(ctx, req, &plan, func(ctx context.Context) (people.Found, error) {
 			return s.people.Identify(ctx, b.tenant, &plan.account, plan.sought, policies[req.GetPolicy()])
@@ -158,8 +152,8 @@ type peoplePlan struct {
 	vars   *values
 }
 
-// planPeople decides in one transaction whom to ask for whom. It returns an answer instead of a plan when the request was
-// answered before, or fails without Zendesk.
+// planPeople decides in one transaction whom to ask for whom. As of a Search, it writes nothing but a failure. It returns an
+// answer instead of a plan when the request was answered before, or fails without Zendesk.
 func planPeople[R response](ctx context.Context, s *Service, b *block, req recordsetRequest, sought *soughtTemplates,
 	failed func(*zendeskv1.SearchResponse) R, more ...*variables.Template,
 ) (plan peoplePlan, answer R, err error) {
@@ -167,10 +161,10 @@ func planPeople[R response](ctx context.Context, s *Service, b *block, req recor
 	if err != nil {
 		return peoplePlan{}, answer, err
 	}
-	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) error {
+	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
 		var none R
 		plan, answer = peoplePlan{vars: vars}, none
-		kept, found, err := once.Kept[R](tx, b.rpc, b.request)
+		kept, found, err := keptAnswer[R](tx, b)
 		if err != nil || found {
 			answer = kept
 			return err
@@ -191,7 +185,7 @@ func (p *peoplePlan) decide(tx *store.InteractionTxn, b *block, req recordsetReq
 	if f := overFor(tx, b.rpc); f != nil {
 		return f, nil
 	}
-	if p.account, p.use, f, err = accountInForce(tx); err != nil || f != nil {
+	if p.account, p.use, f, err = accountToUse(tx); err != nil || f != nil {
 		return f, err
 	}
 	if p.sought, f = sought.expand(p.vars, p.account.DefaultRegion); f != nil {
@@ -239,52 +233,10 @@ func (r *searchResult) reduce(columns []string) (err error) {
 	return err
 }
 
-// explained is what a block would do that looks for people.
-type explained struct {
-	exit        zendeskv1.Exit
-	failure     *zendeskv1.Failure
-	explanation *zendeskv1.Explanation
-	plan        peoplePlan
-}
-
-var errExplained = errors.New("nothing is stored")
-
-// explainPeople says what would be asked. It asks nobody and stores nothing.
-func (s *Service) explainPeople(ctx context.Context, req interface {
-	request
-	recordsetRequest
-}, sought *soughtTemplates, method string, more ...*variables.Template) (e explained, err error) {
-	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req}
-	vars, err := s.values(ctx, b, append(sought.all(), more...)...)
-	if err != nil {
-		return explained{}, err
+// explain says what would be asked.
+func (p *peoplePlan) explain(b *block, req recordsetRequest, planned []people.Planned) {
+	for _, r := range planned {
+		b.wouldAsk(r.Method, r.Path, r.Query, r.Body, r.Condition)
 	}
-	err = s.store.UpdateInteraction(ctx, b.tenant, b.interaction, func(tx *store.InteractionTxn) (err error) {
-		e = explained{exit: zendeskv1.Exit_EXIT_NEXT, plan: peoplePlan{vars: vars}}
-		if e.failure, err = e.plan.decide(tx, b, req, sought); err == nil {
-			err = errExplained
-		}
-		return err
-	})
-	if !errors.Is(err, errExplained) {
-		return explained{}, err
-	}
-	e.explanation = &zendeskv1.Explanation{Account: rpc.AccountUseToProto(e.plan.use)}
-	if e.failure != nil {
-		e.exit = zendeskv1.Exit_EXIT_FAILED
-		return e, nil
-	}
-	for _, planned := range e.plan.sought.Plan(e.plan.account) {
-		e.explanation.Requests = append(e.explanation.Requests, plannedToProto(planned))
-	}
-	e.explanation.Summary = fmt.Sprintf("who is found becomes the recordset %q", req.GetRecordsetName())
-	return e, nil
-}
-
-func plannedToProto(p people.Planned) *zendeskv1.PlannedRequest {
-	method := p.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	return &zendeskv1.PlannedRequest{Method: method, Path: p.Path, Query: p.Query, Body: string(p.Body), Condition: p.Condition}
+	b.would("who is found becomes the recordset %q", req.GetRecordsetName())
 }

@@ -292,7 +292,7 @@ func keepSearch[R response](ctx context.Context, s *Service, b *block, req recor
 		}
 	}
 	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
-		kept, repeated, err := once.Kept[R](tx, b.rpc, b.request)
+		kept, repeated, err := keptAnswer[R](tx, b)
 		if err != nil || repeated {
 			resp = kept
 			return err

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/scenarioblocks/zendeskblocks/server/phone"
@@ -19,8 +18,8 @@ import (
 
 // NewUser is what a user is made with, beside what he is sought by.
 type NewUser struct {
-	Name   string         // empty: the number in international form, or the address
-	Fields map[string]any // further members of Zendesk's user object; what he is sought by wins
+	Name   string                     // empty: the number in international form, or the address
+	Fields map[string]json.RawMessage // further members of Zendesk's user object; what he is sought by wins
 }
 
 // FindOrCreate finds somebody as Identify does with the policy All, and makes a user where there is nobody. Ticket ids count
@@ -222,7 +221,9 @@ func numberID(origin string, s step) string {
 // fieldsOf is Zendesk's user object of somebody who is to be made. Nobody is mailed.
 func fieldsOf(steps []step, externalID string, user NewUser) map[string]any {
 	fields := map[string]any{"skip_verify_email": true}
-	maps.Copy(fields, user.Fields)
+	for key, value := range user.Fields {
+		fields[key] = value
+	}
 	name := user.Name
 	for _, s := range slices.Backward(steps) {
 		switch s.by {

@@ -2,6 +2,7 @@ package people
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -214,8 +215,8 @@ func TestFieldsOf(t *testing.T) {
 			map[string]any{"phone": "+15135557611", "email": "a@example.com", "name": "Ann", "external_id": "crm"}},
 		"an address": {Sought{Email: "a@example.com"}, "", NewUser{}, map[string]any{"email": "a@example.com", "name": "a@example.com"}},
 		"an id":      {Sought{ExternalID: "crm"}, "crm", NewUser{}, map[string]any{"external_id": "crm", "name": "crm"}},
-		"fields": {Sought{Phone: "5135557611"}, "x", NewUser{Fields: map[string]any{"name": "Ann", "phone": "1", "notes": "n"}},
-			map[string]any{"phone": "+15135557611", "name": "Ann", "external_id": "x", "notes": "n"}},
+		"fields": {Sought{Phone: "5135557611"}, "x", NewUser{Fields: map[string]json.RawMessage{"name": json.RawMessage(`"Ann"`), "phone": json.RawMessage("1"), "tags": json.RawMessage("[]")}},
+			map[string]any{"phone": "+15135557611", "name": json.RawMessage(`"Ann"`), "external_id": "x", "tags": json.RawMessage("[]")}},
 	} {
 		tt.want["skip_verify_email"] = true
 		if diff := cmp.Diff(tt.want, fieldsOf(tt.sought.steps("US"), tt.id, tt.user)); diff != "" {

@@ -2,6 +2,7 @@ package people
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"strconv"
 
@@ -11,7 +12,7 @@ import (
 
 // Planned is a request that would be sent.
 type Planned struct {
-	Method    string // empty: GET
+	Method    string
 	Path      string
 	Query     string
 	Body      json.RawMessage
@@ -27,7 +28,7 @@ const whenNobody = "when those before find nobody"
 func (s Sought) Plan(account store.Account) []Planned {
 	var all []Planned
 	add := func(path string, query url.Values) {
-		p := Planned{Path: path, Query: zendeskapi.EncodeQuery(query)}
+		p := Planned{Method: http.MethodGet, Path: path, Query: zendeskapi.EncodeQuery(query)}
 		if len(all) > 0 {
 			p.Condition = whenNobody
 		}
@@ -64,7 +65,7 @@ func (s Sought) PlanCreate(account store.Account, user NewUser) []Planned {
 	externalID, earlier := externalIDOf(account.URL, steps, nil)
 	var all []Planned
 	for _, id := range earlier {
-		all = append(all, Planned{Path: zendeskapi.PathOf("users", "search"), Query: zendeskapi.EncodeQuery(externalIDQuery(id)), Condition: whenNobody})
+		all = append(all, Planned{Method: http.MethodGet, Path: zendeskapi.PathOf("users", "search"), Query: zendeskapi.EncodeQuery(externalIDQuery(id)), Condition: whenNobody})
 	}
 	for _, step := range steps {
 		if step.by == Email {

@@ -1963,7 +1963,8 @@ type FindOrCreateUserRequest struct {
 	// The name of a user that is created, a text setting of at most 4 KiB; empty after its variables are replaced: the number in
 	// international form, or the e-mail address.
 	Name string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
-	// Further fields of a user that is created, as in CreateObjectRequest.fields; one who is found is left as he is.
+	// Further fields of a user that is created, as in CreateObjectRequest.fields, but not email, external_id and phone, which are
+	// settings of their own; one who is found is left as he is.
 	Fields map[string]string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Required. What to keep the user as: `^[A-Za-z_][A-Za-z0-9_]{0,63}$`. One of the same name is replaced.
 	RecordsetName string `protobuf:"bytes,9,opt,name=recordset_name,json=recordsetName,proto3" json:"recordset_name,omitempty"`

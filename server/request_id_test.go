@@ -35,6 +35,10 @@ func (s *testServer) call(ctx context.Context, req blockRequest) (blockResponse,
 		return s.blocks.CreateObject(ctx, req)
 	case *zendeskv1.UpdateObjectRequest:
 		return s.blocks.UpdateObject(ctx, req)
+	case *zendeskv1.IdentifyCallerRequest:
+		return s.blocks.IdentifyCaller(ctx, req)
+	case *zendeskv1.FindOrCreateUserRequest:
+		return s.blocks.FindOrCreateUser(ctx, req)
 	case *zendeskv1.InvokeApiRequest:
 		return s.blocks.InvokeApi(ctx, req)
 	}

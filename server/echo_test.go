@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -104,6 +105,9 @@ func TestNothingIsEchoed(t *testing.T) {
 				&zendeskv1.InvokeApiRequest{InteractionId: call + account, Method: "GET", Path: "search", Query: map[string]string{"query": "maria"}, ResultPath: "results", Result: &intoRecordset{RecordsetName: "API"}},
 				&zendeskv1.InvokeApiRequest{InteractionId: call + account, Method: "PUT", Path: "tickets/" + openTickets[0], Json: `{"ticket":{"priority":"low"}}`, IncludeResultBody: true},
 				popRequest(&zendeskv1.CreateTicket{Comment: "x"}),
+				&zendeskv1.IdentifyCallerRequest{InteractionId: call + account, TicketId: openTickets[0], RecordsetName: "Who", IncludeResultBody: true},
+				&zendeskv1.IdentifyCallerRequest{InteractionId: call + account, ExternalId: "crm", Email: "x@example.com", Phone: "+15135557611", RecordsetName: "Who", IncludeResultBody: true},
+				&zendeskv1.FindOrCreateUserRequest{InteractionId: call + account, Email: call + "@example.com", Phone: fmt.Sprintf("+1513555%04d", 100*i+j), RecordsetName: "New", IncludeResultBody: true},
 			} {
 				s.mustCall(t, req)
 			}

@@ -88,6 +88,14 @@ func repeatable() []struct{ req, other blockRequest } {
 			&zendeskv1.InvokeApiRequest{InteractionId: "one", RequestId: "r", Variables: vars, Method: "GET", Path: "users/me", ResultPath: "user.id"},
 			&zendeskv1.InvokeApiRequest{InteractionId: "one", RequestId: "r", Variables: vars, Method: "GET", Path: "users/me", ResultPath: "user.name"},
 		},
+		{
+			&zendeskv1.IdentifyCallerRequest{InteractionId: "one", RequestId: "r", Variables: vars, Email: zendesktest.Caller.Email, RecordsetName: "Caller"},
+			&zendeskv1.IdentifyCallerRequest{InteractionId: "one", RequestId: "r", Variables: vars, Email: zendesktest.Caller.Email, RecordsetName: "Other"},
+		},
+		{
+			&zendeskv1.FindOrCreateUserRequest{InteractionId: "one", RequestId: "r", Variables: vars, ExternalId: "$(V)", RecordsetName: "New"},
+			&zendeskv1.FindOrCreateUserRequest{InteractionId: "one", RequestId: "r", Variables: vars, ExternalId: "other", RecordsetName: "New"},
+		},
 	}
 }
 

@@ -175,6 +175,21 @@ func (h *interactionHead) encode() []byte {
 	f.number(17, h.Sizes.Recordsets)
 	f.number(18, h.Sizes.Replies)
 	f.number(19, h.Sizes.Others)
+	f.flag(20, h.Erasing)
+	for _, created := range h.Created {
+		var part fields
+		part.text(1, created.Name)
+		part.text(2, created.ID)
+		f.below(21, part)
+	}
+	if h.CallTicket != (CallTicket{}) {
+		var part fields
+		if h.CallTicket.Account != (AccountUse{}) {
+			part.below(1, h.CallTicket.Account.fields())
+		}
+		part.text(2, h.CallTicket.ID)
+		f.below(22, part)
+	}
 	return f
 }
 
@@ -224,6 +239,38 @@ func (h *interactionHead) decode(value []byte) error {
 			h.Sizes.Replies = f.int64()
 		case 19:
 			h.Sizes.Others = f.int64()
+		case 20:
+			h.Erasing = f.flag()
+		case 21:
+			var created CreatedRecord
+			err = created.read(f.bytes)
+			h.Created = append(h.Created, created)
+		case 22:
+			err = h.CallTicket.read(f.bytes)
+		}
+		return err
+	})
+}
+
+func (c *CreatedRecord) read(value []byte) error {
+	return eachField(value, func(f *field) error {
+		switch f.number {
+		case 1:
+			c.Name = f.text()
+		case 2:
+			c.ID = f.text()
+		}
+		return nil
+	})
+}
+
+func (t *CallTicket) read(value []byte) error {
+	return eachField(value, func(f *field) (err error) {
+		switch f.number {
+		case 1:
+			err = t.Account.read(f.bytes)
+		case 2:
+			t.ID = f.text()
 		}
 		return err
 	})
@@ -325,6 +372,7 @@ func (r *storedReply) encode() []byte {
 		part.number(1, int64(*r.DataVersion))
 		f.below(6, part)
 	}
+	f.time(7, r.AgainUntil)
 	return f
 }
 
@@ -345,6 +393,8 @@ func (r *storedReply) decode(value []byte) error {
 			r.Packed = f.bytes
 		case 5:
 			r.Offset = f.int64()
+		case 7:
+			return f.time(&r.AgainUntil)
 		case 6:
 			r.DataVersion = new(uint64)
 			return eachField(f.bytes, func(f *field) error {

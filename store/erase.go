@@ -208,6 +208,12 @@ func (e *eraser) look(ctx context.Context, entry kv.Entry, path []string) error 
 		var d Deliveries
 		err = decode(value, &d)
 		e.lookAtDeliveries(&d)
+	case part == "recordset":
+		var set storedRecordset
+		err = decode(value, &set)
+		rs := &set.Recordset
+		texts := slices.Concat([]string{rs.Name, rs.Query, rs.Account.Name}, rs.Columns, rs.ColumnsSet)
+		e.unit.about = slices.ContainsFunc(texts, e.person.InText)
 	case part == "record":
 		var block []json.RawMessage
 		block, err = unpackRecords(value)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -86,7 +87,7 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 	blocks := zendeskv1.NewBlockServiceClient(conn)
 	interactions := zendeskv1.NewInteractionServiceClient(conn)
 	const call = "call-2041"
-	ani := map[string]string{"ANI": "+1 (513) 555-7611"}
+	ani := map[string]string{"ANI": "sip:+15135557611@carrier.example"}
 
 	t.heading("An administrator connects a Zendesk.")
 	if _, err := play(ctx, t, "Create an integration account. The first one is the default.", accounts.CreateAccount, &zendeskv1.CreateAccountRequest{
@@ -126,11 +127,11 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 	}, func(r *zendeskv1.SelectAccountResponse) string { return r.GetAccount().GetName() }); err != nil {
 		return err
 	}
-	caller, err := playBlock(ctx, t, "Search: who is calling? The number is found however Zendesk has it written.", blocks.Search, &zendeskv1.SearchRequest{
+	caller, err := playBlock(ctx, t, "Identify Caller: who has this number, however Zendesk has it written?", blocks.IdentifyCaller, &zendeskv1.IdentifyCallerRequest{
 		InteractionId: call, Variables: ani, RequestId: "step-2", RecordsetName: "caller",
-		SearchString: "type:user phone:$(ANI,phone)", Columns: []string{"id", "name", "email", "phone", "organization_id"},
-	}, func(r *zendeskv1.SearchResponse) string {
-		return found(r, "caller", "name", "email")
+		Phone: "$(ANI)", Columns: []string{"id", "name", "email", "phone", "organization_id"},
+	}, func(r *zendeskv1.IdentifyCallerResponse) string {
+		return fmt.Sprintf("%s, %s; grade: %s; requests: %d", columns(r.GetVariables(), "caller", "name", "phone"), r.GetMatchedField(), short(r.GetGrade()), r.GetRequests())
 	})
 	if err != nil {
 		return err
@@ -145,23 +146,34 @@ func playScenario(ctx context.Context, t *transcript, conn *grpc.ClientConn, san
 	}, func(r *zendeskv1.SearchResponse) string { return found(r, "tickets", "subject", "status") }); err != nil {
 		return err
 	}
-	if _, err := playBlock(ctx, t, "Get Next Record: she means the other one.", blocks.GetNextRecord, &zendeskv1.GetNextRecordRequest{
+	if _, err := playBlock(ctx, t, "Get Next Record: is it about the other one?", blocks.GetNextRecord, &zendeskv1.GetNextRecordRequest{
 		InteractionId: call, RequestId: "step-4", RecordsetName: "tickets",
 	}, func(r *zendeskv1.GetNextRecordResponse) string {
 		return fmt.Sprintf("%d of %d: %s", r.GetPosition(), r.GetCount(), columns(r.GetVariables(), "tickets", "subject", "status"))
 	}); err != nil {
 		return err
 	}
+	if _, err := playBlock(ctx, t, "Create Object: neither. A ticket for it, its id in a variable.", blocks.CreateObject, &zendeskv1.CreateObjectRequest{
+		InteractionId: call, RequestId: "step-5", ObjectType: zendeskv1.RecordType_RECORD_TYPE_TICKET, ObjectIdVariable: "new_ticket",
+		Fields: map[string]string{
+			"subject": "Terminal broken: $(caller.name)", "requester_id": "$(caller.id)", "tags": "callback,terminal",
+			"comment.body": "Reported by telephone. Her last ticket: $(tickets.id).",
+		},
+	}, func(r *zendeskv1.CreateObjectResponse) string {
+		return fmt.Sprintf("created: %t, new_ticket=%s", r.GetCreated(), r.GetVariables()["new_ticket"])
+	}); err != nil {
+		return err
+	}
 	if _, err := playBlock(ctx, t, "Screen Pop: that ticket, when an agent takes the call.", blocks.ScreenPop, &zendeskv1.ScreenPopRequest{
-		InteractionId: call, RequestId: "step-5", Target: &zendeskv1.ScreenPopRequest_RecordsetName{RecordsetName: "tickets"},
+		InteractionId: call, RequestId: "step-6", Target: &zendeskv1.ScreenPopRequest_TicketId{TicketId: "$(new_ticket)"},
 	}, func(r *zendeskv1.ScreenPopResponse) string {
 		return "noted: ticket " + r.GetScreenPop().GetRecordId()
 	}); err != nil {
 		return err
 	}
 	if _, err := playBlock(ctx, t, "Attached Data: what the scenario has learnt.", blocks.AttachedData, &zendeskv1.AttachedDataRequest{
-		InteractionId: call, Variables: ani, RequestId: "step-6",
-		Data: map[string]string{"Caller number": "$(ANI)", "Disposition": "Callback", "Language": "English"},
+		InteractionId: call, RequestId: "step-7",
+		Data: map[string]string{"Caller number": "$(caller.phone)", "Disposition": "Callback", "Language": "English"},
 	}, func(r *zendeskv1.AttachedDataResponse) string {
 		var data []string
 		for _, key := range slices.Sorted(maps.Keys(r.GetData())) {
@@ -211,9 +223,12 @@ func playAgent(ctx context.Context, t *transcript, interactions zendeskv1.Intera
 		InteractionId: call, IfNoTicket: zendeskv1.IfNoTicket_IF_NO_TICKET_CREATE,
 		Details: &zendeskv1.ActivityDetails{
 			Channel: "voice", Direction: "inbound", FromAddress: zendesktest.Caller.Phone, ToAddress: "+1 800 555 0199", Agent: agent,
-			Service: "Card terminals", Disposition: "Callback", Notes: "Terminal loses its connection after every reboot.\nShe is there until 5 pm.",
+			Subject: "Card terminal does not start", CompletionStatus: zendeskv1.CompletionStatus_COMPLETION_STATUS_COMPLETED,
+			Service: "Card terminals", Disposition: "Callback", Notes: "The terminal stays dark, with another cable too.\nShe is there until 5 pm.",
 			RecordingUrl: "https://recordings.example.com/2041",
 			StartTime:    timestamppb.New(started.Add(-5 * time.Minute)), AnswerTime: timestamppb.New(started.Add(-288 * time.Second)), EndTime: timestamppb.New(started),
+			QueueDuration: durationpb.New(12 * time.Second), HoldDuration: durationpb.New(35 * time.Second),
+			TalkDuration: durationpb.New(253 * time.Second), WrapUpDuration: durationpb.New(40 * time.Second),
 		},
 	}, func(r *zendeskv1.CompleteInteractionResponse) string {
 		a := r.GetActivity()

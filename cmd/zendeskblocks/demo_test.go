@@ -18,12 +18,16 @@ func TestDemo(t *testing.T) {
 	}{
 		"in short": {
 			[]string{"demo"},
-			[]string{"NEXT  1 of 1: Maria Lopez", "The pop: ticket ", "│ Inbound call from ", "Audit ", "private comment", "custom fields (3)", "All 13 steps did what they should"},
+			[]string{
+				"NEXT  Maria Lopez, +1 513-555-7611, phone; grade: EXACT; requests: 1", "NEXT  created: true, new_ticket=46", "The pop: ticket 46",
+				"│ Inbound call from ", "│ Waited 12 s, on hold 35 s, talked 4 min 13 s, wrapped up in 40 s", "│ Subject: Card terminal", "│ Status: Completed",
+				"Audit ", "private comment", "custom fields (3)", "All 14 steps did what they should",
+			},
 			[]string{"EXIT_NEXT", "\x1b", "{"}, 60,
 		},
 		"verbose": {
 			[]string{"demo", "--verbose"},
-			[]string{"Maria Lopez", "EXIT_NEXT", "CHECK_OUTCOME_OK", `"plain_body"`, `"agent_id"`, "All 13 steps did what they should"},
+			[]string{"Maria Lopez", "EXIT_NEXT", "CHECK_OUTCOME_OK", `"plain_body"`, `"agent_id"`, "All 14 steps did what they should"},
 			[]string{"\x1b"}, 1000,
 		},
 	} {

@@ -94,7 +94,7 @@ func (c *sandboxCommand) limits() zendesktest.Limits {
 // Run serves the fake Zendesk until ctx is done.
 func (c *sandboxCommand) Run(ctx context.Context, p *process) error {
 	sandbox := zendesktest.New(zendesktest.Config{
-		IndexLag: c.IndexLag, TokenLife: c.TokenLife, PasswordGrant: c.Password, NoScreenPop: !c.ScreenPop, Seed: c.Seed,
+		IndexLag: c.IndexLag, TokenLife: c.TokenLife, PasswordGrant: c.Password, NoScreenPop: !c.ScreenPop, Seed: c.Seed, OddPeople: true,
 	})
 	if err := sandbox.SetLimits(c.limits()); err != nil {
 		return err
@@ -198,7 +198,7 @@ func printSandboxHints(w io.Writer, address, origin string) error {
   alias grpcurl='go run github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4'
   grpcurl -plaintext %[1]s scenarioblocks.zendesk.v1.AccountService/ListAccounts
   grpcurl -plaintext -d '{"account_id": "%[3]s"}' %[1]s scenarioblocks.zendesk.v1.AccountService/TestConnection
-  grpcurl -plaintext -d '{"interaction_id": "call-1", "variables": {"ANI": "+1 513 555 7611"}, "recordset_name": "caller", "search_string": "type:user phone:$(ANI,phone)"}' %[1]s scenarioblocks.zendesk.v1.BlockService/Search
+  grpcurl -plaintext -d '{"interaction_id": "call-1", "variables": {"ANI": "+1 513 555 7611"}, "recordset_name": "caller", "phone": "$(ANI)"}' %[1]s scenarioblocks.zendesk.v1.BlockService/IdentifyCaller
   grpcurl -plaintext -d '{"interaction_id": "call-1", "recordset_name": "caller"}' %[1]s scenarioblocks.zendesk.v1.BlockService/ScreenPop
   grpcurl -plaintext -d '{"interaction_id": "call-1"}' %[1]s scenarioblocks.zendesk.v1.InteractionService/GetInteraction
   curl %[2]s/_sandbox/requests

@@ -204,7 +204,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	allowed := slices.Clone(c.AllowHost)
 	var sandbox *zendesktest.Zendesk
 	if c.Sandbox {
-		sandbox = zendesktest.New(zendesktest.Config{})
+		sandbox = zendesktest.New(zendesktest.Config{OddPeople: true})
 		if err := sandbox.Start(c.SandboxListen); err != nil {
 			return fmt.Errorf("--sandbox-listen: %w", err)
 		}

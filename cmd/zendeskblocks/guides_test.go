@@ -478,25 +478,90 @@ func anchorsOf(text string) (anchors []string) {
 	return anchors
 }
 
-// The program in Go of the client guide runs.
+// methodsOf returns the methods of the API's services, or of one of them.
+func methodsOf(t testing.TB, service string) (methods []protoreflect.MethodDescriptor) {
+	t.Helper()
+	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			of := file.Services().Get(i)
+			for j := range of.Methods().Len() {
+				if strings.HasPrefix(string(of.FullName()), "scenarioblocks.") && (service == "" || service == string(of.Name())) {
+					methods = append(methods, of.Methods().Get(j))
+				}
+			}
+		}
+		return true
+	})
+	if len(methods) == 0 {
+		t.Fatalf("the API has no methods of %q", service)
+	}
+	return methods
+}
+
+// The walk calls every RPC, and each block leaves by NEXT at least once, having done something.
+func TestWalkOfTheClientGuide(t *testing.T) {
+	t.Parallel()
+	called, done := map[string]bool{}, map[string]bool{}
+	for _, example := range examplesOf(readGuide(t, clientGuide)) {
+		words := strings.Fields(example.command[:strings.IndexByte(example.command+"\n", '\n')])
+		for _, word := range words {
+			if rpc, found := strings.CutPrefix(word, "scenarioblocks.zendesk.v1."); found {
+				called[rpc] = true
+				done[rpc] = done[rpc] || strings.Contains(example.prints, `"exit": "EXIT_NEXT"`) && !strings.Contains(example.command, "validate_only")
+			}
+		}
+	}
+	for _, method := range methodsOf(t, "") {
+		rpc := fmt.Sprintf("%s/%s", method.Parent().Name(), method.Name())
+		if !called[rpc] || method.Parent().Name() == "BlockService" && !done[rpc] {
+			t.Errorf("the walk does not show %s", rpc)
+		}
+	}
+}
+
+// The program in Go of the client guide runs, with every block.
 func TestProgramOfTheClientGuide(t *testing.T) {
 	t.Parallel()
 	guide, dir := readGuide(t, clientGuide), t.TempDir()
-	source := filepath.Join(dir, "main.go")
+	source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "client")
 	must(t, os.WriteFile(source, []byte(fenced(t, guide, "go", "package main")), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "service-config.json"), []byte(fenced(t, guide, "json", "methodConfig")), 0o600))
-	binary := filepath.Join(dir, "client")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, source).CombinedOutput(); err != nil {
 		t.Fatalf("the guide's program is not built: %v\n%s", err, out)
 	}
+	want := fenced(t, guide, "text", "caller: ")
+	checkProgram(t, dir, want, binary)
+	for _, method := range methodsOf(t, "BlockService") {
+		if !strings.Contains(want, fmt.Sprintf("%s EXIT_NEXT\n", method.Name())) {
+			t.Errorf("it does not run %s", method.Name())
+		}
+	}
+}
+
+// The program for Node does the same, where Node and the packages that the guide names are: NODE_PATH says where.
+func TestNodeProgramOfTheClientGuide(t *testing.T) {
+	t.Parallel()
+	const packages = "['@grpc/grpc-js', '@grpc/proto-loader', 'google-proto-files/package.json', 'protobufjs'].forEach(require)"
+	if out, err := exec.CommandContext(t.Context(), "node", "-e", packages).CombinedOutput(); err != nil {
+		t.Skipf("no Node with its packages: %v\n%s", err, out)
+	}
+	guide, dir := readGuide(t, clientGuide), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "client.js"), []byte(fenced(t, guide, "js", "BlockService")), 0o600))
+	must(t, os.CopyFS(filepath.Join(dir, "proto"), os.DirFS("../../proto")))
+	inNode := strings.NewReplacer("InvalidArgument", "INVALID_ARGUMENT", "map[fields:recordset_name]", "{ fields: 'recordset_name' }")
+	checkProgram(t, dir, inNode.Replace(fenced(t, guide, "text", "caller: ")), "node", "client.js")
+}
+
+// checkProgram runs a client in a folder against a service with a sandbox, and compares what it prints.
+func checkProgram(t *testing.T, dir, want string, command ...string) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(dir, "service-config.json"), []byte(fenced(t, readGuide(t, clientGuide), "json", "methodConfig")), 0o600))
 	p := startProgram(t, "serve", "--listen", "127.0.0.1:0", "--sandbox", "--sandbox-listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data.db"))
 	address := p.await(t, p.stderr, `msg=serving address=(\S+)`)
 	sandbox := p.await(t, p.stderr, `msg="serving a fake Zendesk" origin=http://(\S+)`)
-	cmd := exec.CommandContext(t.Context(), binary, address)
+	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], address)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	got, want := strings.ReplaceAll(string(out), sandbox, guideSandbox), fenced(t, guide, "text", "caller: ")
-	if err != nil || got != want {
+	if got := strings.ReplaceAll(string(out), sandbox, guideSandbox); err != nil || got != want {
 		t.Errorf("the guide's program ends with %v and prints\n%s\nand the guide says that it prints\n%s", err, got, want)
 	}
 }
@@ -505,22 +570,7 @@ func TestProgramOfTheClientGuide(t *testing.T) {
 func TestServiceConfigOfTheClientGuide(t *testing.T) {
 	t.Parallel()
 	config := fenced(t, readGuide(t, clientGuide), "json", "methodConfig")
-	var methods []protoreflect.MethodDescriptor
-	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
-		for i := range file.Services().Len() {
-			service := file.Services().Get(i)
-			for j := range service.Methods().Len() {
-				if strings.HasPrefix(string(service.FullName()), "scenarioblocks.") {
-					methods = append(methods, service.Methods().Get(j))
-				}
-			}
-		}
-		return true
-	})
-	if len(methods) == 0 {
-		t.Fatal("the API has no methods")
-	}
-	for _, method := range methods {
+	for _, method := range methodsOf(t, "") {
 		if method.IsStreamingServer() {
 			continue // a watch is begun again by its caller, who knows what was seen
 		}

@@ -519,6 +519,22 @@ func TestWalkOfTheClientGuide(t *testing.T) {
 	}
 }
 
+// The tables of the client guide have a row for each exit, policy and grade.
+func TestTablesOfTheClientGuide(t *testing.T) {
+	t.Parallel()
+	guide := readGuide(t, clientGuide)
+	for _, name := range []protoreflect.FullName{"Exit", "MatchPolicy", "MatchGrade"} {
+		found, err := protoregistry.GlobalFiles.FindDescriptorByName("scenarioblocks.zendesk.v1." + name)
+		must(t, err)
+		values := found.(protoreflect.EnumDescriptor).Values()
+		for i := 1; i < values.Len(); i++ { // the first is not specified
+			if row := fmt.Sprintf("\n| `%s`", values.Get(i).Name()); !strings.Contains(guide, row) {
+				t.Errorf("no table has a row for %s", values.Get(i).Name())
+			}
+		}
+	}
+}
+
 // The program in Go of the client guide runs, with every block.
 func TestProgramOfTheClientGuide(t *testing.T) {
 	t.Parallel()

@@ -309,7 +309,7 @@ func TestSearchAnswersInTime(t *testing.T) {
 // A page that hangs fails the whole: part of a result would look like all of it.
 func TestSearchHangsOnALaterPage(t *testing.T) {
 	t.Parallel()
-	s := newBlockServer(t, func(c *Config, _ *zendesktest.Config) { c.Timeouts = Timeouts{Block: 2 * time.Second} })
+	s := newBlockServer(t, func(c *Config, _ *zendesktest.Config) { c.Timeouts = Timeouts{Block: 5 * time.Second} })
 	s.answerWith(page(t, 1, 100, 250))
 	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchPath, Delay: time.Hour})
 	resp := s.search(t, "one", "anything", func(r *zendeskv1.SearchRequest) { r.MaxResults = 250 })

@@ -267,7 +267,7 @@ func TestLimitShare(t *testing.T) {
 	must(t, err)
 	mustEqual(t, "share", got.GetAccount().GetMaxLimitShare(), int32(10))
 	must(t, s.zendesk.SetLimits(zendesktest.Limits{PerMinute: 100}))
-	succeeded := 0
+	succeeded, begun := 0, time.Now()
 	for i := range 20 {
 		resp := s.search(t, "one", fmt.Sprint("type:ticket ", i))
 		if resp.GetExit() != zendeskv1.Exit_EXIT_FAILED {
@@ -279,7 +279,8 @@ func TestLimitShare(t *testing.T) {
 			t.Errorf("failure is %v", f)
 		}
 	}
-	if succeeded < 8 || succeeded > 11 {
+	// Of a machine that is slow the limit comes back meanwhile.
+	if most := 11 + int(time.Since(begun)/(6*time.Second)); succeeded < 8 || succeeded > most {
 		t.Errorf("%d of 20 searches succeeded with a tenth of 100", succeeded)
 	}
 	must(t, share(0, "max_limit_share"))

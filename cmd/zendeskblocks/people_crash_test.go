@@ -45,19 +45,26 @@ func TestKillDuringFindOrCreate(t *testing.T) {
 	defer cancel()
 	var running errgroup.Group
 	ids := make([]string, calls)
+	moments := []string{momentAsked, momentActed, momentAnswered}
+	reached := zendesk.await(moments[0]) // before anybody can have made all users
 	for call := range calls {
 		running.Go(func() (err error) {
 			ids[call], err = findOrCreate(ctx, s, call, fmt.Sprintf("+1513556%04d", call%numbers))
 			return err
 		})
 	}
-	for _, moment := range []string{momentAsked, momentActed, momentAnswered} {
+	for i, moment := range moments {
 		select {
-		case <-zendesk.await(moment):
+		case <-reached:
 		case <-ctx.Done():
 			t.Fatalf("no user is made to kill the process when it was %s", moment)
 		}
 		s.kill(t)
+		if i+1 < len(moments) {
+			reached = zendesk.await(moments[i+1])
+		} else {
+			zendesk.resume()
+		}
 		s.start(t)
 	}
 	must(t, running.Wait())
@@ -103,6 +110,7 @@ type creatingZendesk struct {
 	mu      sync.Mutex
 	moment  string        // that is awaited; empty: none
 	reached chan struct{} // closed at that moment
+	held    bool          // no user is made from then on: some are left for the next moment, however long the kill takes
 }
 
 func startCreatingZendesk(t testing.TB) *creatingZendesk {
@@ -116,8 +124,15 @@ func startCreatingZendesk(t testing.TB) *creatingZendesk {
 func (z *creatingZendesk) await(moment string) <-chan struct{} {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.moment, z.reached = moment, make(chan struct{})
+	z.moment, z.reached, z.held = moment, make(chan struct{}), false
 	return z.reached
+}
+
+// resume has users made again when the process has been killed for the last time.
+func (z *creatingZendesk) resume() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.held = false
 }
 
 // ServeHTTP implements http.Handler.
@@ -127,11 +142,18 @@ func (z *creatingZendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	moment := ""
+	moment, held := "", false
+	var reached chan struct{}
 	if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/api/v2/users/") {
 		z.mu.Lock()
+		held, reached = z.held, z.reached
 		moment, z.moment = z.moment, ""
+		z.held = held || moment != ""
 		z.mu.Unlock()
+	}
+	if held {
+		<-r.Context().Done()
+		return
 	}
 	if moment == "" {
 		z.fake.ServeHTTP(w, r)
@@ -148,7 +170,7 @@ func (z *creatingZendesk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
-	close(z.reached)
+	close(reached)
 	if moment != momentAnswered {
 		<-r.Context().Done()
 	}

@@ -154,7 +154,7 @@ func (a *access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	admitted := &admittedStream{ServerStream: stream, ctx: ctx, access: a, end: end}
+	admitted := &admittedStream{streamWithin{stream, ctx}, a, end}
 	defer a.watch(admitted)()
 	err = handler(srv, admitted)
 	if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
@@ -171,14 +171,10 @@ var errCredentialEnded = &rpc.Error{
 // admittedStream lets no message out once its caller is not who it was: a credential may be revoked, or be given other
 // roles, long after it opened a stream.
 type admittedStream struct {
-	grpc.ServerStream
-	ctx    context.Context
+	streamWithin
 	access *access
 	end    context.CancelCauseFunc
 }
-
-// Context implements grpc.ServerStream.
-func (s *admittedStream) Context() context.Context { return s.ctx }
 
 // SendMsg implements grpc.ServerStream.
 func (s *admittedStream) SendMsg(m any) error {

@@ -418,18 +418,9 @@ func (e streamEnds) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServ
 	if c := connectionOf(ctx); c != nil {
 		defer time.AfterFunc(time.Until(c.opened.Add(e.age.streams())), func() { end(errReconnect) }).Stop()
 	}
-	err := handler(srv, &endingStream{ServerStream: stream, ctx: ctx})
+	err := handler(srv, &streamWithin{stream, ctx})
 	if ended, ok := errors.AsType[*rpc.Error](context.Cause(ctx)); ok && err != nil {
 		return ended
 	}
 	return err
 }
-
-// endingStream is a stream that ends with a context of ours.
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context implements grpc.ServerStream.
-func (s *endingStream) Context() context.Context { return s.ctx }

@@ -96,6 +96,13 @@ const (
 	// RESOURCE_EXHAUSTED. The messages that are being read fill the memory that is meant for them. Nothing was done;
 	// google.rpc.RetryInfo says when to repeat the call.
 	ErrorReason_ERROR_REASON_SERVER_BUSY ErrorReason = 30
+	// RESOURCE_EXHAUSTED. Another backup runs. google.rpc.RetryInfo says when to try again.
+	ErrorReason_ERROR_REASON_BACKUP_IN_PROGRESS ErrorReason = 31
+	// UNIMPLEMENTED. The database has a backup of its own; the message names it.
+	ErrorReason_ERROR_REASON_BACKUP_UNSUPPORTED ErrorReason = 32
+	// FAILED_PRECONDITION. The service was started with --no-writes, as a restored copy is to be looked at: it writes nothing to
+	// Zendesk, asks for no token, and so does not do this. Nothing was changed.
+	ErrorReason_ERROR_REASON_NO_WRITES ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -132,6 +139,9 @@ var (
 		28: "ERROR_REASON_QUOTA_EXCEEDED",
 		29: "ERROR_REASON_MESSAGE_TOO_LARGE",
 		30: "ERROR_REASON_SERVER_BUSY",
+		31: "ERROR_REASON_BACKUP_IN_PROGRESS",
+		32: "ERROR_REASON_BACKUP_UNSUPPORTED",
+		33: "ERROR_REASON_NO_WRITES",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -165,6 +175,9 @@ var (
 		"ERROR_REASON_QUOTA_EXCEEDED":         28,
 		"ERROR_REASON_MESSAGE_TOO_LARGE":      29,
 		"ERROR_REASON_SERVER_BUSY":            30,
+		"ERROR_REASON_BACKUP_IN_PROGRESS":     31,
+		"ERROR_REASON_BACKUP_UNSUPPORTED":     32,
+		"ERROR_REASON_NO_WRITES":              33,
 	}
 )
 
@@ -199,7 +212,7 @@ var File_scenarioblocks_zendesk_v1_error_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xc9\b\n" +
+	"%scenarioblocks/zendesk/v1/error.proto\x12\x19scenarioblocks.zendesk.v1*\xaf\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -232,7 +245,10 @@ const file_scenarioblocks_zendesk_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_TOO_MANY_WATCHES\x10\x1b\x12\x1f\n" +
 	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x1c\x12\"\n" +
 	"\x1eERROR_REASON_MESSAGE_TOO_LARGE\x10\x1d\x12\x1c\n" +
-	"\x18ERROR_REASON_SERVER_BUSY\x10\x1eB\x90\x01\n" +
+	"\x18ERROR_REASON_SERVER_BUSY\x10\x1e\x12#\n" +
+	"\x1fERROR_REASON_BACKUP_IN_PROGRESS\x10\x1f\x12#\n" +
+	"\x1fERROR_REASON_BACKUP_UNSUPPORTED\x10 \x12\x1a\n" +
+	"\x16ERROR_REASON_NO_WRITES\x10!B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (

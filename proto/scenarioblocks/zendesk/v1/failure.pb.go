@@ -155,7 +155,10 @@ type Failure struct {
 	// How many requests were sent before this was given up; 0 when none was.
 	Attempts int32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Whether the same request may succeed later with nothing changed by people: repeat it after retry_after, if that is set.
-	Retryable     bool `protobuf:"varint,7,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	Retryable bool `protobuf:"varint,7,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	// The id of the trace that the call belongs to, 32 lower-case hexadecimal digits (W3C Trace Context), which log lines of the
+	// call have too; empty when it is not traced.
+	TraceId       string `protobuf:"bytes,8,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,11 +242,18 @@ func (x *Failure) GetRetryable() bool {
 	return false
 }
 
+func (x *Failure) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 var File_scenarioblocks_zendesk_v1_failure_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_failure_proto_rawDesc = "" +
 	"\n" +
-	"'scenarioblocks/zendesk/v1/failure.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\"\xaa\x02\n" +
+	"'scenarioblocks/zendesk/v1/failure.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc5\x02\n" +
 	"\aFailure\x12@\n" +
 	"\x06reason\x18\x01 \x01(\x0e2(.scenarioblocks.zendesk.v1.FailureReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
@@ -253,7 +263,8 @@ const file_scenarioblocks_zendesk_v1_failure_proto_rawDesc = "" +
 	"retryAfter\x12,\n" +
 	"\x12zendesk_request_id\x18\x05 \x01(\tR\x10zendeskRequestId\x12\x1a\n" +
 	"\battempts\x18\x06 \x01(\x05R\battempts\x12\x1c\n" +
-	"\tretryable\x18\a \x01(\bR\tretryable*\xab\x05\n" +
+	"\tretryable\x18\a \x01(\bR\tretryable\x12\x19\n" +
+	"\btrace_id\x18\b \x01(\tR\atraceId*\xab\x05\n" +
 	"\rFailureReason\x12\x1e\n" +
 	"\x1aFAILURE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16FAILURE_REASON_TIMEOUT\x10\x01\x12\x1f\n" +

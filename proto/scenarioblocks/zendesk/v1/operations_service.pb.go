@@ -22,6 +22,368 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of OperationsService.ListTenants.
+type ListTenantsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many at most, 0 to 1,000; 0: 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTenantsRequest) Reset() {
+	*x = ListTenantsRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTenantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTenantsRequest) ProtoMessage() {}
+
+func (x *ListTenantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTenantsRequest.ProtoReflect.Descriptor instead.
+func (*ListTenantsRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ListTenantsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTenantsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of OperationsService.ListTenants.
+type ListTenantsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenants.
+	Tenants []*Tenant `protobuf:"bytes,1,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	// Where the next page begins; empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTenantsResponse) Reset() {
+	*x = ListTenantsResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTenantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTenantsResponse) ProtoMessage() {}
+
+func (x *ListTenantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTenantsResponse.ProtoReflect.Descriptor instead.
+func (*ListTenantsResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListTenantsResponse) GetTenants() []*Tenant {
+	if x != nil {
+		return x.Tenants
+	}
+	return nil
+}
+
+func (x *ListTenantsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A contact centre, as the whole sees it.
+type Tenant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as in the credentials of its callers.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What it has, as in GetUsageResponse.
+	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tenant) Reset() {
+	*x = Tenant{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tenant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tenant) ProtoMessage() {}
+
+func (x *Tenant) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
+func (*Tenant) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Tenant) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Tenant) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// Request of OperationsService.Backup.
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{3}
+}
+
+// Response of OperationsService.Backup: a piece of the copy, or at the end what it is.
+type BackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A piece, or the end.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*BackupResponse_Chunk
+	//	*BackupResponse_Summary
+	Part          isBackupResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BackupResponse) GetPart() isBackupResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *BackupResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*BackupResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *BackupResponse) GetSummary() *BackupSummary {
+	if x != nil {
+		if x, ok := x.Part.(*BackupResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isBackupResponse_Part interface {
+	isBackupResponse_Part()
+}
+
+type BackupResponse_Chunk struct {
+	// The next bytes, at most 64 KiB.
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3,oneof"`
+}
+
+type BackupResponse_Summary struct {
+	// What the chunks were: the last message.
+	Summary *BackupSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
+}
+
+func (*BackupResponse_Chunk) isBackupResponse_Part() {}
+
+func (*BackupResponse_Summary) isBackupResponse_Part() {}
+
+// What a backup is.
+type BackupSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many bytes the chunks had.
+	Size int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// Their SHA-256, in lower-case hexadecimal digits.
+	Sha256 string `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Ids of the keys, as `keys list` shows them, that its values are sealed with.
+	KeyIds []uint32 `protobuf:"varint,3,rep,packed,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
+	// The moment that it holds.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupSummary) Reset() {
+	*x = BackupSummary{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupSummary) ProtoMessage() {}
+
+func (x *BackupSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupSummary.ProtoReflect.Descriptor instead.
+func (*BackupSummary) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BackupSummary) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *BackupSummary) GetKeyIds() []uint32 {
+	if x != nil {
+		return x.KeyIds
+	}
+	return nil
+}
+
+func (x *BackupSummary) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
 // Request of OperationsService.ErasePerson.
 type ErasePersonRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -41,7 +403,7 @@ type ErasePersonRequest struct {
 
 func (x *ErasePersonRequest) Reset() {
 	*x = ErasePersonRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -53,7 +415,7 @@ func (x *ErasePersonRequest) String() string {
 func (*ErasePersonRequest) ProtoMessage() {}
 
 func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -66,7 +428,7 @@ func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasePersonRequest.ProtoReflect.Descriptor instead.
 func (*ErasePersonRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ErasePersonRequest) GetPerson() isErasePersonRequest_Person {
@@ -152,7 +514,7 @@ type ErasePersonResponse struct {
 
 func (x *ErasePersonResponse) Reset() {
 	*x = ErasePersonResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -164,7 +526,7 @@ func (x *ErasePersonResponse) String() string {
 func (*ErasePersonResponse) ProtoMessage() {}
 
 func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -177,7 +539,7 @@ func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasePersonResponse.ProtoReflect.Descriptor instead.
 func (*ErasePersonResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ErasePersonResponse) GetFound() *ErasedData {
@@ -223,7 +585,7 @@ type ErasedData struct {
 
 func (x *ErasedData) Reset() {
 	*x = ErasedData{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +597,7 @@ func (x *ErasedData) String() string {
 func (*ErasedData) ProtoMessage() {}
 
 func (x *ErasedData) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +610,7 @@ func (x *ErasedData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasedData.ProtoReflect.Descriptor instead.
 func (*ErasedData) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ErasedData) GetInteractions() int64 {
@@ -287,7 +649,7 @@ type WaitingData struct {
 
 func (x *WaitingData) Reset() {
 	*x = WaitingData{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +661,7 @@ func (x *WaitingData) String() string {
 func (*WaitingData) ProtoMessage() {}
 
 func (x *WaitingData) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +674,7 @@ func (x *WaitingData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingData.ProtoReflect.Descriptor instead.
 func (*WaitingData) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WaitingData) GetInteractionId() string {
@@ -345,7 +707,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -357,7 +719,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -370,7 +732,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{10}
 }
 
 // Response of OperationsService.GetUsage.
@@ -390,7 +752,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +764,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +777,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{5}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetUsageResponse) GetUsage() *Usage {
@@ -458,7 +820,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +832,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +845,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{6}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Usage) GetAccounts() int64 {
@@ -525,7 +887,28 @@ var File_scenarioblocks_zendesk_v1_operations_service_proto protoreflect.FileDes
 
 const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\n" +
-	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x01\n" +
+	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n" +
+	"\x12ListTenantsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"z\n" +
+	"\x13ListTenantsResponse\x12;\n" +
+	"\atenants\x18\x01 \x03(\v2!.scenarioblocks.zendesk.v1.TenantR\atenants\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n" +
+	"\x06Tenant\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x126\n" +
+	"\x05usage\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.UsageR\x05usage\"\x0f\n" +
+	"\rBackupRequest\"v\n" +
+	"\x0eBackupResponse\x12\x16\n" +
+	"\x05chunk\x18\x01 \x01(\fH\x00R\x05chunk\x12D\n" +
+	"\asummary\x18\x02 \x01(\v2(.scenarioblocks.zendesk.v1.BackupSummaryH\x00R\asummaryB\x06\n" +
+	"\x04part\"\x91\x01\n" +
+	"\rBackupSummary\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x17\n" +
+	"\akey_ids\x18\x03 \x03(\rR\x06keyIds\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\x8a\x01\n" +
 	"\x12ErasePersonRequest\x12\x16\n" +
 	"\x05email\x18\x01 \x01(\tH\x00R\x05email\x12\x16\n" +
 	"\x05phone\x18\x02 \x01(\tH\x00R\x05phone\x12!\n" +
@@ -563,10 +946,12 @@ const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\x11live_interactions\x18\x02 \x01(\x03R\x10liveInteractions\x12-\n" +
 	"\x12pending_activities\x18\x03 \x01(\x03R\x11pendingActivities\x12'\n" +
 	"\x0fdead_activities\x18\x04 \x01(\x03R\x0edeadActivities\x12!\n" +
-	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2\xed\x01\n" +
+	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2\xc1\x03\n" +
 	"\x11OperationsService\x12h\n" +
 	"\bGetUsage\x12*.scenarioblocks.zendesk.v1.GetUsageRequest\x1a+.scenarioblocks.zendesk.v1.GetUsageResponse\"\x03\x90\x02\x01\x12n\n" +
-	"\vErasePerson\x12-.scenarioblocks.zendesk.v1.ErasePersonRequest\x1a..scenarioblocks.zendesk.v1.ErasePersonResponse0\x01B\x90\x01\n" +
+	"\vErasePerson\x12-.scenarioblocks.zendesk.v1.ErasePersonRequest\x1a..scenarioblocks.zendesk.v1.ErasePersonResponse0\x01\x12q\n" +
+	"\vListTenants\x12-.scenarioblocks.zendesk.v1.ListTenantsRequest\x1a..scenarioblocks.zendesk.v1.ListTenantsResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\x06Backup\x12(.scenarioblocks.zendesk.v1.BackupRequest\x1a).scenarioblocks.zendesk.v1.BackupResponse0\x01B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
@@ -581,33 +966,47 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP() []byt
 	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_scenarioblocks_zendesk_v1_operations_service_proto_goTypes = []any{
-	(*ErasePersonRequest)(nil),    // 0: scenarioblocks.zendesk.v1.ErasePersonRequest
-	(*ErasePersonResponse)(nil),   // 1: scenarioblocks.zendesk.v1.ErasePersonResponse
-	(*ErasedData)(nil),            // 2: scenarioblocks.zendesk.v1.ErasedData
-	(*WaitingData)(nil),           // 3: scenarioblocks.zendesk.v1.WaitingData
-	(*GetUsageRequest)(nil),       // 4: scenarioblocks.zendesk.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),      // 5: scenarioblocks.zendesk.v1.GetUsageResponse
-	(*Usage)(nil),                 // 6: scenarioblocks.zendesk.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*ListTenantsRequest)(nil),    // 0: scenarioblocks.zendesk.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),   // 1: scenarioblocks.zendesk.v1.ListTenantsResponse
+	(*Tenant)(nil),                // 2: scenarioblocks.zendesk.v1.Tenant
+	(*BackupRequest)(nil),         // 3: scenarioblocks.zendesk.v1.BackupRequest
+	(*BackupResponse)(nil),        // 4: scenarioblocks.zendesk.v1.BackupResponse
+	(*BackupSummary)(nil),         // 5: scenarioblocks.zendesk.v1.BackupSummary
+	(*ErasePersonRequest)(nil),    // 6: scenarioblocks.zendesk.v1.ErasePersonRequest
+	(*ErasePersonResponse)(nil),   // 7: scenarioblocks.zendesk.v1.ErasePersonResponse
+	(*ErasedData)(nil),            // 8: scenarioblocks.zendesk.v1.ErasedData
+	(*WaitingData)(nil),           // 9: scenarioblocks.zendesk.v1.WaitingData
+	(*GetUsageRequest)(nil),       // 10: scenarioblocks.zendesk.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),      // 11: scenarioblocks.zendesk.v1.GetUsageResponse
+	(*Usage)(nil),                 // 12: scenarioblocks.zendesk.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_scenarioblocks_zendesk_v1_operations_service_proto_depIdxs = []int32{
-	2, // 0: scenarioblocks.zendesk.v1.ErasePersonResponse.found:type_name -> scenarioblocks.zendesk.v1.ErasedData
-	2, // 1: scenarioblocks.zendesk.v1.ErasePersonResponse.erased:type_name -> scenarioblocks.zendesk.v1.ErasedData
-	3, // 2: scenarioblocks.zendesk.v1.ErasePersonResponse.waiting:type_name -> scenarioblocks.zendesk.v1.WaitingData
-	6, // 3: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
-	6, // 4: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
-	7, // 5: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
-	4, // 6: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
-	0, // 7: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:input_type -> scenarioblocks.zendesk.v1.ErasePersonRequest
-	5, // 8: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
-	1, // 9: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:output_type -> scenarioblocks.zendesk.v1.ErasePersonResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	2,  // 0: scenarioblocks.zendesk.v1.ListTenantsResponse.tenants:type_name -> scenarioblocks.zendesk.v1.Tenant
+	12, // 1: scenarioblocks.zendesk.v1.Tenant.usage:type_name -> scenarioblocks.zendesk.v1.Usage
+	5,  // 2: scenarioblocks.zendesk.v1.BackupResponse.summary:type_name -> scenarioblocks.zendesk.v1.BackupSummary
+	13, // 3: scenarioblocks.zendesk.v1.BackupSummary.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 4: scenarioblocks.zendesk.v1.ErasePersonResponse.found:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	8,  // 5: scenarioblocks.zendesk.v1.ErasePersonResponse.erased:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	9,  // 6: scenarioblocks.zendesk.v1.ErasePersonResponse.waiting:type_name -> scenarioblocks.zendesk.v1.WaitingData
+	12, // 7: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
+	12, // 8: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
+	13, // 9: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
+	10, // 10: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
+	6,  // 11: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:input_type -> scenarioblocks.zendesk.v1.ErasePersonRequest
+	0,  // 12: scenarioblocks.zendesk.v1.OperationsService.ListTenants:input_type -> scenarioblocks.zendesk.v1.ListTenantsRequest
+	3,  // 13: scenarioblocks.zendesk.v1.OperationsService.Backup:input_type -> scenarioblocks.zendesk.v1.BackupRequest
+	11, // 14: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
+	7,  // 15: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:output_type -> scenarioblocks.zendesk.v1.ErasePersonResponse
+	1,  // 16: scenarioblocks.zendesk.v1.OperationsService.ListTenants:output_type -> scenarioblocks.zendesk.v1.ListTenantsResponse
+	4,  // 17: scenarioblocks.zendesk.v1.OperationsService.Backup:output_type -> scenarioblocks.zendesk.v1.BackupResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_operations_service_proto_init() }
@@ -615,7 +1014,11 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_init() {
 	if File_scenarioblocks_zendesk_v1_operations_service_proto != nil {
 		return
 	}
-	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0].OneofWrappers = []any{
+	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4].OneofWrappers = []any{
+		(*BackupResponse_Chunk)(nil),
+		(*BackupResponse_Summary)(nil),
+	}
+	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*ErasePersonRequest_Email)(nil),
 		(*ErasePersonRequest_Phone)(nil),
 		(*ErasePersonRequest_ExternalId)(nil),
@@ -626,7 +1029,7 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

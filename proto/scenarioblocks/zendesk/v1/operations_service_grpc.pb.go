@@ -21,13 +21,16 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OperationsService_GetUsage_FullMethodName    = "/scenarioblocks.zendesk.v1.OperationsService/GetUsage"
 	OperationsService_ErasePerson_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/ErasePerson"
+	OperationsService_ListTenants_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/ListTenants"
+	OperationsService_Backup_FullMethodName      = "/scenarioblocks.zendesk.v1.OperationsService/Backup"
 )
 
 // OperationsServiceClient is the client API for OperationsService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Tells operators where the caller's tenant stands. Without a deadline of the caller's a call has 3 s.
+// Tells where the caller's tenant stands, and keeps the whole: who has the role operator is of no tenant, and may call
+// ListTenants and Backup and nothing else. Without a deadline of the caller's a call has 3 s.
 type OperationsServiceClient interface {
 	// Returns what the tenant has stored, and what it may. A call that would pass a quota is refused with RESOURCE_EXHAUSTED
 	// `QUOTA_EXCEEDED`, whose metadata name the quota, as in Usage, and its limit. Reads, deletions, and decisions on
@@ -42,6 +45,16 @@ type OperationsServiceClient interface {
 	// the caller's it runs to its end, or until the service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its
 	// time (`CONNECTION_EXPIRED`). Errors: UNAVAILABLE `AUDIT_UNAVAILABLE`.
 	ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ErasePersonResponse], error)
+	// Lists the tenants that have something stored, in order of their names, with what each has. Role operator.
+	ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error)
+	// Streams a copy of all data, of one moment, which holds everything acknowledged before the call. Values stay encrypted, and
+	// no key is in it: keep the key file apart. The chunks make a file that the command restore takes; the last message has no
+	// chunk but the summary, without which the copy is cut short. The service copies to a file beside its data first, so that a
+	// slow caller holds nothing up; one backup runs at a time. Without a deadline of the caller's it runs to its end, or until the
+	// service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its time (`CONNECTION_EXPIRED`). Errors:
+	// RESOURCE_EXHAUSTED `BACKUP_IN_PROGRESS`; UNAVAILABLE `STORE_UNAVAILABLE` when the disk has no room for the copy;
+	// UNIMPLEMENTED `BACKUP_UNSUPPORTED` where the database has its own backup. Role operator.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
 }
 
 type operationsServiceClient struct {
@@ -81,11 +94,41 @@ func (c *operationsServiceClient) ErasePerson(ctx context.Context, in *ErasePers
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperationsService_ErasePersonClient = grpc.ServerStreamingClient[ErasePersonResponse]
 
+func (c *operationsServiceClient) ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTenantsResponse)
+	err := c.cc.Invoke(ctx, OperationsService_ListTenants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationsServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperationsService_ServiceDesc.Streams[1], OperationsService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationsService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
+
 // OperationsServiceServer is the server API for OperationsService service.
 // All implementations must embed UnimplementedOperationsServiceServer
 // for forward compatibility.
 //
-// Tells operators where the caller's tenant stands. Without a deadline of the caller's a call has 3 s.
+// Tells where the caller's tenant stands, and keeps the whole: who has the role operator is of no tenant, and may call
+// ListTenants and Backup and nothing else. Without a deadline of the caller's a call has 3 s.
 type OperationsServiceServer interface {
 	// Returns what the tenant has stored, and what it may. A call that would pass a quota is refused with RESOURCE_EXHAUSTED
 	// `QUOTA_EXCEEDED`, whose metadata name the quota, as in Usage, and its limit. Reads, deletions, and decisions on
@@ -100,6 +143,16 @@ type OperationsServiceServer interface {
 	// the caller's it runs to its end, or until the service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its
 	// time (`CONNECTION_EXPIRED`). Errors: UNAVAILABLE `AUDIT_UNAVAILABLE`.
 	ErasePerson(*ErasePersonRequest, grpc.ServerStreamingServer[ErasePersonResponse]) error
+	// Lists the tenants that have something stored, in order of their names, with what each has. Role operator.
+	ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error)
+	// Streams a copy of all data, of one moment, which holds everything acknowledged before the call. Values stay encrypted, and
+	// no key is in it: keep the key file apart. The chunks make a file that the command restore takes; the last message has no
+	// chunk but the summary, without which the copy is cut short. The service copies to a file beside its data first, so that a
+	// slow caller holds nothing up; one backup runs at a time. Without a deadline of the caller's it runs to its end, or until the
+	// service drains (UNAVAILABLE `SHUTTING_DOWN`) or its connection has served its time (`CONNECTION_EXPIRED`). Errors:
+	// RESOURCE_EXHAUSTED `BACKUP_IN_PROGRESS`; UNAVAILABLE `STORE_UNAVAILABLE` when the disk has no room for the copy;
+	// UNIMPLEMENTED `BACKUP_UNSUPPORTED` where the database has its own backup. Role operator.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
 	mustEmbedUnimplementedOperationsServiceServer()
 }
 
@@ -115,6 +168,12 @@ func (UnimplementedOperationsServiceServer) GetUsage(context.Context, *GetUsageR
 }
 func (UnimplementedOperationsServiceServer) ErasePerson(*ErasePersonRequest, grpc.ServerStreamingServer[ErasePersonResponse]) error {
 	return status.Error(codes.Unimplemented, "method ErasePerson not implemented")
+}
+func (UnimplementedOperationsServiceServer) ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTenants not implemented")
+}
+func (UnimplementedOperationsServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedOperationsServiceServer) mustEmbedUnimplementedOperationsServiceServer() {}
 func (UnimplementedOperationsServiceServer) testEmbeddedByValue()                           {}
@@ -166,6 +225,35 @@ func _OperationsService_ErasePerson_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperationsService_ErasePersonServer = grpc.ServerStreamingServer[ErasePersonResponse]
 
+func _OperationsService_ListTenants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTenantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServiceServer).ListTenants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationsService_ListTenants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServiceServer).ListTenants(ctx, req.(*ListTenantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperationsService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperationsServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationsService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
+
 // OperationsService_ServiceDesc is the grpc.ServiceDesc for OperationsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -177,11 +265,20 @@ var OperationsService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetUsage",
 			Handler:    _OperationsService_GetUsage_Handler,
 		},
+		{
+			MethodName: "ListTenants",
+			Handler:    _OperationsService_ListTenants_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ErasePerson",
 			Handler:       _OperationsService_ErasePerson_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _OperationsService_Backup_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"runtime/debug"
 
 	"github.com/alecthomas/kong"
 )
@@ -58,23 +56,4 @@ type helpCommand struct {
 func (c helpCommand) Run(p *process) error {
 	_, err := p.parse(append(c.Command, "--help"))
 	return err
-}
-
-type versionCommand struct{}
-
-// Run prints the version.
-func (versionCommand) Run(p *process) error {
-	_, err := fmt.Fprintln(p.stdout, programVersion())
-	return err
-}
-
-// programVersion is what the version command and flag print.
-func programVersion() string { return "zendeskblocks " + version() }
-
-// version is the version of the module, as the Go tool stamped it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

@@ -116,7 +116,7 @@ func (p *process) parse(args []string) (*kong.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	variables := []string{keysetVariable}
+	variables := []string{keysetVariable, tokenVariable, clientSecretVariable}
 	eachFlag(parser.Model.Node, func(flag *kong.Flag) {
 		if !global(flag) {
 			variables = append(variables, envName(flag.Name))

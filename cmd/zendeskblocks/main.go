@@ -7,6 +7,12 @@
 //	zendeskblocks compact    give up free pages of the data file
 //	zendeskblocks sandbox    serve a fake Zendesk to try things on
 //	zendeskblocks demo       play a scenario from beginning to end
+//	zendeskblocks health     say whether a server that runs serves
+//	zendeskblocks accounts   look at its accounts
+//	zendeskblocks authorize  have a person authorize an account in Zendesk
+//	zendeskblocks activities look at its activities, and decide about those that cannot be written
+//	zendeskblocks usage      show what a tenant has stored, and what it may
+//	zendeskblocks tenants    list its tenants
 //	zendeskblocks help       show help on a command
 //	zendeskblocks version    print the version
 //

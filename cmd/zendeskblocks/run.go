@@ -15,6 +15,14 @@ type commandLine struct {
 	Tokens  tokensCommand  `cmd:"" help:"Manage the bearer tokens of callers."`
 	Keys    keysCommand    `cmd:"" help:"Rotate the keys that encrypt the data file."`
 	Compact compactCommand `cmd:"" help:"Rewrite a data file without its free pages."`
+
+	Health     healthCommand     `cmd:"" group:"Of a server that runs:" help:"Say whether it serves; for probes."`
+	Accounts   accountsCommand   `cmd:"" group:"Of a server that runs:" help:"Look at accounts."`
+	Authorize  authorizeCommand  `cmd:"" group:"Of a server that runs:" help:"Have a person authorize an account in Zendesk."`
+	Activities activitiesCommand `cmd:"" group:"Of a server that runs:" help:"Look at activities, and decide about those that cannot be written."`
+	Usage      usageCommand      `cmd:"" group:"Of a server that runs:" help:"Show what the credential's tenant has stored, and what it may."`
+	Tenants    tenantsCommand    `cmd:"" group:"Of a server that runs:" help:"List all tenants; with a credential of the role operator."`
+
 	Help    helpCommand    `cmd:"" help:"Show help on a command."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 

@@ -26,11 +26,11 @@ const defaultTokenLife = 30 * time.Minute
 const defaultRefreshLife = 30 * 24 * time.Hour
 
 type oauthClient struct {
-	id          int64
-	secret      string
-	redirectURI string
-	owner       int64
-	allowed     []string // scopes; nil: all
+	id           int64
+	secret       string
+	redirectURIs []string // the first is meant when none is named
+	owner        int64
+	allowed      []string // scopes; nil: all
 }
 
 type oauthToken struct {
@@ -59,7 +59,7 @@ type oauthCode struct {
 // [Admin] granting the seeded client "read write", without PKCE.
 type Grant struct {
 	ClientID        string   // default [ClientID]
-	RedirectURI     string   // default the client's; must be the client's
+	RedirectURI     string   // default the client's first; must be one of the client's
 	Email           string   // of the person; default [Admin]'s
 	Scopes          []string // default read, write
 	Challenge       string   // PKCE code challenge; empty = no PKCE
@@ -84,6 +84,81 @@ func (z *Zendesk) AllowScopes(clientID string, scopes ...string) error {
 	return nil
 }
 
+// AllowRedirect gives an OAuth client one more redirect URI, as an administrator
+// does. An unknown client, or what is no absolute URI, is an error.
+func (z *Zendesk) AllowRedirect(clientID, uri string) error {
+	if u, err := url.Parse(uri); err != nil || u.Scheme == "" || u.Host == "" || u.Fragment != "" {
+		return fmt.Errorf("redirect URI %q is not absolute, or has a fragment", uri)
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	client, found := z.clients[clientID]
+	if !found {
+		return fmt.Errorf("client %q is unknown", clientID)
+	}
+	client.redirectURIs = append(slices.Clone(client.redirectURIs), uri)
+	z.clients[clientID] = client
+	return nil
+}
+
+// serveAuthorization is GET /oauth/authorizations/new, and the person who agrees
+// on that page: [Admin], or the one of the parameter sandbox_email. With
+// sandbox_answer=deny the person does not. Who asks for a client or a redirect
+// URI that is not known is told so here, and never redirected (RFC 6749,
+// 4.1.2.1).
+func (z *Zendesk) serveAuthorization(w http.ResponseWriter, r *http.Request) {
+	asked := r.URL.Query()
+	z.mu.Lock()
+	client, found := z.clients[asked.Get("client_id")]
+	z.mu.Unlock()
+	if !found || !slices.Contains(client.redirectURIs, asked.Get("redirect_uri")) {
+		text(http.StatusBadRequest, "Invalid Authorization Request: no such client exists, or it has another redirect URL.").write(w)
+		return
+	}
+	target, err := url.Parse(asked.Get("redirect_uri"))
+	if err != nil {
+		text(http.StatusBadRequest, "Invalid Authorization Request").write(w)
+		return
+	}
+	brought := target.Query()
+	if asked.Has("state") {
+		brought.Set("state", asked.Get("state"))
+	}
+	if code, refused, why := z.authorized(client, asked); refused != "" {
+		brought.Set("error", refused)
+		brought.Set("error_description", why)
+	} else {
+		brought.Set("code", code)
+	}
+	target.RawQuery = brought.Encode()
+	w.Header().Set("Location", target.String())
+	w.WriteHeader(http.StatusFound)
+}
+
+// authorized gives the code for a request whose client and redirect URI are
+// known, or the error of RFC 6749, 4.1.2.1.
+func (z *Zendesk) authorized(client oauthClient, asked url.Values) (code, refused, why string) {
+	scopes, method := strings.Fields(asked.Get("scope")), asked.Get("code_challenge_method")
+	switch {
+	case asked.Get("response_type") != "code":
+		return "", "unsupported_response_type", "The authorization server does not support this response type."
+	case len(scopes) == 0 || unknownScope(scopes) != "" || len(client.allowed) > 0 && !contains(client.allowed, scopes):
+		return "", "invalid_scope", "The requested scope is invalid, unknown, or malformed."
+	case method != "" && method != "plain" && method != "S256", asked.Get("code_challenge") == "" && method != "":
+		return "", "invalid_request", "The code challenge or its method is not valid."
+	case asked.Get("sandbox_answer") == "deny":
+		return "", "access_denied", "The end-user or authorization server denied the request."
+	}
+	code, err := z.IssueCode(Grant{
+		ClientID: asked.Get("client_id"), RedirectURI: asked.Get("redirect_uri"), Email: asked.Get("sandbox_email"),
+		Scopes: scopes, Challenge: asked.Get("code_challenge"), ChallengeMethod: method,
+	})
+	if err != nil {
+		return "", "invalid_request", err.Error()
+	}
+	return code, "", ""
+}
+
 // IssueCode gives the authorization code that Zendesk would send to the
 // redirect URI. It can be redeemed once, within 120 seconds. An unknown client,
 // person, redirect URI or challenge method is an error.
@@ -98,9 +173,9 @@ func (z *Zendesk) IssueCode(g Grant) (string, error) {
 		return "", fmt.Errorf("client %q is unknown", g.ClientID)
 	}
 	if g.RedirectURI == "" {
-		g.RedirectURI = client.redirectURI
+		g.RedirectURI = client.redirectURIs[0]
 	}
-	if g.RedirectURI != client.redirectURI {
+	if !slices.Contains(client.redirectURIs, g.RedirectURI) {
 		return "", fmt.Errorf("redirect URI %q is not the client's", g.RedirectURI)
 	}
 	if g.Email == "" {

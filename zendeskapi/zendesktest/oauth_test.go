@@ -284,3 +284,59 @@ func TestRequestsHoldNoCredentials(t *testing.T) {
 		t.Errorf("recorded: %s", raw)
 	}
 }
+
+// The authorization page sends its browser back with the state, and with a code that the verifier redeems, or an error; who
+// names a client or a redirect URI that is not known is sent nowhere.
+func TestAuthorizationPage(t *testing.T) {
+	const verifier, challenge = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+	a := open(t, Config{})
+	const more = "http://127.0.0.1:9/back?from=zendesk"
+	a.do("POST", "/_sandbox/clients", `{"redirect_uri":"`+more+`"}`).want(t, 204)
+	a.do("POST", "/_sandbox/clients", `{"redirect_uri":"/back"}`).want(t, 400)
+	a.do("POST", "/_sandbox/clients", `{"redirect_uri":"`+more+`","client_id":"x"}`).want(t, 400)
+	page := func(change url.Values) response {
+		asked := url.Values{
+			"response_type": {"code"}, "client_id": {ClientID}, "redirect_uri": {more}, "scope": {"read write"}, "state": {"a b"},
+			"code_challenge": {challenge}, "code_challenge_method": {"S256"},
+		}
+		maps.Copy(asked, change)
+		return a.do("GET", "/oauth/authorizations/new?"+asked.Encode(), "")
+	}
+	for name, test := range map[string]struct {
+		change  url.Values
+		refused string // "page": not redirected
+	}{
+		"agreed":              {nil, ""},
+		"agreed by an agent":  {url.Values{"sandbox_email": {Agent.Email}}, ""},
+		"denied":              {url.Values{"sandbox_answer": {"deny"}}, "access_denied"},
+		"unknown client":      {url.Values{"client_id": {"x"}}, "page"},
+		"other redirect":      {url.Values{"redirect_uri": {more + "x"}}, "page"},
+		"token":               {url.Values{"response_type": {"token"}}, "unsupported_response_type"},
+		"unknown scope":       {url.Values{"scope": {"fly"}}, "invalid_scope"},
+		"no scope":            {url.Values{"scope": {""}}, "invalid_scope"},
+		"unknown method":      {url.Values{"code_challenge_method": {"S512"}}, "invalid_request"},
+		"method of nothing":   {url.Values{"code_challenge": {""}}, "invalid_request"},
+		"person not known":    {url.Values{"sandbox_email": {"x@example.com"}}, "invalid_request"},
+		"at the first client": {url.Values{"redirect_uri": {LoopbackRedirectURI}}, ""},
+	} {
+		got := page(test.change)
+		if test.refused == "page" {
+			if got.status != 400 || got.header.Get("Location") != "" {
+				t.Errorf("%s: %d, to %q", name, got.status, got.header.Get("Location"))
+			}
+			continue
+		}
+		target, err := url.Parse(got.header.Get("Location"))
+		if err != nil || got.status != 302 || target.Query().Get("state") != "a b" || target.Query().Get("error") != test.refused {
+			t.Errorf("%s: %d, to %q, want error %q", name, got.status, target, test.refused)
+			continue
+		}
+		if test.refused != "" {
+			continue
+		}
+		redirect := strings.TrimSuffix(target.Scheme+"://"+target.Host+target.Path+"?from="+target.Query().Get("from"), "?from=")
+		a.token(t, map[string]string{
+			"grant_type": "authorization_code", "code": target.Query().Get("code"), "redirect_uri": redirect, "code_verifier": verifier, "client_secret": "",
+		}).want(t, 200)
+	}
+}

@@ -136,6 +136,7 @@ func (z *Zendesk) routes() {
 	route("POST channels/voice/tickets", voice.in(TicketCreateBucket), z.createVoiceTicket)
 
 	route("GET oauth/tokens/current", access{role: roleEndUser}, z.showCurrentToken)
+	z.api.HandleFunc("GET /oauth/authorizations/new", z.serveAuthorization)
 	z.api.HandleFunc("POST /oauth/tokens", z.serveTokenRequest)
 	z.api.HandleFunc("/", z.serveNowhere)
 

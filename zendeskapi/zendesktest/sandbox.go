@@ -107,16 +107,25 @@ func (z *Zendesk) serveClock(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// serveClients takes {client_id, scopes}; the client is the seeded one if left
-// out, scopes are a list, and null allows all.
+// serveClients takes {client_id, scopes, redirect_uri}; the client is the seeded
+// one if left out, scopes are a list, and null, or nothing at all, allows all;
+// redirect_uri is one more, and leaves scopes that are left out as they are.
 func (z *Zendesk) serveClients(w http.ResponseWriter, r *http.Request) {
 	asked := struct {
-		ClientID string   `json:"client_id"`
-		Scopes   []string `json:"scopes"`
+		ClientID    string          `json:"client_id"`
+		Scopes      json.RawMessage `json:"scopes"`
+		RedirectURI string          `json:"redirect_uri"`
 	}{ClientID: ClientID}
+	var scopes []string
 	err := decodeStrictly(r.Body, &asked)
-	if err == nil {
-		err = z.AllowScopes(asked.ClientID, asked.Scopes...)
+	if err == nil && asked.Scopes != nil {
+		err = json.Unmarshal(asked.Scopes, &scopes)
+	}
+	if err == nil && (asked.Scopes != nil || asked.RedirectURI == "") {
+		err = z.AllowScopes(asked.ClientID, scopes...)
+	}
+	if err == nil && asked.RedirectURI != "" {
+		err = z.AllowRedirect(asked.ClientID, asked.RedirectURI)
 	}
 	if err != nil {
 		failure(http.StatusBadRequest, "InvalidClient", err.Error()).write(w)

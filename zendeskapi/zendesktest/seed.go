@@ -58,6 +58,8 @@ const (
 	ClientID     = "zendeskblocks_sandbox"
 	ClientSecret = "sandbox-client-secret"
 	RedirectURI  = "https://localhost/oauth/callback"
+	// LoopbackRedirectURI is where a program on this machine receives codes.
+	LoopbackRedirectURI = "http://127.0.0.1:50053/oauth/callback"
 )
 
 // CallerTickets are the tickets of [Caller], oldest first: solved, open, open.
@@ -125,7 +127,7 @@ func (z *Zendesk) seed() {
 	s.seedFields()
 	s.seedTickets()
 	z.clients[ClientID] = oauthClient{
-		id: z.newID(), secret: ClientSecret, redirectURI: RedirectURI, owner: Admin.ID,
+		id: z.newID(), secret: ClientSecret, redirectURIs: []string{RedirectURI, LoopbackRedirectURI}, owner: Admin.ID,
 	}
 	if z.config.OddPeople {
 		s.seedOddPeople() // last: nobody else's id depends on them

@@ -416,6 +416,9 @@ func TestOpenRefuses(t *testing.T) {
 				}
 			}
 			before := files(t, folder)
+			if err := Inspect(c); !errors.Is(err, test.want) {
+				t.Errorf("Inspect: %v, want %v", err, test.want)
+			}
 			s, err := Open(t.Context(), c)
 			if err == nil {
 				t.Fatal(errors.Join(errors.New("opened"), s.Close()))

@@ -71,7 +71,7 @@ func Open(path string) (*DB, error) {
 }
 
 func open(path string) (d *DB, err error) {
-	if err := inspect(path); err != nil {
+	if _, err := inspect(path); err != nil {
 		return nil, err
 	}
 	bolt, file, err := openBolt(path, false)
@@ -104,25 +104,26 @@ func abandon(file *os.File) error {
 	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }
 
-// inspect reads whether Open may write to the file: opening a bbolt file for writing may already change it.
-func inspect(path string) (err error) {
+// inspect reads whether Open may write to the file: opening a bbolt file for writing may already change it. One that is
+// missing, empty, or has no buckets yet is fresh.
+func inspect(path string) (fresh bool, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return true, nil
 	case err != nil:
-		return errors.Unwrap(err)
+		return false, errors.Unwrap(err)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("not a regular file: %w", ErrForeign)
+		return false, fmt.Errorf("not a regular file: %w", ErrForeign)
 	case info.Size() == 0:
-		return nil
+		return true, nil
 	}
 	bolt, file, err := openBolt(path, true)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, letGo(bolt, file, err)) }()
-	return guarded(func() error {
+	err = guarded(func() error {
 		tx, err := bolt.Begin(false)
 		if err != nil {
 			return err
@@ -141,9 +142,10 @@ func inspect(path string) (err error) {
 		if err := treeOf(tx).checkFreelist(meta.freelist()); err != nil {
 			return err
 		}
-		_, err = identify(tx)
+		fresh, err = identify(tx)
 		return err
 	})
+	return fresh, err
 }
 
 // openBolt returns bbolt's file, too.

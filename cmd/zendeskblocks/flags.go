@@ -101,7 +101,7 @@ type checked interface{ problems() []error }
 // parse reads a command line and its variables. Its error joins everything that is wrong with them. The command is nil when
 // help or the version was asked for, and shown.
 func (p *process) parse(args []string) (*kong.Context, error) {
-	values := &valueReader{env: p.env, resolved: map[*kong.Value]bool{}}
+	values := &valueReader{env: p.env, sources: map[*kong.Value]string{}}
 	shown := false
 	parser, err := kong.New(&commandLine{},
 		kong.Name("zendeskblocks"),
@@ -140,12 +140,16 @@ func (p *process) parse(args []string) (*kong.Context, error) {
 	for _, flag := range unknown {
 		problems = append(problems, fmt.Errorf("%w (see %s)", flag, help))
 	}
+	p.file = values.file
 	problems = append(problems, values.problems...)
 	if err != nil && (len(unknown) == 0 || command != nil && command.Error == nil) {
 		problems = append(problems, fmt.Errorf("%w (see %s)", err, help))
 	}
 	// Without an error of the trace the flags have their values, also when one is missing.
 	if command != nil && command.Error == nil && command.Selected() != nil {
+		if err == nil && len(values.problems) == 0 {
+			p.settings = settingsOf(command, values)
+		}
 		if c, ok := command.Selected().Target.Addr().Interface().(checked); ok {
 			problems = append(problems, c.problems()...)
 		}
@@ -206,21 +210,53 @@ func knownFlags(node *kong.Node, args []string) (known []string, problems []erro
 	return known, problems
 }
 
-// valueReader reads the values of flags and variables, and collects what cannot be read.
+// valueReader reads the values of flags, variables and the configuration file, and collects what cannot be read.
 type valueReader struct {
 	env      environment
-	resolved map[*kong.Value]bool // read from their variables
+	file     *configFile            // nil: not looked for yet
+	sources  map[*kong.Value]string // of values that are not from the command line
 	problems []error
 }
 
-// resolve gives flags that are not on the command line the value of their variable.
-func (r *valueReader) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	value := r.env[envName(flag.Name)]
-	if value == "" || global(flag) {
+// resolve gives flags that are not on the command line the value of their variable, or else of the configuration file.
+func (r *valueReader) resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if global(flag) {
 		return nil, nil
 	}
-	r.resolved[flag.Value] = true
-	return value, nil
+	if value := r.env[envName(flag.Name)]; value != "" {
+		r.sources[flag.Value] = envName(flag.Name)
+		return value, nil
+	}
+	if r.file == nil {
+		r.file = r.configFile(ctx)
+	}
+	if value, ok := r.file.values[flag.Name]; ok {
+		r.sources[flag.Value] = r.file.places[flag.Name]
+		return value, nil
+	}
+	return nil, nil
+}
+
+// configFile reads the configuration file, if the command takes one and one is named.
+func (r *valueReader) configFile(ctx *kong.Context) *configFile {
+	node := ctx.Selected()
+	if node == nil {
+		return &configFile{}
+	}
+	at := slices.IndexFunc(node.Flags, func(flag *kong.Flag) bool { return flag.Name == configFlag })
+	if at < 0 {
+		return &configFile{}
+	}
+	path := r.env[envName(configFlag)]
+	if slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag == node.Flags[at] && !p.Resolved }) {
+		path, _ = ctx.FlagValue(node.Flags[at]).(string)
+	}
+	if path == "" {
+		return &configFile{}
+	}
+	file, problems := readConfig(path, node.Flags)
+	r.problems = append(r.problems, problems...)
+	return &file
 }
 
 // lenient reads as another mapper does. A value that cannot be read is noted instead of ending the work, so that all
@@ -238,8 +274,10 @@ func (l lenient) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 		return err
 	}
 	name := "--" + ctx.Value.Name
-	if l.values.resolved[ctx.Value] {
-		name = envName(ctx.Value.Name)
+	if source := l.values.sources[ctx.Value]; strings.HasPrefix(source, envPrefix) {
+		name = source
+	} else if source != "" {
+		name = source + ": " + ctx.Value.Name
 	}
 	l.values.problems = append(l.values.problems, fmt.Errorf("%s: %w", name, err))
 	if !ctx.Value.HasDefault {

@@ -98,3 +98,21 @@ func (s *byteSize) UnmarshalText(text []byte) error {
 	*s = byteSize(n << shift)
 	return nil
 }
+
+// String is in days where they are whole, as the flags have it.
+func (l lifetime) String() string {
+	if days := time.Duration(l) / day; days > 0 && time.Duration(l)%day == 0 {
+		return fmt.Sprintf("%dd", days)
+	}
+	return time.Duration(l).String()
+}
+
+// String has the largest unit that leaves it whole.
+func (s byteSize) String() string {
+	units := []string{"", "KiB", "MiB", "GiB", "TiB"}
+	n, unit := int64(s), 0
+	for n != 0 && n%1024 == 0 && unit < len(units)-1 {
+		n, unit = n/1024, unit+1
+	}
+	return fmt.Sprint(n) + units[unit]
+}

@@ -37,10 +37,10 @@ func durationAsText(_ []string, a slog.Attr) slog.Attr {
 
 // report tells why the process ends, each reason in a line: in the log of a command that keeps one, in its format.
 func (p *process) report(err error, args []string) {
-	format, logs := logFormat(args, p.env)
+	format, logs := logFormat(args, p.env, p.file)
 	log := logFlags{LogFormat: format}.logger(p.stderr)
 	for _, reason := range reasons(err) {
-		if logs {
+		if logs && !p.plain {
 			log.Error("exiting", "error", reason)
 		} else {
 			_, _ = fmt.Fprintln(p.stderr, "zendeskblocks:", reason) // there is nobody else to tell
@@ -50,9 +50,12 @@ func (p *process) report(err error, args []string) {
 
 // logFormat says in which format a command line asks to log, also one that is otherwise unfit, and whether its command
 // keeps a log.
-func logFormat(args []string, env environment) (format string, logs bool) {
+func logFormat(args []string, env environment, file *configFile) (format string, logs bool) {
 	flag := "--log-format"
 	format = env[envName("log-format")]
+	if format == "" && file != nil {
+		format, _ = file.values["log-format"].(string)
+	}
 	for i, arg := range args {
 		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
 			format = value

@@ -189,7 +189,7 @@ func TestLogFormatOfAnyCommandLine(t *testing.T) {
 		"":                                          "",
 		"nonsense":                                  "",
 	} {
-		format, logs := logFormat(strings.Fields(line), environment{"ZENDESKBLOCKS_LOG_FORMAT": "text"})
+		format, logs := logFormat(strings.Fields(line), environment{"ZENDESKBLOCKS_LOG_FORMAT": "text"}, nil)
 		if logs != (want != "") || logs && format != want {
 			t.Errorf("%q: %q, %v; want %q", line, format, logs, want)
 		}

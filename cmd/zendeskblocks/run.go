@@ -31,9 +31,12 @@ type commandLine struct {
 
 // process is what commands may use of the process they run in.
 type process struct {
-	env    environment
-	stdout io.Writer
-	stderr *unheldWriter
+	env      environment
+	stdout   io.Writer
+	stderr   *unheldWriter
+	settings settings // of the command; nil when some cannot be read
+	file     *configFile
+	plain    bool // problems are told to people, whatever the command
 }
 
 // run runs a command line, until it has done its work or ctx is done. It has told stderr of the error that it returns.
@@ -49,6 +52,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 
 func (p *process) run(ctx context.Context, args []string) error {
 	command, err := p.parse(args)
+	if c, ok := checking(command); ok {
+		p.plain = true
+		return c.check(ctx, p, err)
+	}
 	if command == nil || err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ import (
 )
 
 type serveCommand struct {
+	Config         string        `help:"File with settings, in YAML: the names of these flags, without dashes before, and their values. Flags and variables override it." placeholder:"FILE"`
+	Check          bool          `help:"Serve nothing: say all that is wrong with the configuration, or what is in force, and end."`
+	JSON           bool          `help:"What --check says as one JSON object."`
 	Listen         string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
 	Data           string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
 	KeyFile        string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
@@ -39,7 +42,7 @@ type serveCommand struct {
 
 // Help is what --help adds.
 func (serveCommand) Help() string {
-	return `Each flag can be set by a variable instead, --key-file by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
+	return `Each flag can be set by a variable instead, or in the file of --config. --key-file is set by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
 
 SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again, and opens the audit anew, which may have been moved away. Token files, JWT keys and certificates are read again by themselves.`
 }
@@ -260,7 +263,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	if c.Insecure {
 		log.Warn("whoever reaches the address may call, if no authentication is configured", "address", l.Addr().String())
 	}
-	log.Info("serving", "address", l.Addr().String(), "data", c.Data, "version", version())
+	log.Info("serving", "address", l.Addr().String(), "data", c.Data, "version", version(), "config_digest", p.settings.digest())
 	if sandbox != nil {
 		log.Info("serving a fake Zendesk", "origin", sandbox.Origin(), "account_id", sandboxAccount)
 		if c.LogFormat != "json" { // whose reader is a program

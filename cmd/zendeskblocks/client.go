@@ -63,10 +63,13 @@ func (f *serverFlags) wantsTLS() bool {
 	return f.ServerCA != "" || f.ServerName != "" || f.ClientCert != ""
 }
 
+// protected says whether the connection is one with TLS.
+func (f *serverFlags) protected() bool { return f.wantsTLS() || !f.Plaintext && !loopback(f.Server) }
+
 // dial makes a connection that shows no credential but the certificate. Nothing is sent before the first call.
 func (f *serverFlags) dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
-	if f.wantsTLS() || !f.Plaintext && !loopback(f.Server) {
+	if f.protected() {
 		config, err := f.tls()
 		if err != nil {
 			return nil, err

@@ -39,7 +39,7 @@ func (c *accountsListCommand) Run(ctx context.Context, p *process) (err error) {
 				}
 				listed++
 				for _, w := range a.GetWarnings() {
-					toDo = append(toDo, fmt.Sprintf("%s: %s: %s", a.GetAccountId(), short(w.GetCode()), w.GetMessage()))
+					toDo = append(toDo, fmt.Sprintf("%s: %s: %s", a.GetAccountId(), warningWords(w), w.GetMessage()))
 				}
 			}
 			return true, nil
@@ -87,6 +87,14 @@ func accountRow(a *zendeskv1.Account, now time.Time) []string {
 		a.GetAccountId(), a.GetName(), a.GetUrl(), mark, short(a.GetAuthorization()), credentialWords(a, now), state,
 		ago(h.GetLastSuccessTime(), now), fmt.Sprint(h.GetPendingActivities()), ago(h.GetOldestPendingTime(), now), fmt.Sprint(h.GetDeadActivities()), failure,
 	}
+}
+
+// warningWords says which warning it is, and when it takes effect.
+func warningWords(w *zendeskv1.AccountWarning) string {
+	if w.GetTime() == nil {
+		return short(w.GetCode())
+	}
+	return fmt.Sprintf("%s (%s)", short(w.GetCode()), w.GetTime().AsTime().Format("2006-01-02 15:04 MST"))
 }
 
 // credentialWords says whether an account's credential works, and how long it will.

@@ -36,7 +36,7 @@ func (c *serveCommand) derivedDefaults(env environment) map[string]string {
 }
 
 // check tells what is wrong with the configuration, beside what the command line says already, and what is in force if all
-// values can be read. It changes nothing, and asks nobody.
+// values can be read. It changes nothing.
 func (c *serveCommand) check(ctx context.Context, p *process, told error) error {
 	problems, warnings := c.look(ctx, p.env)
 	problems = append(reasons(told), problems...)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,8 +44,9 @@ type clientFlags struct {
 }
 
 func (f *serverFlags) problems() (problems []error) {
-	if host, port, err := net.SplitHostPort(f.Server); err != nil || host == "" || port == "" {
-		problems = append(problems, errors.New("--server must be HOST:PORT"))
+	host, port, err := net.SplitHostPort(f.Server)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || portErr != nil {
+		problems = append(problems, errors.New("--server must be HOST:PORT, with a number as its port"))
 	}
 	if f.CallTimeout <= 0 {
 		problems = append(problems, errors.New("--call-timeout must be more than 0, such as 20s"))
@@ -76,7 +78,7 @@ func (f *serverFlags) dial(options ...grpc.DialOption) (*grpc.ClientConn, error)
 		}
 		transport = credentials.NewTLS(config)
 	}
-	return grpc.NewClient(f.Server, append(options,
+	return grpc.NewClient("dns:///"+f.Server, append(options, // without it a host may pass for a scheme
 		grpc.WithTransportCredentials(transport), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("zendeskblocks/"+version()),
 	)...)
 }

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -104,9 +105,9 @@ func TestAccountsCommands(t *testing.T) {
 	text, err = accounts("list")
 	rows := cellsOf(text)
 	if err != nil || len(rows) < 5 || strings.Join(rows[0], ",") != "ACCOUNT,NAME,URL,DEFAULT,AUTHORIZATION,CREDENTIAL,HEALTH,ANSWERED,PENDING,OLDEST,DEAD,LAST FAILURE" ||
-		!slices.Equal(rows[1][:5], []string{"ill", "Ill", sandbox.origin, "NONE", "NEEDS_AUTHORIZATION"}) ||
+		!slices.Equal(rows[1][:5], []string{"ill", "Ill", sandbox.origin, "-", "NONE"}) ||
 		!slices.Equal(rows[2][:7], []string{"well", "Account well", sandbox.origin, "yes", "API_TOKEN", "OK", "HEALTHY"}) ||
-		rows[3][0] != "Accounts: 2" || !strings.Contains(text, "\nill: NEEDS_AUTHORIZATION: ") || !strings.Contains(text, "\nwell: API_TOKEN_RETIREMENT: ") {
+		rows[3][0] != "Accounts: 2" || !strings.Contains(text, "\nill: NEEDS_AUTHORIZATION") || !strings.Contains(text, "\nwell: API_TOKEN_RETIREMENT (2027-04-30 ") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if text, err := accounts("list", "--ill"); err != nil || !strings.Contains(text, "\nAccounts that are ill: 1\n") || strings.Contains(text, "well") {
@@ -584,5 +585,39 @@ func TestAuthorizeRefuses(t *testing.T) {
 		if _, stderr, err := runCommand(t, nil, words...); err == nil || !strings.Contains(err.Error(), want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: %v, want %q\n%s", args, err, want, stderr)
 		}
+	}
+}
+
+// The guide's table of the flags by which servers are called has each of them, as its help is. None is a flag of serve: both
+// read the same variables.
+func TestClientFlagsOfTheGuide(t *testing.T) {
+	guide := readGuide(t, operatorGuide)
+	parser, err := kong.New(&commandLine{}, kong.Vars{"version": ""})
+	must(t, err)
+	ofServe := map[string]bool{}
+	for _, flag := range flagsOfServe(t) {
+		ofServe[flag.Name] = true
+	}
+	found := 0
+	for _, command := range parser.Model.Leaves(false) {
+		for _, flag := range command.Flags {
+			if flag.Group == nil || flag.Group.Title != "Server:" {
+				continue
+			}
+			found++
+			shown := flag.Default
+			if shown != "" {
+				shown = "`" + shown + "`"
+			}
+			if row := fmt.Sprintf("\n| `--%s` | %s | %s |\n", flag.Name, shown, flag.Help); !strings.Contains(guide, row) {
+				t.Errorf("the guide has no row %s", row)
+			}
+			if ofServe[flag.Name] {
+				t.Errorf("--%s is a flag of serve, too", flag.Name)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("only %d flags were found", found)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func (l *listing) table() error {
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{l.header}, l.rows...) {
 		for i, cell := range row {
-			row[i] = oneLine(cell)
+			row[i] = cmp.Or(oneLine(cell), "-")
 		}
 		_, _ = fmt.Fprintln(table, strings.Join(row, "\t")) // into memory
 	}

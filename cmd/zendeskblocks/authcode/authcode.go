@@ -179,7 +179,7 @@ func (f *Flow) codeOf(query url.Values) (Code, error) {
 		if refused == "access_denied" {
 			return Code{}, fmt.Errorf("the person at Zendesk did not agree (%s)", said)
 		}
-		return Code{}, fmt.Errorf("Zendesk did not authorize the client (%s)", said) //nolint:revive // a name
+		return Code{}, fmt.Errorf("the client was not authorized (%s)", said)
 	case code.Code == "" || len(code.Code) > 4096:
 		return Code{}, errors.New("the redirect brought neither a code nor an error")
 	}

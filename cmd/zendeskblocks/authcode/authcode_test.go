@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var request = Request{Origin: "https://acme.zendesk.com", ClientID: "blocks & co", RedirectURI: "http://127.0.0.1:50053/oauth/callback"}
@@ -204,4 +205,38 @@ func TestReceiveEnds(t *testing.T) {
 	if err := newFlow(t).Receive(t.Context(), l, time.Hour, redeem, tell); err == nil {
 		t.Error("a listener that is closed")
 	}
+}
+
+// Whatever a redirect brings, it counts only with the state, once, and what it brought is shown as text.
+func FuzzRedirect(f *testing.F) {
+	for _, query := range []string{"code=x", "error=access_denied&error_description=%3Cb%3E", "error=%00%ff&code=x", "code=" + strings.Repeat("x", 5000), "%", "state=x&code=y"} {
+		f.Add(query, true)
+		f.Add(query, false)
+	}
+	f.Fuzz(func(t *testing.T, query string, known bool) {
+		flow := newFlow(t)
+		called := 0
+		handler := flow.handler(func(code Code, err error) error {
+			if called++; err == nil && (code.Code == "" || code.Verifier != flow.verifier) {
+				t.Errorf("the code is %+v", code)
+			}
+			if err != nil && (!utf8.ValidString(err.Error()) || strings.ContainsAny(err.Error(), "\n\x1b\x00")) {
+				t.Errorf("the error is more than a line of text: %q", err)
+			}
+			return err
+		}, func(string) {})
+		if known {
+			query = "state=" + flow.state + "&" + query
+		}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/oauth/callback", nil)
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if want := map[bool]int{true: 1}[known]; called != want {
+			t.Errorf("done is called %d times, want %d", called, want)
+		}
+		if body := w.Body.String(); strings.Count(body, "<") != strings.Count(page.Tree.Root.String(), "<") || strings.Contains(body, flow.verifier) {
+			t.Errorf("the page is\n%s", body)
+		}
+	})
 }

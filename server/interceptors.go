@@ -10,20 +10,24 @@ import (
 	"google.golang.org/grpc"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
 // unaryInterceptors is the chain of every unary call, outermost first.
-func unaryInterceptors(log *slog.Logger, access *access, admission *admission, timeouts Timeouts, turns *rpc.Turns) []grpc.UnaryServerInterceptor {
+func unaryInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, turns *rpc.Turns) []grpc.UnaryServerInterceptor {
+	counted, _ := m.Interceptors()
 	return []grpc.UnaryServerInterceptor{
-		// Counting stands outside all others: a drain waits for all that is done for a call.
+		// Metrics stand outside all others: they time all that is done for a call.
+		counted,
+		// Counting stands outside all that works for a call: a drain waits for all that is done for a call.
 		countCall,
 		// Logging stands outside errors and recovery, so that the finish of a call that panicked is logged too.
-		callLog{log}.unary,
+		callLog{log, m}.unary,
 		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
 		rpc.UnaryErrors,
 		// Recovery stands outside all code of ours that reads a request.
-		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered(m))),
 		// Authentication comes before anything of the message is read.
 		access.unary,
 		// Admission stands within authentication, which says whose the call is. It reads the message.
@@ -36,15 +40,25 @@ func unaryInterceptors(log *slog.Logger, access *access, admission *admission, t
 }
 
 // streamInterceptors is the chain of every stream. Streams have no deadline of ours.
-func streamInterceptors(log *slog.Logger, access *access, admission *admission, ends streamEnds) []grpc.StreamServerInterceptor {
+func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, ends streamEnds) []grpc.StreamServerInterceptor {
+	_, counted := m.Interceptors()
 	return []grpc.StreamServerInterceptor{
-		callLog{log}.stream,
+		counted,
+		callLog{log, m}.stream,
 		rpc.StreamErrors,
 		// What ends streams stands within errors, which words it, and outside the handler, which sees its context end.
 		ends.stream,
-		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
+		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered(m))),
 		access.stream,
 		admission.stream,
+	}
+}
+
+// recovered is rpc.Recovered, which is counted.
+func recovered(m *metrics.Metrics) recovery.RecoveryHandlerFuncContext {
+	return func(ctx context.Context, p any) error {
+		m.Panicked(false)
+		return rpc.Recovered(ctx, p)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
@@ -32,8 +33,9 @@ type chained struct {
 	zendeskv1.UnimplementedBlockServiceServer
 	handle func(context.Context) error
 
-	log  *textBuffer
-	conn *grpc.ClientConn
+	log     *textBuffer
+	metrics *metrics.Metrics
+	conn    *grpc.ClientConn
 }
 
 func (c *chained) Search(ctx context.Context, _ *zendeskv1.SearchRequest) (*zendeskv1.SearchResponse, error) {
@@ -54,12 +56,12 @@ var openEnds = streamEnds{draining: context.Background(), age: age(time.Hour)}
 
 func newChained(t *testing.T, timeouts Timeouts) *chained {
 	t.Helper()
-	c := &chained{log: &textBuffer{}}
+	c := &chained{log: &textBuffer{}, metrics: metrics.New(metrics.Config{})}
 	log := slog.New(slog.NewJSONHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server := grpc.NewServer(
 		grpc.InTapHandle(newAdmission(Bounds{}).tap),
-		grpc.ChainUnaryInterceptor(unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9, 0))...),
-		grpc.ChainStreamInterceptor(streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds)...),
+		grpc.ChainUnaryInterceptor(unaryInterceptors(log, c.metrics, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9, 0))...),
+		grpc.ChainStreamInterceptor(streamInterceptors(log, c.metrics, openAccess(t), newAdmission(Bounds{}), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
 	zendeskv1.RegisterBlockServiceServer(registrar{server}, c)
@@ -128,7 +130,7 @@ func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
 		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"deadlines)", "deadline"}, {"callLog", "logging"},
-		{"countCall", "count"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
+		{"countCall", "count"}, {"interceptors.", "metrics"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role
@@ -138,16 +140,16 @@ func roleOf(interceptor any) string {
 }
 
 func TestInterceptorOrder(t *testing.T) {
-	log := slog.New(slog.DiscardHandler)
+	log, m := slog.New(slog.DiscardHandler), metrics.New(metrics.Config{})
 	var unary, stream []string
-	for _, interceptor := range unaryInterceptors(log, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9, 0)) {
+	for _, interceptor := range unaryInterceptors(log, m, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9, 0)) {
 		unary = append(unary, roleOf(interceptor))
 	}
-	for _, interceptor := range streamInterceptors(log, openAccess(t), newAdmission(Bounds{}), openEnds) {
+	for _, interceptor := range streamInterceptors(log, m, openAccess(t), newAdmission(Bounds{}), openEnds) {
 		stream = append(stream, roleOf(interceptor))
 	}
-	mustEqual(t, "unary", unary, []string{"count", "logging", "errors", "recovery", "access", "admission", "deadline", "turns"})
-	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "recovery", "access", "admission"})
+	mustEqual(t, "unary", unary, []string{"metrics", "count", "logging", "errors", "recovery", "access", "admission", "deadline", "turns"})
+	mustEqual(t, "stream", stream, []string{"metrics", "logging", "errors", "ends", "recovery", "access", "admission"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.

@@ -10,13 +10,17 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
 // callLog writes a line for each call when it ends, without payloads. Health checks are left out: they come every few seconds
 // and say nothing.
-type callLog struct{ log *slog.Logger }
+type callLog struct {
+	log     *slog.Logger
+	metrics *metrics.Metrics // are told too
+}
 
 func (l callLog) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
@@ -52,6 +56,7 @@ func (s *streamWithin) Context() context.Context { return s.ctx }
 //nolint:sloglint // what is gRPC's has names with dots, as its own libraries give it
 func (l callLog) finished(ctx context.Context, fullMethod string, start time.Time, fields *rpc.Fields, err error) {
 	added := fields.All()
+	countFinished(l.metrics, fullMethod, added, err)
 	code, level := rpc.Outcome(err)
 	level = max(level, failureLevel(added))
 	if !l.log.Enabled(ctx, level) {

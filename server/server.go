@@ -36,6 +36,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/blocks"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/interactions"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/operations"
 	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
@@ -70,6 +71,7 @@ type Config struct {
 	Transport    *zendeskapi.Transport // required; shared by all accounts
 	Log          *slog.Logger          // required
 	Auth         *auth.Authenticator   // says who callers are; default: everyone is let in, as the default tenant
+	Metrics      *metrics.Metrics      // are told what happens; default: some that nobody reads
 	Audit        audit.Sink            // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts
@@ -98,8 +100,13 @@ type Server struct {
 	access      *access
 	writer      *writer.Writer
 	blocks      *blocks.Service
-	log         *slog.Logger
-	bounds      Bounds
+
+	interactions *interactions.Service
+
+	log    *slog.Logger
+	bounds Bounds
+	now    func() time.Time
+	observed
 
 	drainDelay, drainTimeout time.Duration
 
@@ -118,6 +125,9 @@ func New(c Config) (*Server, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New(metrics.Config{})
+	}
 	c.Log = slog.New(quiet{c.Log.Handler()})
 	if c.Auth == nil {
 		var err error
@@ -131,15 +141,17 @@ func New(c Config) (*Server, error) {
 	if tls := c.Auth.TLS(); tls != nil {
 		transportSecurity = grpc.Creds(grpccredentials.NewTLS(tls))
 	}
+	panicked := func() { c.Metrics.Panicked(true) }
 	keeper := credentials.New(credentials.Config{
 		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, Audit: noted, Log: c.Log, Now: c.Clock,
+		Renewed: c.Metrics.Renewed, Panicked: panicked,
 	})
 	draining, endStreams := context.WithCancelCause(context.Background())
 	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
-			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, access, admission, streamEnds{draining, age})...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
+			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, c.Metrics, access, admission, streamEnds{draining, age})...),
 			transportSecurity,
 			grpc.InTapHandle(admission.tap),
 			grpc.StaticStreamWindowSize(streamWindow),
@@ -161,9 +173,11 @@ func New(c Config) (*Server, error) {
 		credentials: keeper,
 		audit:       noted,
 		access:      access,
-		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved}),
+		writer:      writer.New(writer.Config{Store: c.Store, Credentials: keeper, Log: c.Log, Now: c.Clock, Moved: c.clockMoved, Panicked: panicked}),
 		log:         c.Log,
 		bounds:      c.Bounds,
+		now:         c.Clock,
+		observed:    observed{metrics: c.Metrics},
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
@@ -175,9 +189,10 @@ func New(c Config) (*Server, error) {
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
 	zendeskv1.RegisterBlockServiceServer(services, s.blocks)
-	zendeskv1.RegisterInteractionServiceServer(services, interactions.New(interactions.Config{
-		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock,
-	}))
+	s.interactions = interactions.New(interactions.Config{
+		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, Log: c.Log, Now: c.Clock, Observer: c.Metrics,
+	})
+	zendeskv1.RegisterInteractionServiceServer(services, s.interactions)
 	zendeskv1.RegisterOperationsServiceServer(services, operations.New(operations.Config{
 		Store: c.Store, People: directory, Audit: noted, Now: c.Clock,
 	}))
@@ -185,6 +200,7 @@ func New(c Config) (*Server, error) {
 	reflection.Register(services)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
 	s.health.lacking(lacksAccess, c.Auth.Err() != nil)
+	c.Metrics.Read(s.sources(&c))
 	return s, nil
 }
 
@@ -202,6 +218,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	cut, cutWrites := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutWrites()
 	connections := newConnections(l, s.bounds, s.log)
+	s.connections.Store(connections)
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := s.guard("writing activities", func() error { return s.writer.Run(ctx, cut) }); err != nil && !errors.Is(err, store.ErrFailed) {
@@ -212,6 +229,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "looking at all data", s.scrub) })
 	background.Go(func() { s.repeat(ctx, "counting what tenants have", s.count) })
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
+	background.Go(func() { s.repeat(ctx, "looking at what metrics tell", s.survey) })
 	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
@@ -282,6 +300,7 @@ func (s *Server) endCalls(connections *connections) {
 func (s *Server) guard(what string, run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			s.metrics.Panicked(true)
 			err = fmt.Errorf("%s: %w", what, rpc.Recovered(context.Background(), p))
 		}
 	}()
@@ -326,6 +345,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 			return nil
 		}
 		s.health.lacking(lacksStore, true)
+		s.unwritable.Store(true)
 		s.log.Error("nothing can be stored; health is NOT_SERVING until that is possible", "error", why)
 		for since := time.Now(); ; {
 			select {
@@ -346,6 +366,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 			}
 		}
 		s.health.lacking(lacksStore, false)
+		s.unwritable.Store(false)
 	}
 }
 
@@ -405,6 +426,7 @@ func (s *Server) sweep(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				s.log.Error("expired interactions could not be swept", "error", err)
 			}
+			s.metrics.Expired(swept.Expired, swept.Lost)
 			if swept.Lost > 0 {
 				s.log.Warn("interactions expired with attached data that was never written", "interactions", swept.Lost)
 			}

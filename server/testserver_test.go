@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
@@ -45,7 +46,9 @@ type testServer struct {
 	replies *textBuffer // every reply and error that a client of this server got, as text
 	dir     string      // holds the data file and its key, and nothing else
 
-	config Config
+	config    Config
+	ownSeries int // how many accounts have series of their own in the metrics
+	server    *Server
 	keep   store.Config // lives and quotas
 	stop   func()
 }
@@ -81,15 +84,20 @@ func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *
 func (s *testServer) start(t testing.TB) {
 	t.Helper()
 	var err error
+	s.config.Metrics = metrics.New(metrics.Config{Accounts: s.ownSeries, Now: s.clock.now})
 	config := s.keep
+	config.Observer = s.config.Metrics.Store()
 	config.Path, config.Log, config.Now = filepath.Join(s.dir, "data.db"), s.config.Log, s.clock.now
 	s.store, err = store.Open(t.Context(), config)
 	must(t, err)
 	s.config.Store = s.store
-	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: s.config.AllowHosts, Now: s.clock.now})
+	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{
+		AllowHosts: s.config.AllowHosts, Now: s.clock.now, Observer: ObserveZendesk(s.config.Metrics, s.config.Log),
+	})
 	must(t, err)
 	srv, err := New(s.config)
 	must(t, err)
+	s.server = srv
 
 	listener := bufconn.Listen(1 << 20)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -333,6 +333,7 @@ func (w *writing) saveActivity(a *storedActivity, was ActivityState, had [][]byt
 		}
 	}
 	if a.State != was {
+		w.txn.became(&a.Activity)
 		w.countActivity(was, had, -1)
 		w.countActivity(a.State, rows, 1)
 		if a.EndTime = (time.Time{}); a.State.over() {

@@ -102,6 +102,9 @@ func countEntry(e kv.Entry, path []string) Usage {
 
 // found tells a finding.
 func (c *scrub) found(ctx context.Context, key []byte, err error) {
+	if c.store.observer.Damaged != nil {
+		c.store.observer.Damaged()
+	}
 	if c.Damaged++; c.Damaged <= scrubLines {
 		c.store.log.ErrorContext(ctx, "found damage", "key", fmt.Sprintf("%q", key), "error", err)
 	}

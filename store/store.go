@@ -83,6 +83,8 @@ type Config struct {
 	ActivityLife  time.Duration // how long an activity that is WRITTEN, SKIPPED or DISCARDED is kept; default: 90 days
 
 	Quota Usage // what each tenant may have; zero fields: as much as there is
+
+	Observer Observer // is told what happens
 }
 
 // Store is safe for concurrent use.
@@ -103,6 +105,7 @@ type Store struct {
 	started     time.Time // with the monotonic reading
 	clock       sweepClock
 	counter     counter
+	observer    Observer
 	unavailable chan error // holds one
 }
 
@@ -121,7 +124,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
-	engine, err := boltkv.Open(c.Path)
+	var observers []func(Commit)
+	if c.Observer.Committed != nil {
+		observers = append(observers, c.Observer.Committed)
+	}
+	engine, err := boltkv.Open(c.Path, observers...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +167,7 @@ func missing(path string) bool {
 }
 
 // New returns a store over any engine, which its Close closes, and migrates the data as Open does. Of the configuration it
-// uses Keyset, which must be given, Log, Now, the lives and Quota.
+// uses Keyset, which must be given, Log, Now, the lives, Quota and Observer, but for Committed.
 func New(ctx context.Context, e kv.Engine, c Config) (*Store, error) {
 	keys, err := keyfile.Parse(c.Keyset)
 	if err != nil {
@@ -178,8 +185,9 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		lives: lives{
 			idle: cmp.Or(c.IdleLife, 7*24*time.Hour), tombstone: cmp.Or(c.TombstoneLife, 30*24*time.Hour), activity: cmp.Or(c.ActivityLife, 90*24*time.Hour),
 		},
-		started: c.Now(),
-		counter: counter{quota: c.Quota},
+		started:  c.Now(),
+		counter:  counter{quota: c.Quota},
+		observer: c.Observer,
 	}
 	known, err := s.identify(ctx, keys)
 	if err == nil && !known {
@@ -312,6 +320,7 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 	})
 	if err == nil {
 		s.counter.add(tenant, run.changes)
+		s.observer.tell(run)
 	}
 	return err
 }

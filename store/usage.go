@@ -26,6 +26,8 @@ type meter struct {
 	sizes   map[string]int // of the entries known, as they are now
 	changes []change
 	grown   int64 // bytes
+
+	states []stateChange
 }
 
 // change is a part of what a transaction has changed, and the key that it stands under.

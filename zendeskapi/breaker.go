@@ -24,6 +24,8 @@ const (
 // breakers stop requests to endpoints that fail for an account: its callers are told at once, and nobody waits for what
 // will not come. The zero value has none.
 type breakers struct {
+	opened func(endpoint string) // is told; nil: nobody is
+
 	mu       sync.Mutex
 	accounts map[breakerAccount]map[string]*breaker // by endpoint
 	count    int
@@ -104,6 +106,9 @@ func (b *breakers) of(key breakerKey) *breaker {
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
 				one.opened.Store(time.Now().UnixNano())
+				if b.opened != nil {
+					b.opened(key.endpoint)
+				}
 			}
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errNoEvidence) },
@@ -145,4 +150,23 @@ func (b *breakers) open(origin, account string) (endpoints []string) {
 	}
 	slices.Sort(endpoints)
 	return endpoints
+}
+
+// tally counts the accounts for which endpoints are left alone, by origin and endpoint.
+func (b *breakers) tally() map[string]map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[string]map[string]int)
+	for account, endpoints := range b.accounts {
+		for endpoint, one := range endpoints {
+			if one.State() == gobreaker.StateClosed {
+				continue
+			}
+			if all[account.origin] == nil {
+				all[account.origin] = make(map[string]int)
+			}
+			all[account.origin][endpoint]++
+		}
+	}
+	return all
 }

@@ -46,6 +46,7 @@ type sharedRead[T any] struct {
 	take   func(T) T            // makes of what was read the part of one who waited; nil: it is the same for all
 	drop   func(T)              // is called when nobody can take any more; nil: nothing
 	gaveUp func(sent int) error // is the error of who waited in vain, while others still wait; so much was sent
+	joined func()               // is called for who waits for a read that runs already; nil: nothing
 }
 
 // readOnce shares a read of an operation with those who ask for the same as the same account, with the same credential and
@@ -60,6 +61,7 @@ func readOnce[T any](ctx context.Context, c *Client, op, what string, s sharedRe
 		e.Op, e.Attempts = op, sent
 		return e
 	}
+	s.joined = func() { c.transport.observer.Shared(op) }
 	value, err := share(ctx, &c.transport.flights, key, s)
 	if failed, ok := err.(*Error); ok { //nolint:errorlint // it is never wrapped
 		own := *failed
@@ -70,13 +72,16 @@ func readOnce[T any](ctx context.Context, c *Client, op, what string, s sharedRe
 
 // share runs a read, or waits for one of the same key that runs. Each waits no longer than its own ctx lasts.
 func share[T any](ctx context.Context, all *flights, key flightKey, s sharedRead[T]) (T, error) {
-	f := all.join(ctx, key,
+	f, joined := all.join(ctx, key,
 		func(ctx context.Context, b *budget) (any, error) { return s.read(ctx, b) },
 		func(value any) {
 			if v, ok := value.(T); ok && s.drop != nil {
 				s.drop(v)
 			}
 		})
+	if joined && s.joined != nil {
+		s.joined()
+	}
 	select {
 	case <-f.done:
 	case <-ctx.Done():
@@ -105,14 +110,14 @@ type flightPanic struct {
 
 func (p *flightPanic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
 
-func (a *flights) join(ctx context.Context, key flightKey, read func(context.Context, *budget) (any, error), drop func(any)) *flight {
+func (a *flights) join(ctx context.Context, key flightKey, read func(context.Context, *budget) (any, error), drop func(any)) (f *flight, joined bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if f := a.flying[key]; f != nil && f.ctx.extend(ctx) {
 		f.waiters++
-		return f
+		return f, true
 	}
-	f := &flight{done: make(chan struct{}), waiters: 1, drop: drop, ctx: newFlightContext(ctx)}
+	f = &flight{done: make(chan struct{}), waiters: 1, drop: drop, ctx: newFlightContext(ctx)}
 	if a.flying == nil {
 		a.flying = make(map[flightKey]*flight)
 	}
@@ -131,7 +136,7 @@ func (a *flights) join(ctx context.Context, key flightKey, read func(context.Con
 		}()
 		f.value, f.err = read(f.ctx, &f.budget)
 	}()
-	return f
+	return f, false
 }
 
 // abandon is for who waits no longer. It ends the read and returns true, if there is nobody else.

@@ -87,7 +87,7 @@ func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r r
 	unknown := false
 	var before *Error // of the attempt before
 	for attempts := 1; ; attempts++ {
-		got, e := c.attempt(ctx, all, r, body, out)
+		got, e := c.attempt(ctx, all, r, attempts, body, out)
 		if e == nil {
 			got.attempts = attempts
 			return got, nil
@@ -118,8 +118,8 @@ func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r r
 	}
 }
 
-// attempt sends a request once, when it is its turn, unless its endpoint is left alone.
-func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byte, out reader) (*answer, *Error) {
+// attempt sends a request once, the how manieth time it is, when it is its turn, unless its endpoint is left alone.
+func (c *Client) attempt(ctx context.Context, all *budget, r request, number int, body []byte, out reader) (*answer, *Error) {
 	if ctx.Err() != nil {
 		return nil, notSent(connectionError(ctx, ctx.Err(), phaseQueued))
 	}
@@ -130,15 +130,18 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byt
 	}
 	proof := errNoEvidence
 	defer func() { judge(proof) }()
+	asked := time.Now()
 	turn, err := c.transport.governor.Enter(ctx, limit.Request{
 		Origin: c.origin, Endpoint: r.op, Record: r.record, Tenant: c.tenant, Account: c.account, MaxShare: c.maxShare, Lane: c.lane,
 	})
 	if refused, ok := errors.AsType[*limit.RefusedError](err); ok {
+		c.transport.observer.Refused(c.lane)
 		return nil, refusedHere(refused)
 	}
 	if err != nil {
 		return nil, notSent(connectionError(ctx, err, phaseTurn))
 	}
+	c.transport.observer.Waited(c.lane, time.Since(asked))
 	if rest, left := c.transport.breakers.tripped(key); left {
 		// While it waited, others have failed.
 		turn.GiveBack()
@@ -151,6 +154,7 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, body []byt
 	begun := time.Now()
 	got, e := c.send(ctx, r, body, out)
 	proof = evidence(e, time.Since(begun))
+	c.sent(ctx, r, number, begun, got, e)
 	if got != nil {
 		came.Status, came.Header = got.status, got.header
 	}
@@ -172,6 +176,7 @@ func (t *Transport) refuses(ctx context.Context, key breakerKey, r limit.Request
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		if refused := t.governor.Refuses(r, time.Until(deadline)); refused != nil && refused.Crowded {
+			t.observer.Refused(r.Lane)
 			return refusedHere(refused)
 		}
 	}

@@ -32,6 +32,8 @@ const (
 
 	maxTokenAnswerBytes = 1 << 20
 
+	tokenOp, tokenPath = "request_token", "/oauth/tokens"
+
 	// Learning it is not worth more: there is a token already.
 	expiryTimeout = 5 * time.Second
 )
@@ -168,7 +170,7 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 	config := clientcredentials.Config{
 		ClientID:       r.ClientID,
 		ClientSecret:   r.ClientSecret.Reveal(),
-		TokenURL:       c.origin + "/oauth/tokens",
+		TokenURL:       c.origin + tokenPath,
 		Scopes:         r.Scopes,
 		EndpointParams: form,
 		// Trying out styles would send a failed request twice.
@@ -184,9 +186,13 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 	}))
 	// The answer is read here: the library takes none whose lesser parts are odd, and Zendesk has killed the old pair.
 	token, ok := exchange.token(asked)
+	told := request{op: tokenOp, method: http.MethodPost, path: tokenPath}
 	if !ok {
-		return Token{}, c.tokenError(ctx, err, exchange, progress)
+		e := c.tokenError(ctx, err, exchange, progress)
+		c.sent(ctx, told, 1, asked, exchange.answer, e)
+		return Token{}, e
 	}
+	c.sent(ctx, told, 1, asked, exchange.answer, nil)
 	c = c.keeping(token.AccessToken, token.RefreshToken)
 	token.Scopes, token.RequestedScopes = c.tellAll(token.Scopes), r.Scopes
 	if token.Scopes == nil {
@@ -273,7 +279,7 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 	got := x.answer
 	if got == nil {
 		e := connectionError(ctx, err, progress.phase())
-		e.Op, e.Attempts, e.unknown = "request_token", 1, progress.left()
+		e.Op, e.Attempts, e.unknown = tokenOp, 1, progress.left()
 		return e
 	}
 	var e *Error
@@ -295,7 +301,7 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 		// The answer is no token; its text may be parts of one.
 		e = &Error{Kind: BadResponse, Err: errNotToken, unknown: true}
 	}
-	e.Op, e.Attempts, e.StatusCode, e.Date = "request_token", 1, got.status, got.date
+	e.Op, e.Attempts, e.StatusCode, e.Date = tokenOp, 1, got.status, got.date
 	e.RequestID = c.requestID(got.header)
 	if !tokenErrors.MatchString(e.Code) {
 		e.Code, e.Detail = "", first(e.Detail, e.Code)

@@ -39,6 +39,8 @@ type TransportConfig struct {
 
 	// Now tells when a limit has room again. Default time.Now.
 	Now func() time.Time
+
+	Observer Observer // is told what becomes of requests; nil: nobody is
 }
 
 // Transport is the pool of connections that the clients of all accounts share. It keeps no cookies.
@@ -61,6 +63,7 @@ type Transport struct {
 	governor *limit.Governor
 	breakers breakers
 	flights  flights
+	observer Observer
 }
 
 // NewTransport makes a pool. An unreadable entry of AllowHosts, or an unreadable proxy address, is an error.
@@ -97,7 +100,13 @@ func NewTransport(c TransportConfig) (*Transport, error) {
 }
 
 func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Transport {
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	return &Transport{
+		observer: c.Observer,
+		breakers: breakers{opened: c.Observer.Opened},
+
 		allow:  allow,
 		room:   newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
 		base:   base,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/scenarioblocks/zendeskblocks/server"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -38,6 +39,7 @@ type serveCommand struct {
 	boundFlags     `embed:"" group:"How much at a time:"`
 	accessFlags    `embed:"" group:"Who may call:"`
 	logFlags       `embed:"" group:"Log:"`
+	metricsFlags   `embed:"" group:"Metrics:"`
 }
 
 // Help is what --help adds.
@@ -126,7 +128,7 @@ func (f *boundFlags) bounds() server.Bounds {
 }
 
 func (c *serveCommand) problems() []error {
-	problems := slices.Concat(c.timeFlags.problems(), c.keepFlags.problems(), c.boundFlags.problems())
+	problems := slices.Concat(c.timeFlags.problems(), c.keepFlags.problems(), c.boundFlags.problems(), c.metricsFlags.problems())
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
@@ -165,7 +167,9 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	// A log that nobody reads any more ends nothing.
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
+	m := c.metrics()
 	p.stderr.tell(func(to io.Writer, dropped int) {
+		m.LogLinesDropped(dropped)
 		c.logger(to).Warn("lines of the log are lost: nobody read them", "lines", dropped)
 	})
 	log := c.logger(p.stderr)
@@ -178,7 +182,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	}
 	// Told to stop before it served, it did what it was told.
 	unasked := func(reason error) bool { return !errors.Is(reason, context.Canceled) }
-	if err := c.serve(ctx, p, l, log); err != nil && (ctx.Err() == nil || slices.ContainsFunc(reasons(err), unasked)) {
+	if err := c.serve(ctx, p, l, log, m); err != nil && (ctx.Err() == nil || slices.ContainsFunc(reasons(err), unasked)) {
 		return err
 	}
 	log.Info("stopped")
@@ -186,7 +190,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 }
 
 // serve serves on l, which it closes, until ctx is done.
-func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, log *slog.Logger) (err error) {
+func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, log *slog.Logger, m *metrics.Metrics) (err error) {
 	defer func() {
 		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) {
 			err = errors.Join(err, closeErr)
@@ -214,7 +218,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Observer: server.ObserveZendesk(m, log)})
 	if err != nil {
 		return err
 	}
@@ -223,7 +227,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	st, err := store.Open(ctx, store.Config{
 		Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log,
 		IdleLife: time.Duration(c.InteractionLife), TombstoneLife: time.Duration(c.TombstoneLife), ActivityLife: time.Duration(c.ActivityLife),
-		Quota: c.quota(),
+		Quota: c.quota(), Observer: m.Store(),
 	})
 	if err != nil {
 		key := "--key-file"
@@ -246,7 +250,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	defer reopenAudit(stream, log)()
 	srv, err := server.New(server.Config{
-		Store: st, Transport: transport, Log: log, Auth: access, Audit: stream, AllowHosts: allowed,
+		Store: st, Transport: transport, Log: log, Auth: access, Metrics: m, Audit: stream, AllowHosts: allowed,
 		Timeouts: server.Timeouts{
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},

@@ -45,7 +45,7 @@ func (s *Service) countActivities(ctx context.Context, accounts ...*zendeskv1.Ac
 // healthToProto converts what is known of an account's health, and of its activities that wait.
 func healthToProto(known credentials.Health, backlog writer.Backlog) *zendeskv1.AccountHealth {
 	health := &zendeskv1.AccountHealth{
-		State:             healthState(known, backlog.HeldBy),
+		State:             healthStates[known.Condition(backlog.HeldBy)],
 		LimitPerMinute:    int32(known.Limits.PerMinute),
 		LimitRemaining:    int32(known.Limits.Remaining),
 		LastFailure:       rpc.FailureToProto(known.LastFailure),
@@ -64,19 +64,13 @@ func healthToProto(known credentials.Health, backlog writer.Backlog) *zendeskv1.
 	return health
 }
 
-// healthState says how an account gets on, of whose activities heldBy holds all up; empty: nothing does.
-func healthState(known credentials.Health, heldBy store.FailureReason) zendeskv1.HealthState {
-	switch {
-	case known.Credential == credentials.StateNeedsAuthorization:
-		return zendeskv1.HealthState_HEALTH_STATE_NEEDS_AUTHORIZATION
-	case known.Ill, len(known.Failing) > 0, heldBy != "" && heldBy != store.ReasonRateLimited:
-		return zendeskv1.HealthState_HEALTH_STATE_FAILING
-	case known.Throttled, !known.Limits.LimitedUntil.IsZero(), heldBy == store.ReasonRateLimited:
-		return zendeskv1.HealthState_HEALTH_STATE_LIMITED
-	case known.Answers:
-		return zendeskv1.HealthState_HEALTH_STATE_HEALTHY
-	}
-	return zendeskv1.HealthState_HEALTH_STATE_UNKNOWN
+// healthStates are what the API calls conditions.
+var healthStates = map[credentials.Condition]zendeskv1.HealthState{
+	credentials.ConditionUnknown:            zendeskv1.HealthState_HEALTH_STATE_UNKNOWN,
+	credentials.ConditionHealthy:            zendeskv1.HealthState_HEALTH_STATE_HEALTHY,
+	credentials.ConditionLimited:            zendeskv1.HealthState_HEALTH_STATE_LIMITED,
+	credentials.ConditionFailing:            zendeskv1.HealthState_HEALTH_STATE_FAILING,
+	credentials.ConditionNeedsAuthorization: zendeskv1.HealthState_HEALTH_STATE_NEEDS_AUTHORIZATION,
 }
 
 // isIll tells the states that somebody may have to look at.

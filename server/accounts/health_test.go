@@ -71,7 +71,7 @@ func TestHealthState(t *testing.T) {
 			store.ReasonCredentialsRejected, needsAuth,
 		},
 	} {
-		if got := healthState(test.known, test.heldBy); got != test.want {
+		if got := healthStates[test.known.Condition(test.heldBy)]; got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}

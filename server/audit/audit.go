@@ -160,6 +160,9 @@ func (b *backlog) check(now time.Time) error {
 	return nil
 }
 
+// Pending is how many lines wait that could not be written, up to a little more than 10,000, as of the last try.
+func (l *Log) Pending() int { return l.waiting.Load().lines }
+
 // Run writes the stream until ctx is done.
 func (l *Log) Run(ctx context.Context) {
 	if l.sink == nil {

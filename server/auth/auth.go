@@ -246,6 +246,14 @@ func bearer(header string) (string, error) {
 	return credential, nil
 }
 
+// CertificateEnd is when the certificate ends that is served; ok is false without TLS.
+func (a *Authenticator) CertificateEnd() (end time.Time, ok bool) {
+	if a.pair == nil {
+		return time.Time{}, false
+	}
+	return a.pair.get().Leaf.NotAfter, true
+}
+
 // TLS returns how to serve TLS 1.2 or newer with the certificates that are in use at the time of each handshake; nil
 // when there is no certificate.
 func (a *Authenticator) TLS() *tls.Config {

@@ -15,8 +15,9 @@ type Cache[K comparable, V any] struct {
 	life time.Duration
 	now  func() time.Time
 
-	mu      sync.Mutex
-	entries map[K]entry[V]
+	mu           sync.Mutex
+	entries      map[K]entry[V]
+	hits, misses uint64
 }
 
 type entry[V any] struct {
@@ -35,10 +36,19 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 	defer c.mu.Unlock()
 	found, ok := c.entries[key]
 	if !ok || !c.now().Before(found.until) {
+		c.misses++
 		var zero V
 		return zero, false
 	}
+	c.hits++
 	return found.value, true
+}
+
+// Lookups returns how many calls of Get have found a value, and how many none.
+func (c *Cache[K, V]) Lookups() (hits, misses uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hits, c.misses
 }
 
 // Put remembers a value, from now on for a whole life.

@@ -30,7 +30,7 @@ import (
 // useMemory is how long it is remembered that an account was used.
 const useMemory = 24 * time.Hour
 
-// Config is what a Keeper depends on. All but UserAgent and TestEvery is required.
+// Config is what a Keeper depends on. All but UserAgent, TestEvery, Renewed and Panicked is required.
 type Config struct {
 	Store     *store.Store
 	Transport *zendeskapi.Transport // shared by all accounts
@@ -39,6 +39,8 @@ type Config struct {
 	Audit     *audit.Log
 	Log       *slog.Logger
 	Now       func() time.Time
+	Renewed   func(result string) // is told how a renewal of a token ended: renewed, refused or failed; nil: nobody is
+	Panicked  func()              // is called when what is done in the background has panicked; nil: nothing is
 }
 
 // Keeper asks Zendesk as accounts, and keeps what that says about their credentials. It is safe for concurrent use.
@@ -49,6 +51,8 @@ type Keeper struct {
 	audit     *audit.Log
 	log       *slog.Logger
 	now       func() time.Time
+	renewed   func(result string)
+	panicked  func()
 	exchanges exchanges
 	renewals  *renewals
 	upkeep    *upkeep
@@ -68,9 +72,15 @@ func (k Key) String() string { return k.Tenant + "/" + k.Incarnation }
 // New makes a Keeper. It does nothing by itself until Run.
 func New(c Config) *Keeper {
 	k := &Keeper{
-		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now,
+		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, audit: c.Audit, log: c.Log, now: c.Now, renewed: c.Renewed, panicked: c.Panicked,
 		changes: newChanges(), courses: newCourses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
 		ended: make(chan struct{}),
+	}
+	if k.renewed == nil {
+		k.renewed = func(string) {}
+	}
+	if k.panicked == nil {
+		k.panicked = func() {}
 	}
 	k.end = sync.OnceFunc(func() { close(k.ended) })
 	k.renewals = newRenewals(k)

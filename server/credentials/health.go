@@ -45,6 +45,38 @@ func (k *Keeper) Health(tenant string, a store.Account) Health {
 	return h
 }
 
+// Condition is how an account gets on, in one word.
+type Condition int
+
+// Conditions of accounts.
+const (
+	ConditionUnknown Condition = iota
+	ConditionHealthy
+	ConditionLimited            // its Zendesk takes no more requests now
+	ConditionFailing            // its Zendesk, or a part of it, does not answer
+	ConditionNeedsAuthorization // its credential does not work
+)
+
+// String returns the condition's name, in lower case.
+func (c Condition) String() string {
+	return [...]string{"unknown", "healthy", "limited", "failing", "needs_authorization"}[c]
+}
+
+// Condition says how the account gets on, of whose activities heldBy holds all up; empty: nothing does.
+func (h *Health) Condition(heldBy store.FailureReason) Condition {
+	switch {
+	case h.Credential == StateNeedsAuthorization:
+		return ConditionNeedsAuthorization
+	case h.Ill, len(h.Failing) > 0, heldBy != "" && heldBy != store.ReasonRateLimited:
+		return ConditionFailing
+	case h.Throttled, !h.Limits.LimitedUntil.IsZero(), heldBy == store.ReasonRateLimited:
+		return ConditionLimited
+	case h.Answers:
+		return ConditionHealthy
+	}
+	return ConditionUnknown
+}
+
 // sign is what the end of a request says about the Zendesk of its account.
 type sign int
 

@@ -100,6 +100,7 @@ func (r *renewals) join(ctx context.Context, key Key, refused store.Account) *re
 		defer func() {
 			// No interceptor stands around this goroutine.
 			if p := recover(); p != nil {
+				r.keeper.panicked()
 				begun.err = recovered(p)
 				r.keeper.log.Error("renewing a token panicked", "tenant", key.Tenant, "account_id", refused.ID, "error", begun.err)
 			}
@@ -145,6 +146,7 @@ func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) 
 		renewed, err := r.keep(ctx, key, account, token)
 		if err == nil {
 			r.failures.Drop(key)
+			r.keeper.renewed("renewed")
 			log.Info("token renewed", "expire_time", renewed.OAuthToken.ExpireTime)
 			r.keeper.Changed(key)
 		}
@@ -158,6 +160,7 @@ func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) 
 	if api.Kind == zendeskapi.CredentialsRejected || api.Kind == zendeskapi.InvalidRequest {
 		err := r.keepRefusal(ctx, key, account, cmp.Or(api.Code, string(api.Kind)))
 		if err == nil {
+			r.keeper.renewed("refused")
 			log.Error("token renewal is refused: the account needs RequestToken", "expire_time", account.OAuthToken.ExpireTime)
 			err = errNotRenewed
 		}
@@ -166,6 +169,7 @@ func (r *renewals) replace(ctx context.Context, key Key, refused store.Account) 
 	failed.err, failed.failures = err, failed.failures+1
 	failed.until = r.keeper.now().Add(Backoff(failed.failures, api.Pause))
 	r.failures.Put(key, failed)
+	r.keeper.renewed("failed")
 	log.Warn("token renewal failed", "until", failed.until, "expire_time", account.OAuthToken.ExpireTime)
 	return store.Account{}, err
 }

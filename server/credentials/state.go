@@ -87,6 +87,20 @@ func Same(a, b store.Account) bool {
 	return true
 }
 
+// End is when the access token in force ends, or what renews it, where that has an end of its own; zero: neither is known, as
+// of an API token. renews tells whether it gets a successor without a person.
+func End(a store.Account, now time.Time) (end time.Time, renews bool) {
+	t := a.OAuthToken
+	if t == nil {
+		return time.Time{}, false
+	}
+	end, renews = t.ExpireTime, Renewable(t, now)
+	if renews && !t.Renewal.RefreshExpireTime.IsZero() {
+		end = t.Renewal.RefreshExpireTime
+	}
+	return end, renews
+}
+
 // Renewable tells whether a token gets a successor without a person, as far as is known.
 func Renewable(t *store.OAuthToken, now time.Time) bool {
 	return renewalHeld(t, now) && !renewalRefused(t)

@@ -63,6 +63,7 @@ func (k *Keeper) RequestToken(ctx context.Context, caller auth.Caller, account s
 		var o outcome
 		defer func() {
 			if p := recover(); p != nil {
+				k.panicked()
 				o.err = recovered(p)
 			}
 			ended <- o

@@ -263,6 +263,7 @@ func (u *upkeep) attend(ctx context.Context, key Key, c *chore) {
 func (u *upkeep) attempt(ctx context.Context, key Key, c *chore) (account store.Account, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			u.keeper.panicked()
 			err = recovered(p)
 			u.keeper.log.Error("keeping an account alive panicked", "tenant", key.Tenant, "account_id", c.id, "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,7 @@ const parallelPops = 4
 
 // delivery is a delivery that is being made: to an agent, of the pops that the agent has not been shown.
 type delivery struct {
+	arrived     time.Time
 	tenant      string
 	interaction string
 	agent       store.Agent
@@ -39,7 +41,7 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
-	d := delivery{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
+	d := delivery{arrived: time.Now(), tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
 	// One delivery of an interaction at a time: a pop that is being shown must not be shown again.
 	var leave func()
 	var err error
@@ -191,6 +193,7 @@ func (s *Service) show(ctx context.Context, d *delivery, accounts map[string]sto
 			outcome, f := s.survive(pop, func() (store.DeliveryOutcome, *store.Failure) {
 				return showings[pop.Account.Incarnation].show(ctx, pop)
 			})
+			s.observer.Popped(outcomeNames[outcome], time.Since(d.arrived))
 			shown[i] = store.Delivered{InteractionID: d.interaction, Pop: pop, Delivery: store.Delivery{
 				ID: rpc.NewID(), PopID: pop.ID, Agent: d.agent, Outcome: outcome, Failure: f, Time: s.now(),
 			}}
@@ -201,11 +204,17 @@ func (s *Service) show(ctx context.Context, d *delivery, accounts map[string]sto
 	return shown
 }
 
+// outcomeNames are what metrics call outcomes.
+var outcomeNames = map[store.DeliveryOutcome]string{
+	store.DeliveryDisplayed: "displayed", store.DeliveryLink: "link", store.DeliveryFailed: "failed",
+}
+
 // survive makes of a panic what other failures are: a panic of this goroutine would end the process, and the pages that the
 // others have shown must be kept.
 func (s *Service) survive(pop store.ScreenPop, show func() (store.DeliveryOutcome, *store.Failure)) (outcome store.DeliveryOutcome, f *store.Failure) {
 	defer func() {
 		if p := recover(); p != nil {
+			s.observer.Panicked(false)
 			s.log.Error("showing a page has panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			outcome, f = orFailed(pop, store.DeliveryLink, new(store.NewFailure(store.ReasonUnavailable, "an internal error kept Zendesk from being asked")))
 		}

@@ -38,6 +38,7 @@ type Config struct {
 	Audit       *audit.Log
 	Log         *slog.Logger
 	Now         func() time.Time
+	Observer    Observer
 }
 
 // Service implements InteractionService.
@@ -52,6 +53,8 @@ type Service struct {
 	gate   once.Gate
 
 	watches *turnstile.Turnstile[watched]
+
+	observer Observer
 }
 
 // watched is an agent of a tenant, by its canonical e-mail address.
@@ -61,9 +64,24 @@ type watched struct{ tenant, email string }
 func New(c Config) *Service {
 	return &Service{
 		store: c.Store, writer: c.Writer, audit: c.Audit, log: c.Log, now: c.Now, agents: newAgents(c.Credentials, c.Now),
-		watches: turnstile.New[watched](maxAgentWatches),
+		watches:  turnstile.New[watched](maxAgentWatches),
+		observer: c.Observer,
 	}
 }
+
+// Observer is told of what agents see. Its methods must be quick.
+type Observer interface {
+	// Popped is told of a screen pop that was shown: displayed, or as a link, or failed; delay is how long that took since its
+	// delivery arrived.
+	Popped(outcome string, delay time.Duration)
+	// Watched is told of a watch that is open until leave is called.
+	Watched() (leave func())
+	// Panicked is told of a panic that was survived.
+	Panicked(background bool)
+}
+
+// AgentLookups returns how often the id of an agent was known already, and how often not.
+func (s *Service) AgentLookups() (hits, misses uint64) { return s.agents.ids.Lookups() }
 
 // note makes the note of the caller's change.
 func (s *Service) note(ctx context.Context, event string, attrs ...slog.Attr) store.Note {

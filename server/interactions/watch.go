@@ -40,6 +40,7 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 		}
 	}
 	defer leave()
+	defer s.observer.Watched()()
 	changes, err := s.store.WatchDelivered(ctx, tenant, agent)
 	if err != nil {
 		return err

@@ -220,6 +220,7 @@ const quotaRetry = 30 * time.Second
 // gRPC sends the text of a wrapper to the client.
 type statusError struct {
 	cause  error
+	reason zendeskv1.ErrorReason
 	status *status.Status
 }
 
@@ -227,13 +228,13 @@ func (e *statusError) Error() string              { return e.cause.Error() }
 func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
 // Wire returns the error as callers get it, for where no interceptor makes it so.
-func (e *Error) Wire() error { return &statusError{status: e.status(), cause: e} }
+func (e *Error) Wire() error { return &statusError{cause: e, reason: e.Reason, status: e.status()} }
 
 // toStatus is the one crossing from Go errors to gRPC's. What nobody expected is INTERNAL, and its text stays here.
 func toStatus(ctx context.Context, err error) error {
 	err = Ended(ctx, err)
 	if public, ok := errors.AsType[*Error](err); ok {
-		return &statusError{cause: err, status: public.status()}
+		return &statusError{cause: err, reason: public.Reason, status: public.status()}
 	}
 	public := &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, Message: "internal error"}
 	quota, overQuota := errors.AsType[*store.QuotaError](err)
@@ -251,7 +252,7 @@ func toStatus(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed): // a store that has failed ends the process
 		public.Reason, public.Message = ErrDraining.Reason, ErrDraining.Message
 	}
-	return &statusError{cause: err, status: public.status()}
+	return &statusError{cause: err, reason: public.Reason, status: public.status()}
 }
 
 // Ended words an error of a call whose context is done. The context is asked, not the error: other time-outs look the
@@ -304,6 +305,14 @@ func StreamErrors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo
 // Recovered turns a panic into an error whose stack goes to the log and not to the caller.
 func Recovered(_ context.Context, p any) error {
 	return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+}
+
+// ReasonOf is the reason that an error of this API has on the wire, without its prefix; empty: it is none of this API.
+func ReasonOf(err error) string {
+	if failed, ok := err.(*statusError); ok { //nolint:errorlint // nothing wraps it
+		return strings.TrimPrefix(failed.reason.String(), "ERROR_REASON_")
+	}
+	return ""
 }
 
 // Outcome names the code that a call ended with, and says how loud that is in the log: what its caller could do better is not.

@@ -49,6 +49,7 @@ func newAttempt(drained context.Context, w *Writer, tenant, id string) *attempt 
 func (t *attempt) guarded(ctx context.Context) (ended decision, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			t.writer.panicked()
 			t.writer.log.Error("writing an activity panicked", "activity_id", t.id, "tenant", t.tenant, "error", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 			ended, err = internalError(), nil
 		}

@@ -41,13 +41,14 @@ const (
 // ErrBusy says that a try to write the activity is under way, or that another change of it is.
 var ErrBusy = errors.New("the activity is being written")
 
-// Config is what a Writer depends on. All but Moved is required.
+// Config is what a Writer depends on. All but Moved and Panicked is required.
 type Config struct {
 	Store       *store.Store
 	Credentials *credentials.Keeper
 	Log         *slog.Logger
 	Now         func() time.Time
 	Moved       <-chan struct{} // tells that Now has jumped, as it does in tests; nil: it never does
+	Panicked    func()          // is called when a try has panicked; nil: nothing is
 }
 
 // Writer writes pending activities. It is safe for concurrent use.
@@ -57,6 +58,7 @@ type Writer struct {
 	log         *slog.Logger
 	now         func() time.Time
 	moved       <-chan struct{}
+	panicked    func()
 	queue       *queue
 	fields      *cache.Cache[string, fieldDefinitions] // by account incarnation
 	skewTold    *cache.Cache[string, struct{}]         // by the Zendesk's URL
@@ -69,15 +71,21 @@ type Writer struct {
 // New makes a Writer. It does nothing by itself until Run.
 func New(c Config) *Writer {
 	w := &Writer{
-		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved,
+		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved, panicked: c.Panicked,
 		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), skewTold: cache.New[string, struct{}](skewToldFor, c.Now),
 		unread: make(map[string]int),
+	}
+	if w.panicked == nil {
+		w.panicked = func() {}
 	}
 	w.queue.room = func(origin string) int {
 		return c.Credentials.Room(origin, limit.Activities, roomTime) / tryRequests
 	}
 	return w
 }
+
+// FieldLookups returns how often the fields of an account's tickets were known already, and how often not.
+func (w *Writer) FieldLookups() (hits, misses uint64) { return w.fields.Lookups() }
 
 // Add puts an activity in the queue, if it is pending.
 func (w *Writer) Add(tenant string, a store.Activity) { w.queue.add(tenant, &a, w.now()) }

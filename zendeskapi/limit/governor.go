@@ -585,11 +585,24 @@ type Limits struct {
 func (g *Governor) Limits(origin string) (l Limits) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	z := g.zendesks[origin]
-	if z == nil {
-		return l
+	if z := g.zendesks[origin]; z != nil {
+		l = z.limits(g.config.Now())
 	}
-	now := g.config.Now()
+	return l
+}
+
+// All tells what is known of each Zendesk, by origin.
+func (g *Governor) All() map[string]Limits {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all, now := make(map[string]Limits, len(g.zendesks)), g.config.Now()
+	for origin, z := range g.zendesks {
+		all[origin] = z.limits(now)
+	}
+	return all
+}
+
+func (z *zendesk) limits(now time.Time) (l Limits) {
 	if limit := z.ledger.limit(now); !math.IsInf(limit, 1) {
 		l.PerMinute, l.Remaining = int(limit), max(0, int(z.ledger.remaining(now)))
 	}

@@ -32,6 +32,15 @@ const (
 	lanes
 )
 
+// laneNames are those of Lane.String.
+var laneNames = [lanes]string{Blocks: "blocks", Deliveries: "deliveries", Activities: "activities", Background: "background"}
+
+// String returns the lane's name, in lower case.
+func (l Lane) String() string { return laneNames[l] }
+
+// Lanes lists the lanes, those first whom a caller waits for.
+func Lanes() []Lane { return []Lane{Blocks, Deliveries, Activities, Background} }
+
 // guaranteed is the part of a limit that a lane has when all of them ask for more.
 var guaranteed = [lanes]float64{Blocks: .50, Deliveries: .20, Activities: .20, Background: .10}
 

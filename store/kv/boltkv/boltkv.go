@@ -34,6 +34,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -48,6 +49,9 @@ type DB struct {
 	path     string
 	pageSize int
 	commit   func(*bbolt.Tx) error // of a transaction; tests make it fail
+
+	observers []func(Commit)
+
 	changes  changes
 	flight   atomic.Pointer[chan struct{}] // closed when the commit that is being made, or was made last, is durable
 	queue    queue
@@ -67,16 +71,19 @@ var (
 	_ kv.Snapshotter = (*DB)(nil)
 )
 
-func newDB(bolt *bbolt.DB, file *os.File, path string) (*DB, error) {
+func newDB(bolt *bbolt.DB, file *os.File, path string, observers []func(Commit)) (*DB, error) {
 	d := &DB{
 		bolt:     bolt,
 		file:     file,
 		path:     path,
 		pageSize: bolt.Info().PageSize,
 		commit:   (*bbolt.Tx).Commit,
-		queue:    newQueue(),
-		stopped:  make(chan struct{}),
-		failed:   make(chan struct{}),
+
+		observers: observers,
+
+		queue:   newQueue(),
+		stopped: make(chan struct{}),
+		failed:  make(chan struct{}),
 	}
 	d.close = sync.OnceValue(d.shut)
 	s, err := d.take()
@@ -320,6 +327,7 @@ type Stats struct {
 	FileBytes int64 // size of the file
 	FreePages int   // pages that hold no data; [DB.Compact] leaves them out
 	FreeBytes int64 // size of those pages
+	DiskFree  int64 // what the file system has left for this process
 }
 
 // Stats returns the figures as of the last commit. The list of free pages is written with each commit, so that many of
@@ -329,6 +337,13 @@ func (d *DB) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(d.path, &disk); err != nil {
+		return Stats{}, err
+	}
 	s := d.bolt.Stats()
-	return Stats{FileBytes: info.Size(), FreePages: s.FreePageN + s.PendingPageN, FreeBytes: int64(s.FreeAlloc)}, nil
+	return Stats{
+		FileBytes: info.Size(), FreePages: s.FreePageN + s.PendingPageN, FreeBytes: int64(s.FreeAlloc),
+		DiskFree: int64(disk.Bavail) * int64(disk.Bsize), //nolint:unconvert // their types differ between systems
+	}, nil
 }

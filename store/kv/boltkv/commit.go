@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -23,6 +24,14 @@ const (
 	maxGroup      = 256
 	maxGroupBytes = 4 << 20
 )
+
+// Commit is what a commit was like.
+type Commit struct {
+	Duration time.Duration // from when it was begun until it was durable; 0: nothing was committed
+	Updates  int           // that it had
+	Bytes    int           // of keys and values
+	Retried  int           // updates that have to run again, for what they had read has changed
+}
 
 // update is one that has run and is to be committed.
 type update struct {
@@ -55,8 +64,11 @@ func (d *DB) commitGroup() bool {
 	if first == nil {
 		return false
 	}
-	g := group{keys: make(map[string]struct{})}
+	g, begun := group{keys: make(map[string]struct{})}, time.Now()
 	err := d.write(&g, first)
+	if err == nil {
+		d.tell(&g, begun)
+	}
 	if err == nil && len(g.ops) > 0 {
 		if err = d.share(g.version, g.keys); err != nil {
 			err = d.fail(err)
@@ -72,6 +84,22 @@ func (d *DB) commitGroup() bool {
 		go d.watchers.notify(g.ops) // the next commit need not wait for it
 	}
 	return true
+}
+
+// tell tells the observers of a group that was committed, as far as it was not to run again.
+func (d *DB) tell(g *group, begun time.Time) {
+	made := Commit{Bytes: g.bytes}
+	for _, u := range g.members {
+		if u.again {
+			made.Retried++
+		}
+	}
+	if made.Updates = len(g.members) - made.Retried; made.Updates > 0 {
+		made.Duration = time.Since(begun)
+	}
+	for _, observe := range d.observers {
+		observe(made)
+	}
 }
 
 // group is what shares a commit.

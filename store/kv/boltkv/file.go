@@ -61,16 +61,17 @@ var (
 
 // Open opens the database file at path, and creates it with mode 0600 when it is missing or empty; its folder must
 // exist. It waits up to a second for a process that has the file open. A file it refuses is left as it was; the error
-// names it and wraps [ErrLocked], [ErrForeign], [ErrNewer], [kv.ErrDamaged] or the file system's error.
-func Open(path string) (*DB, error) {
-	d, err := open(path)
+// names it and wraps [ErrLocked], [ErrForeign], [ErrNewer], [kv.ErrDamaged] or the file system's error. The observers are
+// told of each commit when it is durable, by the one goroutine that commits: they must be quick.
+func Open(path string, observers ...func(Commit)) (*DB, error) {
+	d, err := open(path, observers)
 	if err != nil {
 		return nil, fmt.Errorf("database file %q: %w", path, err)
 	}
 	return d, nil
 }
 
-func open(path string) (d *DB, err error) {
+func open(path string, observers []func(Commit)) (d *DB, err error) {
 	if _, err := inspect(path); err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func open(path string) (d *DB, err error) {
 		err = durable.SyncFolder(path)
 	}
 	if err == nil {
-		d, err = newDB(bolt, file, path)
+		d, err = newDB(bolt, file, path, observers)
 	}
 	if err != nil {
 		return nil, errors.Join(err, letGo(bolt, file, err))

@@ -59,7 +59,7 @@ func (c demoCommand) Run(ctx context.Context, p *process) (err error) {
 	served := make(chan error, 1)
 	command := serveCommand{Data: filepath.Join(dir, "demo.db"), AllowHost: []string{hostOf(sandbox.Origin())}}
 	log := logFlags{LogLevel: slog.LevelError}.logger(p.stderr)
-	go func() { served <- command.serve(serveCtx, p, l, log) }()
+	go func() { served <- command.serve(serveCtx, p, l, log, command.metrics()) }()
 	defer func() {
 		stop()
 		err = errors.Join(err, <-served)

@@ -130,7 +130,7 @@ func roleOf(interceptor any) string {
 	name := path.Base(runtime.FuncForPC(reflect.ValueOf(interceptor).Pointer()).Name())
 	for _, known := range []struct{ part, role string }{
 		{"Errors", "errors"}, {"recovery.", "recovery"}, {"access)", "access"}, {"admission)", "admission"}, {"deadlines)", "deadline"}, {"callLog", "logging"},
-		{"countCall", "count"}, {"interceptors.", "metrics"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
+		{"countCall", "count"}, {"interceptors.", "metrics"}, {"(*Metrics)", "metrics"}, {"Turns)", "turns"}, {"streamEnds", "ends"},
 	} {
 		if strings.Contains(name, known.part) {
 			return known.role

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
@@ -84,7 +85,7 @@ func TestJudge(t *testing.T) {
 // A panic while a page is shown is that page's failure alone.
 func TestShowSurvivesPanics(t *testing.T) {
 	var log bytes.Buffer
-	s := &Service{log: slog.New(slog.NewTextHandler(&log, nil)), now: time.Now, agents: newAgents(nil, time.Now)} // nobody to ask
+	s := &Service{log: slog.New(slog.NewTextHandler(&log, nil)), now: time.Now, agents: newAgents(nil, time.Now), observer: metrics.New(metrics.Config{})} // nobody to ask
 	account := store.Account{ID: "main", Incarnation: "i"}
 	d := &delivery{agent: store.Agent{Email: "sam@example.com"}}
 	for _, kind := range []store.RecordType{store.RecordTicket, store.RecordOrganization, store.RecordUser} {

@@ -544,6 +544,21 @@ func testAccountActivities(t *testing.T, s *fixture) {
 		t.Fatalf("nothing to find: %v", want)
 	}
 	check(tenant, []string{"b", "none", "a"}, want["b"], store.AccountActivities{}, want["a"])
+	var totals store.ActivityTotals
+	for _, a := range all {
+		switch a.State {
+		case store.ActivityDead:
+			totals.Dead++
+		case store.ActivityPending:
+			totals.Pending++
+			if totals.OldestPending.IsZero() {
+				totals.OldestPending = a.CreateTime.Truncate(time.Microsecond)
+			}
+		}
+	}
+	if got, err := s.ActivityTotals(t.Context(), tenant); err != nil || got != totals {
+		t.Errorf("totals are %+v, %v, want %+v", got, err, totals)
+	}
 
 	// More than are counted, and one whose id tells no time.
 	addActivities(t, s, "many", store.MaxDeadCounted+1, func(int) store.Activity {

@@ -144,7 +144,7 @@ func TestTurns(t *testing.T) {
 			order = append(order, fmt.Sprint(w.request.Tenant, w.request.Account, w.request.Lane))
 		}
 	}
-	if want := []string{"a10", "b10", "a20", "a10", "a10", "a10", "a12"}; !slices.Equal(order, want) {
+	if want := []string{"a1blocks", "b1blocks", "a2blocks", "a1blocks", "a1blocks", "a1blocks", "a1activities"}; !slices.Equal(order, want) {
 		t.Errorf("order: %q, want %q", order, want)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
@@ -133,6 +134,52 @@ func TestWaitingUpdatesShareACommit(t *testing.T) {
 		group.Wait()
 		if n := commits(t, db) - before; n != 2 {
 			t.Errorf("%d updates took %d commits, want 2", waiting+1, n)
+		}
+	})
+}
+
+func TestObserversOfCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []boltkv.Commit // by the committer alone
+		db, err := boltkv.Open(filepath.Join(t.TempDir(), "db"), func(c boltkv.Commit) { told = append(told, c) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		begun, release := hold(db)
+		var group sync.WaitGroup
+		group.Go(func() { put(t, db, "first", "v") })
+		<-begun
+		for range 2 { // which read what the other writes
+			group.Go(func() {
+				err := db.Update(t.Context(), func(tx kv.Txn) error {
+					if _, err := tx.Get([]byte("key")); err != nil {
+						return err
+					}
+					tx.Put([]byte("key"), []byte("value"))
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		release()
+		group.Wait()
+		if len(told) != 3 || told[0].Duration < time.Second {
+			t.Fatalf("commits are %+v", told)
+		}
+		for i := range told {
+			told[i].Duration = 0
+		}
+		if diff := cmp.Diff([]boltkv.Commit{{Updates: 1, Bytes: 6}, {Updates: 1, Bytes: 8, Retried: 1}, {Updates: 1, Bytes: 8}}, told); diff != "" {
+			t.Errorf("commits (-want +got):\n%s", diff)
 		}
 	})
 }

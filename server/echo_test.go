@@ -141,7 +141,7 @@ func TestNothingIsEchoed(t *testing.T) {
 	}
 	secrets = append(secrets, append(tokens("main"), tokens("oauth")...)...)
 
-	told := map[string]string{"reply": s.replies.String(), "log": s.log.String(), "audit": noted.String()}
+	told := map[string]string{"reply": s.replies.String(), "log": s.log.String(), "audit": noted.String(), "metrics": s.scrape(t).text}
 	if len(told["reply"]) < 100_000 || told["log"] == "" || told["audit"] == "" {
 		t.Fatalf("too little is told: %d, %d and %d bytes", len(told["reply"]), len(told["log"]), len(told["audit"]))
 	}

@@ -71,7 +71,7 @@ type Config struct {
 	Transport    *zendeskapi.Transport // required; shared by all accounts
 	Log          *slog.Logger          // required
 	Auth         *auth.Authenticator   // says who callers are; default: everyone is let in, as the default tenant
-	Metrics      *metrics.Metrics      // are told what happens; default: some that nobody reads
+	Metrics      *metrics.Metrics      // are told what happens, and by Transport and Store if these observe for them, see ObserveZendesk; default: some that nobody reads
 	Audit        audit.Sink            // where changes of accounts and decisions on activities are noted; default: nowhere
 	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts

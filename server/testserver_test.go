@@ -49,8 +49,8 @@ type testServer struct {
 	config    Config
 	ownSeries int // how many accounts have series of their own in the metrics
 	server    *Server
-	keep   store.Config // lives and quotas
-	stop   func()
+	keep      store.Config // lives and quotas
+	stop      func()
 }
 
 // patient lets calls take as long as a busy machine needs. Tests of deadlines set their own.

@@ -27,7 +27,7 @@ func unaryInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, adm
 		// Errors stands outside recovery: a panic becomes an error there, and INTERNAL here.
 		rpc.UnaryErrors,
 		// Recovery stands outside all code of ours that reads a request.
-		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered(m))),
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		// Authentication comes before anything of the message is read.
 		access.unary,
 		// Admission stands within authentication, which says whose the call is. It reads the message.
@@ -48,17 +48,9 @@ func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, ad
 		rpc.StreamErrors,
 		// What ends streams stands within errors, which words it, and outside the handler, which sees its context end.
 		ends.stream,
-		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered(m))),
+		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
 		admission.stream,
-	}
-}
-
-// recovered is rpc.Recovered, which is counted.
-func recovered(m *metrics.Metrics) recovery.RecoveryHandlerFuncContext {
-	return func(ctx context.Context, p any) error {
-		m.Panicked(false)
-		return rpc.Recovered(ctx, p)
 	}
 }
 

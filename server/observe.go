@@ -52,6 +52,9 @@ func countFinished(m *metrics.Metrics, fullMethod string, fields []slog.Attr, er
 	if reason := rpc.ReasonOf(err); reason != "" {
 		m.Failed(reason)
 	}
+	if err != nil && rpc.Panicked(err) {
+		m.Panicked(false)
+	}
 	block, ok := strings.CutPrefix(fullMethod, blockPrefix)
 	if !ok {
 		return

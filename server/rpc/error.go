@@ -302,9 +302,23 @@ func StreamErrors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo
 	return err
 }
 
+// panicError is a panic that was survived, with its stack.
+type panicError string
+
+func (e panicError) Error() string { return string(e) }
+
 // Recovered turns a panic into an error whose stack goes to the log and not to the caller.
 func Recovered(_ context.Context, p any) error {
-	return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	return panicError(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+}
+
+// Panicked tells whether a call ended with an error of Recovered.
+func Panicked(err error) bool {
+	if failed, ok := err.(*statusError); ok { //nolint:errorlint // nothing wraps it
+		err = failed.cause
+	}
+	_, ok := errors.AsType[panicError](err)
+	return ok
 }
 
 // ReasonOf is the reason that an error of this API has on the wire, without its prefix; empty: it is none of this API.

@@ -16,6 +16,9 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
+// callKey is under which the contexts of tests say whose they are.
+type callKey struct{}
+
 // observed keeps what it is told, as text.
 type observed struct {
 	mu   sync.Mutex
@@ -29,7 +32,7 @@ func (o *observed) tell(format string, args ...any) {
 }
 
 func (o *observed) Sent(ctx context.Context, r SentRequest) {
-	o.tell("sent %s %s %s %d: %s %q after %v, for %v", r.Endpoint, r.Method, r.Path, r.Attempt, r.Result(), r.RequestID, r.Duration, ctx.Value(observed{}))
+	o.tell("sent %s %s %s %d: %s %q after %v, for %v", r.Endpoint, r.Method, r.Path, r.Attempt, r.Result(), r.RequestID, r.Duration, ctx.Value(callKey{}))
 }
 
 func (o *observed) Waited(lane limit.Lane, wait time.Duration) {
@@ -56,7 +59,7 @@ func observedClient(t *testing.T, handler http.Handler) (*Client, *observed, con
 	t.Helper()
 	client, o := bubbleClient(t, handler), new(observed)
 	client.transport.observer, client.transport.breakers.opened = o, o.Opened
-	return client, o, context.WithValue(t.Context(), observed{}, "the call")
+	return client, o, context.WithValue(t.Context(), callKey{}, "the call")
 }
 
 func TestObserverIsTold(t *testing.T) {
@@ -89,7 +92,7 @@ func TestObserverIsToldOfLimits(t *testing.T) {
 		o.mustBe(t, `sent me GET /api/v2/users/me.json 1: 429 "" after 0s, for the call`, "waited blocks 2s", `sent me GET /api/v2/users/me.json 2: 200 "" after 0s, for the call`)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		client, o, ctx := observedClient(t, limited("Retry-After", "60"))
+		client, o, ctx := observedClient(t, limited("Retry-After", "60", "Ratelimit-Limit", "700", "Ratelimit-Remaining", "0"))
 		short, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
 		for range 2 {

@@ -101,7 +101,7 @@ func TestObserverIsToldOfLimits(t *testing.T) {
 		}
 		o.mustBe(t, `sent me GET /api/v2/users/me.json 1: 429 "" after 0s, for the call`, "refused blocks")
 		all := client.transport.Zendesks()
-		if len(all) != 1 || all[0].Origin != "http://127.0.0.1" || all[0].Limits.LimitedUntil.Sub(time.Now()) != time.Minute || all[0].Open != nil {
+		if len(all) != 1 || all[0].Origin != "http://127.0.0.1" || time.Until(all[0].Limits.LimitedUntil) != time.Minute || all[0].Open != nil {
 			t.Errorf("Zendesks are %+v", all)
 		}
 	})

@@ -32,7 +32,7 @@ const (
 
 	maxTokenAnswerBytes = 1 << 20
 
-	tokenOp, tokenPath = "request_token", "/oauth/tokens"
+	grantOp, grantPath = "request_token", "/oauth/tokens"
 
 	// Learning it is not worth more: there is a token already.
 	expiryTimeout = 5 * time.Second
@@ -170,7 +170,7 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 	config := clientcredentials.Config{
 		ClientID:       r.ClientID,
 		ClientSecret:   r.ClientSecret.Reveal(),
-		TokenURL:       c.origin + tokenPath,
+		TokenURL:       c.origin + grantPath,
 		Scopes:         r.Scopes,
 		EndpointParams: form,
 		// Trying out styles would send a failed request twice.
@@ -186,7 +186,7 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 	}))
 	// The answer is read here: the library takes none whose lesser parts are odd, and Zendesk has killed the old pair.
 	token, ok := exchange.token(asked)
-	told := request{op: tokenOp, method: http.MethodPost, path: tokenPath}
+	told := request{op: grantOp, method: http.MethodPost, path: grantPath}
 	if !ok {
 		e := c.tokenError(ctx, err, exchange, progress)
 		c.sent(ctx, told, 1, asked, exchange.answer, e)
@@ -279,7 +279,7 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 	got := x.answer
 	if got == nil {
 		e := connectionError(ctx, err, progress.phase())
-		e.Op, e.Attempts, e.unknown = tokenOp, 1, progress.left()
+		e.Op, e.Attempts, e.unknown = grantOp, 1, progress.left()
 		return e
 	}
 	var e *Error
@@ -301,7 +301,7 @@ func (c *Client) tokenError(ctx context.Context, err error, x *tokenExchange, pr
 		// The answer is no token; its text may be parts of one.
 		e = &Error{Kind: BadResponse, Err: errNotToken, unknown: true}
 	}
-	e.Op, e.Attempts, e.StatusCode, e.Date = tokenOp, 1, got.status, got.date
+	e.Op, e.Attempts, e.StatusCode, e.Date = grantOp, 1, got.status, got.date
 	e.RequestID = c.requestID(got.header)
 	if !tokenErrors.MatchString(e.Code) {
 		e.Code, e.Detail = "", first(e.Detail, e.Code)

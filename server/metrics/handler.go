@@ -70,7 +70,7 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // page returns the page that a scraper asks for.
 func (s *scrapes) page(r *http.Request) *madePage {
-	key := pageKey{expfmt.NegotiateIncludingOpenMetrics(r.Header), takesGzip(r.Header)}
+	key := pageKey{expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...), takesGzip(r.Header)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	begun := time.Now()

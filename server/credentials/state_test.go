@@ -61,3 +61,24 @@ func TestAPITokenWarningTime(t *testing.T) {
 		}
 	}
 }
+
+func TestEnd(t *testing.T) {
+	now := time.Date(2026, time.November, 26, 12, 0, 0, 0, time.UTC)
+	soon, later := now.Add(time.Hour), now.Add(24*time.Hour)
+	for name, test := range map[string]struct {
+		token  *store.OAuthToken
+		end    time.Time
+		renews bool
+	}{
+		"API token":                {},
+		"alone":                    {&store.OAuthToken{ExpireTime: soon}, soon, false},
+		"renewed without end":      {&store.OAuthToken{ExpireTime: soon, Renewal: &store.Renewal{}}, soon, true},
+		"renewed by what ends":     {&store.OAuthToken{ExpireTime: soon, Renewal: &store.Renewal{RefreshExpireTime: later}}, later, true},
+		"what renews it has ended": {&store.OAuthToken{ExpireTime: soon, Renewal: &store.Renewal{RefreshExpireTime: now}}, soon, false},
+		"renewal is refused":       {&store.OAuthToken{ExpireTime: soon, Renewal: &store.Renewal{RefreshExpireTime: later, RefuseTime: now}}, soon, false},
+	} {
+		if end, renews := End(store.Account{OAuthToken: test.token}, now); !end.Equal(test.end) || renews != test.renews {
+			t.Errorf("%s: %v, %t, want %v, %t", name, end, renews, test.end, test.renews)
+		}
+	}
+}

@@ -9,52 +9,80 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/readiness"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 )
 
-// healthService is the standard health service, except that the last word of its watches on drain is NOT_SERVING.
+// healthService is the standard health service, of which each service says what all checks of readiness say together. The last
+// word of its watches on drain is NOT_SERVING.
 type healthService struct {
 	*health.Server
 	services []string
+	ready    *readiness.Registry
 
-	mu    sync.Mutex
-	lacks map[string]bool // what keeps them from serving
+	mu   sync.Mutex
+	says healthv1.HealthCheckResponse_ServingStatus // of all services
 }
 
-// lacking says whether something is lacking that all services need. While nothing is they serve, until Shutdown.
-func (h *healthService) lacking(what string, lacking bool) {
+// follow has health say what readiness says now.
+func (h *healthService) follow() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.lacks == nil {
-		h.lacks = make(map[string]bool)
+	status := healthv1.HealthCheckResponse_NOT_SERVING
+	if h.ready.Ready() {
+		status = healthv1.HealthCheckResponse_SERVING
 	}
-	delete(h.lacks, what)
-	if lacking {
-		h.lacks[what] = true
+	if status == h.says {
+		return // else each of those who watch would be bothered
 	}
-	status := healthv1.HealthCheckResponse_SERVING
-	if len(h.lacks) > 0 {
-		status = healthv1.HealthCheckResponse_NOT_SERVING
-	}
+	h.says = status
 	for _, name := range h.services {
 		h.SetServingStatus(name, status)
 	}
 }
 
-// What health may lack.
-const (
-	lacksStore  = "store"
-	lacksAccess = "access"
-)
-
-// watchAccess keeps health NOT_SERVING while callers cannot be let in whatever they show, until ctx is done. Why is in the log
-// already.
-func (h *healthService) watchAccess(ctx context.Context, a *auth.Authenticator) {
+// run tells watches of changes until ctx is done: at once of those that are told, within probeEvery of others.
+func (h *healthService) run(ctx context.Context) {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
-		h.lacking(lacksAccess, a.Err() != nil)
+		h.follow()
+		select {
+		case <-ticker.C:
+		case <-h.ready.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Check implements the health service.
+func (h *healthService) Check(ctx context.Context, req *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	h.follow()
+	return h.Server.Check(ctx, req)
+}
+
+// List implements the health service.
+func (h *healthService) List(ctx context.Context, req *healthv1.HealthListRequest) (*healthv1.HealthListResponse, error) {
+	h.follow()
+	return h.Server.List(ctx, req)
+}
+
+// keysEvery is how often it is looked whether there are all keys.
+const keysEvery = 10 * time.Second
+
+// watchKeys looks whether there are all keys that values are sealed with, until ctx is done.
+func (s *Server) watchKeys(ctx context.Context) {
+	ticker := time.NewTicker(keysEvery)
+	defer ticker.Stop()
+	for lacking := false; ; {
+		if err := s.store.CheckKeys(ctx); ctx.Err() == nil {
+			if err != nil && !lacking && s.store.Err() == nil {
+				s.log.Error("keys are not complete; health is NOT_SERVING until they are", "error", err)
+			}
+			lacking = err != nil
+			s.ready.Set(readiness.Keys, err)
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -63,8 +91,12 @@ func (h *healthService) watchAccess(ctx context.Context, a *auth.Authenticator) 
 	}
 }
 
+// errDraining is what readiness says while the service ends.
+var errDraining = errors.New("the service drains: it is about to end")
+
 // Watch implements the health service.
 func (h *healthService) Watch(req *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
+	h.follow()
 	err := h.Server.Watch(req, stream)
 	if errors.Is(context.Cause(stream.Context()), rpc.ErrDraining) {
 		// The watch may have ended before it told.

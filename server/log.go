@@ -26,7 +26,7 @@ func (l callLog) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
 		return handler(ctx, req)
 	}
-	ctx, fields := rpc.WithFields(ctx)
+	ctx, fields := rpc.WithFields(inTrace(ctx))
 	start := time.Now()
 	resp, err := handler(ctx, req)
 	l.finished(ctx, info.FullMethod, start, fields, err)
@@ -37,7 +37,7 @@ func (l callLog) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
 		return handler(srv, stream)
 	}
-	ctx, fields := rpc.WithFields(stream.Context())
+	ctx, fields := rpc.WithFields(inTrace(stream.Context()))
 	start := time.Now()
 	err := handler(srv, &streamWithin{stream, ctx})
 	l.finished(ctx, info.FullMethod, start, fields, err)
@@ -57,6 +57,7 @@ func (s *streamWithin) Context() context.Context { return s.ctx }
 func (l callLog) finished(ctx context.Context, fullMethod string, start time.Time, fields *rpc.Fields, err error) {
 	added := fields.All()
 	countFinished(l.metrics, fullMethod, added, err)
+	noteOnSpan(ctx, added)
 	code, level := rpc.Outcome(err)
 	level = max(level, failureLevel(added))
 	if !l.log.Enabled(ctx, level) {
@@ -89,7 +90,7 @@ func failureLevel(fields []slog.Attr) slog.Level {
 }
 
 // quiet leaves out what is told of a store that has failed: whoever uses it meets that, and the process ends by telling it
-// once.
+// once. To what is told in a call that belongs to a trace it adds the trace.
 type quiet struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -104,6 +105,10 @@ func (h quiet) Handle(ctx context.Context, r slog.Record) error {
 	})
 	if failed {
 		return nil
+	}
+	if id := rpc.TraceID(ctx); id != "" {
+		r = r.Clone()
+		r.AddAttrs(slog.String("trace_id", id))
 	}
 	return h.Handler.Handle(ctx, r)
 }

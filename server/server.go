@@ -39,6 +39,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/operations"
 	"github.com/scenarioblocks/zendeskblocks/server/people"
+	"github.com/scenarioblocks/zendeskblocks/server/readiness"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -76,8 +77,10 @@ type Config struct {
 	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts
 	Bounds       Bounds
-	DrainDelay   time.Duration // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
-	DrainTimeout time.Duration // how long Serve waits after that for calls that run; default 10 s
+	Ready        *readiness.Registry // is told whether the service can work; default: one that nobody else asks
+	Tracing      *Tracing            // default: calls are not traced
+	DrainDelay   time.Duration       // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
+	DrainTimeout time.Duration       // how long Serve waits after that for calls that run; default 10 s
 
 	// MaxConnectionAge is after how long, within a tenth, a connection takes no new calls, so that its caller makes another;
 	// default 30 min. What runs on it has 30 % more, and streams end in the first half of that.
@@ -94,6 +97,7 @@ type Config struct {
 type Server struct {
 	grpc        *grpc.Server
 	health      *healthService
+	ready       *readiness.Registry
 	store       *store.Store
 	credentials *credentials.Keeper
 	audit       *audit.Log
@@ -128,6 +132,9 @@ func New(c Config) (*Server, error) {
 	if c.Metrics == nil {
 		c.Metrics = metrics.New(metrics.Config{})
 	}
+	if c.Ready == nil {
+		c.Ready = readiness.New()
+	}
 	c.Log = slog.New(quiet{c.Log.Handler()})
 	if c.Auth == nil {
 		var err error
@@ -153,6 +160,7 @@ func New(c Config) (*Server, error) {
 			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
 			grpc.ChainStreamInterceptor(streamInterceptors(c.Log, c.Metrics, access, admission, streamEnds{draining, age})...),
 			transportSecurity,
+			c.Tracing.option(),
 			grpc.InTapHandle(admission.tap),
 			grpc.StaticStreamWindowSize(streamWindow),
 			grpc.StaticConnWindowSize(connectionWindow),
@@ -169,6 +177,7 @@ func New(c Config) (*Server, error) {
 			// Stop returns only when handlers have: nothing may use the store after it is closed.
 			grpc.WaitForHandlers(true),
 		),
+		ready:       c.Ready,
 		store:       c.Store,
 		credentials: keeper,
 		audit:       noted,
@@ -183,7 +192,7 @@ func New(c Config) (*Server, error) {
 	}
 	directory := people.New(people.Config{Store: c.Store, Credentials: keeper, Now: c.Clock})
 	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, People: directory, Log: c.Log, Now: c.Clock})
-	s.health = &healthService{Server: health.NewServer()}
+	s.health = &healthService{Server: health.NewServer(), ready: c.Ready}
 	services := registrar{s.grpc}
 	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
@@ -199,8 +208,12 @@ func New(c Config) (*Server, error) {
 	healthv1.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
-	s.health.lacking(lacksAccess, c.Auth.Err() != nil)
 	c.Metrics.Read(s.sources(&c))
+	s.ready.Ask(readiness.Access, c.Auth.Err)
+	for _, check := range []string{readiness.Store, readiness.Writer, readiness.Keys} {
+		s.ready.Set(check, nil) // until more is known: an open store has its keys, and was written
+	}
+	s.health.follow()
 	return s, nil
 }
 
@@ -219,6 +232,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cutWrites()
 	connections := newConnections(l, s.bounds, s.log)
 	s.connections.Store(connections)
+	s.ready.Ask(readiness.Writer, func() error { return s.writerStalled(ctx) })
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := s.guard("writing activities", func() error { return s.writer.Run(ctx, cut) }); err != nil && !errors.Is(err, store.ErrFailed) {
@@ -233,7 +247,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
 	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	background.Go(func() { stop(s.watchStore(ctx)) })
-	background.Go(func() { s.health.watchAccess(ctx, s.access.authenticator) })
+	background.Go(func() { s.health.run(ctx) })
+	background.Go(func() { s.repeat(ctx, "looking for keys", s.watchKeys) })
 	var served sync.WaitGroup
 	var err error
 	served.Go(func() {
@@ -276,7 +291,8 @@ func (s *Server) flushAudit() {
 // awaitUnready says that the service is not ready any more, and gives those who are to notice the time for it. A service that
 // ends because something has failed has none to give.
 func (s *Server) awaitUnready(cause error, connections *connections) {
-	s.health.Shutdown()
+	s.ready.Set(readiness.Drain, errDraining)
+	s.health.follow()
 	if !errors.Is(cause, context.Canceled) || s.drainDelay <= 0 || connections.count() == 0 {
 		return
 	}
@@ -344,8 +360,8 @@ func (s *Server) watchStore(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		s.health.lacking(lacksStore, true)
 		s.unwritable.Store(true)
+		s.ready.Set(readiness.Store, fmt.Errorf("it cannot be written: %w", why))
 		s.log.Error("nothing can be stored; health is NOT_SERVING until that is possible", "error", why)
 		for since := time.Now(); ; {
 			select {
@@ -365,9 +381,20 @@ func (s *Server) watchStore(ctx context.Context) error {
 				break
 			}
 		}
-		s.health.lacking(lacksStore, false)
 		s.unwritable.Store(false)
+		s.ready.Set(readiness.Store, nil)
 	}
+}
+
+// stalledAfter is after how long without a round the writer is taken for one that hangs.
+const stalledAfter = 6 * writer.RoundEvery
+
+// writerStalled says whether what writes activities hangs. A drain, by which ctx is done, ends it.
+func (s *Server) writerStalled(ctx context.Context) error {
+	if since := s.writer.SinceRound(); since > stalledAfter && ctx.Err() == nil {
+		return fmt.Errorf("it has made no round for %s", since.Round(time.Second))
+	}
+	return nil
 }
 
 const (

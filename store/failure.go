@@ -36,6 +36,7 @@ type Failure struct {
 	ZendeskRequestID string        `json:"zendesk_request_id,omitempty"`
 	Attempts         int           `json:"attempts,omitempty"`  // requests that were sent
 	Retryable        bool          `json:"retryable,omitempty"` // the same may succeed later with nothing changed by people
+	TraceID          string        `json:"trace_id,omitempty"`  // of the call in which it failed; empty: none, or it was not traced
 }
 
 // NewFailure is a failure that Zendesk has no part in.

@@ -87,7 +87,7 @@ func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r r
 	unknown := false
 	var before *Error // of the attempt before
 	for attempts := 1; ; attempts++ {
-		got, e := c.attempt(ctx, all, r, attempts, body, out)
+		got, e := c.attempt(c.sending(ctx, r.op, attempts), all, r, attempts, body, out)
 		if e == nil {
 			got.attempts = attempts
 			return got, nil

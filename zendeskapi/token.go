@@ -177,7 +177,7 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 		AuthStyle: oauth2.AuthStyleInParams,
 	}
 	asked := time.Now()
-	traced, progress := watch(ctx)
+	traced, progress := watch(c.sending(ctx, "request_token", 1))
 	exchange := &tokenExchange{base: c.http.Transport, userAgent: c.userAgent}
 	_, err := config.Token(context.WithValue(traced, oauth2.HTTPClient, &http.Client{
 		Transport:     exchange,

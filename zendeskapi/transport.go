@@ -37,6 +37,10 @@ type TransportConfig struct {
 	// as much for it, until garbage is collected.
 	AnswerMemory int64
 
+	// Wrap, if set, stands around all that is sent: what it returns gets every request, also those that follow a redirect, and
+	// hands it to the one that it was given. [SendingOf] tells it what a request is. It must not change requests or answers.
+	Wrap func(http.RoundTripper) http.RoundTripper
+
 	// Now tells when a limit has room again. Default time.Now.
 	Now func() time.Time
 
@@ -59,6 +63,7 @@ type Transport struct {
 	room   *room
 	base   *http.Transport
 	client *http.Client
+	wraps  bool // somebody asks what is sent
 
 	governor *limit.Governor
 	breakers breakers
@@ -103,14 +108,19 @@ func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Tra
 	if c.Observer == nil {
 		c.Observer = unobserved{}
 	}
+	var sender http.RoundTripper = base
+	if c.Wrap != nil {
+		sender = c.Wrap(base)
+	}
 	return &Transport{
 		observer: c.Observer,
 		breakers: breakers{opened: c.Observer.Opened},
+		wraps:    c.Wrap != nil,
 
 		allow:  allow,
 		room:   newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
 		base:   base,
-		client: &http.Client{Transport: readableRedirects{base}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
+		client: &http.Client{Transport: readableRedirects{sender}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
 
 		governor: limit.New(limit.Config{Now: c.Now}),
 	}

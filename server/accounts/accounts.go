@@ -546,6 +546,7 @@ func (v *violations) outputs(asked *zendeskv1.Account) {
 	failure, failing := asked.GetHealth().GetLastFailure(), asked.GetHealth().GetFailingEndpoints()
 	v.output("account.health.last_failure.message", failure.GetMessage())
 	v.output("account.health.last_failure.zendesk_request_id", failure.GetZendeskRequestId())
+	v.output("account.health.last_failure.trace_id", failure.GetTraceId())
 	if v.outputList("account.health.failing_endpoints", len(failing)) {
 		for i, endpoint := range failing {
 			v.output(fmt.Sprintf("account.health.failing_endpoints[%d]", i), endpoint)

@@ -25,7 +25,9 @@ func (s *Service) TestConnection(ctx context.Context, req *zendeskv1.TestConnect
 		return nil, rpc.AccountError(err, account.ID)
 	}
 	rpc.AddFields(ctx, slog.String("outcome", tested.Outcome.String()))
-	return connectionToProto(tested), nil
+	resp := connectionToProto(tested)
+	rpc.Traced(ctx, resp.GetFailure())
+	return resp, nil
 }
 
 // connectionToProto converts what a test found. Outcomes have the numbers of the API's.

@@ -87,6 +87,7 @@ func executeOnce[R response](ctx context.Context, s *Service, method string, req
 	if req.GetValidateOnly() {
 		b.explained = &zendeskv1.Explanation{}
 	}
+	rpc.AddFields(ctx, slog.String("interaction_id", b.interaction))
 	resp, err := func() (R, error) {
 		defer func() {
 			if !b.outlived {
@@ -112,7 +113,8 @@ func executeOnce[R response](ctx context.Context, s *Service, method string, req
 		b.explain(resp)
 	}
 	if err == nil {
-		rpc.AddFields(ctx, blockFields(req, resp)...)
+		rpc.Traced(ctx, resp.GetFailure())
+		rpc.AddFields(ctx, blockFields(resp)...)
 	}
 	return resp, err
 }
@@ -122,12 +124,9 @@ func changingNothing[R response](failed func(*zendeskv1.Failure) R) func(context
 	return func(_ context.Context, _ *block, f *zendeskv1.Failure) (R, error) { return failed(f), nil }
 }
 
-// blockFields is what the log says of a block beside the call itself.
-func blockFields(req request, resp response) []slog.Attr {
-	fields := []slog.Attr{
-		slog.String("interaction_id", req.GetInteractionId()),
-		slog.String("exit", strings.TrimPrefix(resp.GetExit().String(), "EXIT_")),
-	}
+// blockFields is what the log says of how a block ended.
+func blockFields(resp response) []slog.Attr {
+	fields := []slog.Attr{slog.String("exit", strings.TrimPrefix(resp.GetExit().String(), "EXIT_"))}
 	if account := resp.GetAccount(); account != nil {
 		fields = append(fields, slog.String("account_id", account.GetAccountId()))
 	}

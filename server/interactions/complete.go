@@ -25,6 +25,7 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	if err := validateComplete(req); err != nil {
 		return nil, err
 	}
+	logInteraction(ctx, req.GetInteractionId())
 	now := s.now()
 	fresh := store.Activity{
 		ID: store.NewActivityID(now), InteractionID: req.GetInteractionId(), Fingerprint: once.Fingerprint(req), Details: detailsFromProto(req.GetDetails()), CreateTime: now,

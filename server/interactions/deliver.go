@@ -41,6 +41,7 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
+	logInteraction(ctx, req.GetInteractionId())
 	d := delivery{arrived: time.Now(), tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
 	// One delivery of an interaction at a time: a pop that is being shown must not be shown again.
 	var leave func()
@@ -194,6 +195,10 @@ func (s *Service) show(ctx context.Context, d *delivery, accounts map[string]sto
 				return showings[pop.Account.Incarnation].show(ctx, pop)
 			})
 			s.observer.Popped(outcomeNames[outcome], time.Since(d.arrived))
+			if f != nil { // which several pops may share
+				f = new(*f)
+				f.TraceID = rpc.TraceID(ctx)
+			}
 			shown[i] = store.Delivered{InteractionID: d.interaction, Pop: pop, Delivery: store.Delivery{
 				ID: rpc.NewID(), PopID: pop.ID, Agent: d.agent, Outcome: outcome, Failure: f, Time: s.now(),
 			}}

@@ -95,6 +95,11 @@ var interactionStates = map[store.InteractionState]zendeskv1.InteractionState{
 	store.InteractionExpired:   zendeskv1.InteractionState_INTERACTION_STATE_EXPIRED,
 }
 
+// logInteraction names the interaction in the log line of a call.
+func logInteraction(ctx context.Context, id string) {
+	rpc.AddFields(ctx, slog.String("interaction_id", id))
+}
+
 // GetInteraction implements InteractionService.
 func (s *Service) GetInteraction(ctx context.Context, req *zendeskv1.GetInteractionRequest) (*zendeskv1.GetInteractionResponse, error) {
 	var v rpc.Violations
@@ -102,6 +107,7 @@ func (s *Service) GetInteraction(ctx context.Context, req *zendeskv1.GetInteract
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
+	logInteraction(ctx, req.GetInteractionId())
 	var interaction *zendeskv1.Interaction
 	err := s.store.ViewInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) error {
 		if !tx.Exists() {

@@ -32,6 +32,7 @@ func (s *Service) ListRecords(ctx context.Context, req *zendeskv1.ListRecordsReq
 	if err := v.Err(); err != nil {
 		return nil, err
 	}
+	logInteraction(ctx, req.GetInteractionId())
 	var rs store.Recordset
 	var records []json.RawMessage
 	err := s.store.ViewInteraction(ctx, rpc.Tenant(ctx), req.GetInteractionId(), func(tx *store.InteractionTxn) error {

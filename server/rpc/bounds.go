@@ -123,6 +123,7 @@ var bounds = map[string]Bound{
 	"AccountHealth.failing_endpoints": {Count: MaxOutputs, Bytes: MaxOutputText},
 	"Failure.message":                 {Bytes: MaxOutputText},
 	"Failure.zendesk_request_id":      {Bytes: MaxOutputText},
+	"Failure.trace_id":                {Bytes: MaxOutputText},
 	"ApiToken.username":               email,
 	"ApiToken.token":                  {Bytes: MaxAPIToken},
 	"OAuthToken.access_token":         {Bytes: MaxAccessToken},

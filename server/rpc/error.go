@@ -93,17 +93,22 @@ const (
 	maxStatus        = 4 << 10
 )
 
-// status builds what the caller gets.
-func (e *Error) status() *status.Status {
+// status builds what the caller gets. traceID is of the call's trace; empty: it belongs to none.
+func (e *Error) status(traceID string) *status.Status {
 	s := &spb.Status{Code: int32(errorCodes[e.Reason]), Message: cutEscaped(e.Message, maxMessage)}
 	add := func(detail proto.Message) {
 		if packed, err := anypb.New(detail); err == nil { // which cannot fail: all texts are UTF-8
 			s.Details = append(s.Details, packed)
 		}
 	}
-	add(&errdetails.ErrorInfo{
-		Reason: strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_"), Domain: ErrorDomain, Metadata: cutMetadata(e.Metadata),
-	})
+	metadata := cutMetadata(e.Metadata)
+	if traceID != "" {
+		if metadata == nil {
+			metadata = make(map[string]string, 1)
+		}
+		metadata["trace_id"] = traceID
+	}
+	add(&errdetails.ErrorInfo{Reason: strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_"), Domain: ErrorDomain, Metadata: metadata})
 	if e.RetryAfter > 0 {
 		add(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
@@ -228,13 +233,13 @@ func (e *statusError) Error() string              { return e.cause.Error() }
 func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
 // Wire returns the error as callers get it, for where no interceptor makes it so.
-func (e *Error) Wire() error { return &statusError{cause: e, reason: e.Reason, status: e.status()} }
+func (e *Error) Wire() error { return &statusError{cause: e, reason: e.Reason, status: e.status("")} }
 
 // toStatus is the one crossing from Go errors to gRPC's. What nobody expected is INTERNAL, and its text stays here.
 func toStatus(ctx context.Context, err error) error {
 	err = Ended(ctx, err)
 	if public, ok := errors.AsType[*Error](err); ok {
-		return &statusError{cause: err, reason: public.Reason, status: public.status()}
+		return &statusError{cause: err, reason: public.Reason, status: public.status(TraceID(ctx))}
 	}
 	public := &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, Message: "internal error"}
 	quota, overQuota := errors.AsType[*store.QuotaError](err)
@@ -252,7 +257,7 @@ func toStatus(ctx context.Context, err error) error {
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed): // a store that has failed ends the process
 		public.Reason, public.Message = ErrDraining.Reason, ErrDraining.Message
 	}
-	return &statusError{cause: err, reason: public.Reason, status: public.status()}
+	return &statusError{cause: err, reason: public.Reason, status: public.status(TraceID(ctx))}
 }
 
 // Ended words an error of a call whose context is done. The context is asked, not the error: other time-outs look the

@@ -52,6 +52,7 @@ func FailureToProto(f *store.Failure) *zendeskv1.Failure {
 		ZendeskRequestId: f.ZendeskRequestID,
 		Attempts:         int32(f.Attempts),
 		Retryable:        f.Retryable,
+		TraceId:          f.TraceID,
 	}
 	if f.RetryAfter > 0 {
 		failure.RetryAfter = durationpb.New(f.RetryAfter)

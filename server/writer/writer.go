@@ -18,6 +18,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/cache"
@@ -34,6 +35,8 @@ const (
 	// lookEvery is how often the queue is compared with what the store says is pending: an activity may have been stored
 	// although nobody was told.
 	lookEvery = time.Minute
+	// RoundEvery is how often Run looks at the queue, also when nothing has changed.
+	RoundEvery = 10 * time.Second
 	// unreadTries is how often an activity is read that cannot be.
 	unreadTries = 3
 )
@@ -63,6 +66,7 @@ type Writer struct {
 	fields      *cache.Cache[string, fieldDefinitions] // by account incarnation
 	skewTold    *cache.Cache[string, struct{}]         // by the Zendesk's URL
 	running     sync.WaitGroup
+	round       atomic.Pointer[time.Time] // when Run last began one; at first, when the writer was made
 
 	mu     sync.Mutex
 	unread map[string]int // how often an activity could not be read
@@ -78,6 +82,7 @@ func New(c Config) *Writer {
 	if w.panicked == nil {
 		w.panicked = func() {}
 	}
+	w.round.Store(new(time.Now()))
 	w.queue.room = func(origin string) int {
 		return c.Credentials.Room(origin, limit.Activities, roomTime) / tryRequests
 	}
@@ -153,7 +158,10 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 	changes := w.credentials.Changes()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	rounds := time.NewTicker(RoundEvery)
+	defer rounds.Stop()
 	for {
+		w.round.Store(new(time.Now()))
 		tickets, wait := w.queue.next(w.now())
 		for _, ticket := range tickets {
 			w.running.Go(func() { w.writeFirst(cut, ticket) })
@@ -173,9 +181,13 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 		case <-w.queue.changed:
 		case <-w.moved:
 		case <-timer.C:
+		case <-rounds.C:
 		}
 	}
 }
+
+// SinceRound is how long ago Run looked at the queue last. When that is much more than RoundEvery, it hangs.
+func (w *Writer) SinceRound() time.Duration { return time.Since(*w.round.Load()) }
 
 // lookForPending puts what the store says is pending in the queue, now and again every minute.
 func (w *Writer) lookForPending(ctx context.Context) {

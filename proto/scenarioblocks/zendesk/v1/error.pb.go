@@ -22,7 +22,8 @@ const (
 )
 
 // The `reason` of the google.rpc.ErrorInfo (domain `zendeskblocks.scenarioblocks`) on every gRPC error of this service,
-// there without the prefix. gRPC's own refusals (undecodable or over-long messages, unknown methods) carry none.
+// there without the prefix. Of a call that belongs to a trace its metadata have the `trace_id`, as Failure has it. gRPC's own
+// refusals (undecodable or over-long messages, unknown methods) carry none.
 type ErrorReason int32
 
 const (

@@ -79,6 +79,9 @@ func (c *serveCommand) checkedJSON(p *process, wrong error, warnings []string) e
 // look tries what serve would do at its start, as far as that changes nothing.
 func (c *serveCommand) look(ctx context.Context, env environment) (problems []error, warnings []string) {
 	addresses := []struct{ flag, address string }{{"listen", c.Listen}}
+	if !c.isOff() {
+		addresses = append(addresses, struct{ flag, address string }{"admin-listen", c.AdminListen})
+	}
 	if c.Sandbox {
 		addresses = append(addresses, struct{ flag, address string }{"sandbox-listen", c.SandboxListen})
 	}

@@ -416,8 +416,9 @@ func filesIn(t testing.TB, dir string) map[string]string {
 // What is secret or personal stands in no file, in no log line and not on the console, however it may be written there;
 // what is secret in no reply either.
 func TestSecretsNowhere(t *testing.T) {
-	sandbox := startSandbox(t, "--password")
-	s := startService(t, "--allow-host", hostOf(sandbox.origin), "--log-level", "debug")
+	sandbox, spans := startSandbox(t, "--password"), startCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+spans.address)
+	s := startService(t, "--allow-host", hostOf(sandbox.origin), "--log-level", "debug", "--admin-listen", "127.0.0.1:0", "--admin-debug")
 	shown := &disclosure{}
 	shown.credentials(t, s, sandbox)
 	shown.blocks(t, s, sandbox)
@@ -434,14 +435,25 @@ func TestSecretsNowhere(t *testing.T) {
 	if data := s.interaction(t, callID(1)).GetAttachedData(); data[canaryKey] != canaryValue {
 		t.Errorf("the attached data are %v", data)
 	}
+	places := map[string]string{}
+	admin := s.process().await(t, s.process().stderr, adminPattern)
+	for _, path := range []string{"/", "/livez", "/readyz", "/metrics", "/loglevel", "/debug/pprof/cmdline", "/debug/channelz/servers"} {
+		_, places[path] = askAdmin(t, http.MethodGet, admin, path, "")
+	}
+	s.stop(t) // sends the last spans
+	s.start(t)
 	s.kill(t)
 	s.start(t)
 	s.stop(t)
-
-	places := filesIn(t, s.dir)
-	if len(places) != 3 {
-		t.Errorf("there are not three files, the data, its key and the audit, but %d", len(places))
+	if _, places["spans"] = spans.spans(); !strings.Contains(places["spans"], "zendesk ") {
+		t.Error("there are no spans of requests to Zendesk")
 	}
+
+	files := filesIn(t, s.dir)
+	if len(files) != 3 {
+		t.Errorf("there are not three files, the data, its key and the audit, but %d", len(files))
+	}
+	maps.Copy(places, files)
 	for i, p := range s.processes {
 		places[fmt.Sprintf("standard output of process %d", i)] = p.stdout.String()
 		places[fmt.Sprintf("standard error of process %d", i)] = p.stderr.String()

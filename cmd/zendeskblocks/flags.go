@@ -98,6 +98,9 @@ func distance(a, b string) int {
 // checked is a command whose flags have rules. Its problems are told with those of all other flags and variables.
 type checked interface{ problems() []error }
 
+// heedsVariables is a command that heeds variables of others, such as OpenTelemetry's.
+type heedsVariables interface{ variableProblems(environment) []error }
+
 // parse reads a command line and its variables. Its error joins everything that is wrong with them. The command is nil when
 // help or the version was asked for, and shown.
 func (p *process) parse(args []string) (*kong.Context, error) {
@@ -152,6 +155,9 @@ func (p *process) parse(args []string) (*kong.Context, error) {
 		}
 		if c, ok := command.Selected().Target.Addr().Interface().(checked); ok {
 			problems = append(problems, c.problems()...)
+		}
+		if c, ok := command.Selected().Target.Addr().Interface().(heedsVariables); ok {
+			problems = append(problems, c.variableProblems(p.env)...)
 		}
 	}
 	return command, errors.Join(problems...)

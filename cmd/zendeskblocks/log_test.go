@@ -138,13 +138,13 @@ func TestLogOfLibraries(t *testing.T) {
 	written := newOutput()
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	must(t, run(ctx, []string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data.db"), "--log-format", "json"}, nil, &bytes.Buffer{}, written))
+	must(t, run(ctx, []string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data.db"), "--log-format", "json"}, environOf(nil), &bytes.Buffer{}, written))
 	if lines := jsonLines(t, written.String()); len(lines) == 0 || lines[len(lines)-1]["msg"] != "stopped" {
 		t.Errorf("told to stop before it began, it says %s", written)
 	}
 	log.Print("http: a library's\nwords")
-	_, err := fmt.Fprint(grpcLines{}, "2026/11/24 04:21:32 ERROR: [core] gRPC's words\n")
-	must(t, err)
+	grpcLog{}.Infof("%s", "what is for who debugs")
+	grpcLog{}.Errorln("[core]", "gRPC's words")
 	lines := jsonLines(t, written.String())
 	said := fmt.Sprint(lines[len(lines)-2:])
 	if !strings.Contains(said, "a library's\nwords") || !strings.Contains(said, "message:[core] gRPC's words") {

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/scenarioblocks/zendeskblocks/server/metrics"
+	"github.com/scenarioblocks/zendeskblocks/server/readiness"
 )
 
 // metricsFlags say how much metrics tell.
@@ -18,6 +19,22 @@ func (f *metricsFlags) problems() []error {
 	return nil
 }
 
-func (f *metricsFlags) metrics() *metrics.Metrics {
-	return metrics.New(metrics.Config{Accounts: f.MetricsAccounts, Version: version()})
+// watched is what those who run a process see of it.
+type watched struct {
+	ready   *readiness.Registry
+	metrics *metrics.Metrics
+}
+
+func (f *metricsFlags) watched() watched {
+	ready, built := readiness.New(), buildInfo()
+	return watched{ready, metrics.New(metrics.Config{
+		Accounts: f.MetricsAccounts, Version: built.Version, Commit: built.Commit, Date: built.Date,
+		Ready: func() map[string]bool {
+			passes := make(map[string]bool)
+			for _, check := range ready.Checks() {
+				passes[check.Name] = check.Err == nil
+			}
+			return passes
+		},
+	})}
 }

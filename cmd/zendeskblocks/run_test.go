@@ -25,8 +25,12 @@ func runCommand(t *testing.T, env map[string]string, args ...string) (stdout, st
 	return out.String(), log.String(), err
 }
 
-// environOf words variables as os.Environ does.
+// environOf words variables as os.Environ does. Many services run in tests at a time, and only those that say so have an admin
+// listener.
 func environOf(env map[string]string) (environ []string) {
+	if _, ok := env[envName("admin-listen")]; !ok {
+		environ = append(environ, envName("admin-listen")+"="+adminOff)
+	}
 	for name, value := range env {
 		environ = append(environ, name+"="+value)
 	}
@@ -90,7 +94,7 @@ func writeKey(t *testing.T, path string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := run(ctx, []string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "other.db"), "--key-file", path},
-		nil, &bytes.Buffer{}, &bytes.Buffer{})
+		environOf(nil), &bytes.Buffer{}, &bytes.Buffer{})
 	if _, statErr := os.Stat(path); statErr != nil {
 		t.Fatalf("no key was made: %v, %v", statErr, err)
 	}

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server"
+	"github.com/scenarioblocks/zendeskblocks/server/admin"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
-	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -38,6 +38,7 @@ type serveCommand struct {
 	keepFlags      `embed:"" group:"What is kept:"`
 	boundFlags     `embed:"" group:"How much at a time:"`
 	accessFlags    `embed:"" group:"Who may call:"`
+	adminFlags     `embed:"" group:"For those who run it:"`
 	logFlags       `embed:"" group:"Log:"`
 	metricsFlags   `embed:"" group:"Metrics:"`
 }
@@ -46,7 +47,9 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return `Each flag can be set by a variable instead, or in the file of --config. --key-file is set by ` + envName("key-file") + `. ` + keysetVariable + ` is the keyset itself, in place of a key file.
 
-SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again, and opens the audit anew, which may have been moved away. Token files, JWT keys and certificates are read again by themselves.`
+SIGTERM and SIGINT drain: health says NOT_SERVING, for --drain-delay calls are still taken, then running calls end, within --drain-timeout, and the process does. SIGHUP reads the key file again, and opens the audit anew, which may have been moved away. SIGUSR1 has the log tell all from debug on, and the next one what --log-level says again. Token files, JWT keys and certificates are read again by themselves.
+
+OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4317, have calls traced.`
 }
 
 // sandboxFlags say whether there is a fake Zendesk beside the service.
@@ -128,7 +131,7 @@ func (f *boundFlags) bounds() server.Bounds {
 }
 
 func (c *serveCommand) problems() []error {
-	problems := slices.Concat(c.timeFlags.problems(), c.keepFlags.problems(), c.boundFlags.problems(), c.metricsFlags.problems())
+	problems := slices.Concat(c.timeFlags.problems(), c.keepFlags.problems(), c.boundFlags.problems(), c.adminFlags.problems(), c.metricsFlags.problems())
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
@@ -152,6 +155,9 @@ func (c *serveCommand) problems() []error {
 	return slices.Concat(problems, c.auditFileFlags.problems(), c.accessFlags.problems(c.Listen))
 }
 
+// variableProblems says what is wrong with variables that are no flag's.
+func (c *serveCommand) variableProblems(env environment) []error { return traceProblems(env) }
+
 // loopback says whether an address is HOST:PORT on this machine only.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
@@ -167,30 +173,34 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	// A log that nobody reads any more ends nothing.
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	m := c.metrics()
+	seen := c.watched()
 	p.stderr.tell(func(to io.Writer, dropped int) {
-		m.LogLinesDropped(dropped)
+		seen.metrics.LogLinesDropped(dropped)
 		c.logger(to).Warn("lines of the log are lost: nobody read them", "lines", dropped)
 	})
-	log := c.logger(p.stderr)
+	level, log := c.newLevel(p.stderr)
+	defer level.toggleOn()()
 	slog.SetDefault(log)
 	logLibraries()
 	relaxCollector(p.env)
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	l, err := c.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+		return err
 	}
 	// Told to stop before it served, it did what it was told.
 	unasked := func(reason error) bool { return !errors.Is(reason, context.Canceled) }
-	if err := c.serve(ctx, p, l, log, m); err != nil && (ctx.Err() == nil || slices.ContainsFunc(reasons(err), unasked)) {
+	if err := c.serve(ctx, p, l, level, seen); err != nil && (ctx.Err() == nil || slices.ContainsFunc(reasons(err), unasked)) {
 		return err
 	}
 	log.Info("stopped")
 	return nil
 }
 
-// serve serves on l, which it closes, until ctx is done.
-func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, log *slog.Logger, m *metrics.Metrics) (err error) {
+// serve serves on the listeners, which it closes, until ctx is done.
+func (c *serveCommand) serve(ctx context.Context, p *process, listeners listeners, level *logLevel, seen watched) (err error) {
+	l, log := listeners.api, level.log
+	// From before the data file is opened, which may take long, until all else has ended.
+	defer serveAdmin(listeners.admin, admin.Config{Ready: seen.ready, Metrics: seen.metrics.Handler(), Level: level, Debug: c.AdminDebug, Log: log})()
 	defer func() {
 		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) {
 			err = errors.Join(err, closeErr)
@@ -203,6 +213,11 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	if err := config.CheckListen(l.Addr(), c.Insecure); err != nil {
 		return err
 	}
+	traces, err := openTracing(ctx, p.env, log)
+	if err != nil {
+		return err
+	}
+	defer traces.close()
 	access, err := auth.Open(config)
 	if err != nil {
 		return err
@@ -218,7 +233,9 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
-	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Observer: server.ObserveZendesk(m, log)})
+	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{
+		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Wrap: traces.wrap(), Observer: server.ObserveZendesk(seen.metrics, log),
+	})
 	if err != nil {
 		return err
 	}
@@ -227,7 +244,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	st, err := store.Open(ctx, store.Config{
 		Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log,
 		IdleLife: time.Duration(c.InteractionLife), TombstoneLife: time.Duration(c.TombstoneLife), ActivityLife: time.Duration(c.ActivityLife),
-		Quota: c.quota(), Observer: m.Store(),
+		Quota: c.quota(), Observer: seen.metrics.Store(),
 	})
 	if err != nil {
 		key := "--key-file"
@@ -250,7 +267,8 @@ func (c *serveCommand) serve(ctx context.Context, p *process, l net.Listener, lo
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	defer reopenAudit(stream, log)()
 	srv, err := server.New(server.Config{
-		Store: st, Transport: transport, Log: log, Auth: access, Metrics: m, Audit: stream, AllowHosts: allowed,
+		Store: st, Transport: transport, Log: log, Auth: access, Audit: stream, AllowHosts: allowed,
+		Ready: seen.ready, Metrics: seen.metrics, Tracing: traces.server(),
 		Timeouts: server.Timeouts{
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},

@@ -128,9 +128,9 @@ func TestSpansOfCalls(t *testing.T) {
 	}
 	got := map[attribute.Key]string{}
 	for _, a := range search.Attributes() {
-		got[a.Key] = a.Value.Emit()
-		if strings.Contains(a.Value.Emit(), "call") {
-			t.Errorf("%s is %q", a.Key, a.Value.Emit())
+		got[a.Key] = a.Value.String()
+		if strings.Contains(a.Value.String(), "call") {
+			t.Errorf("%s is %q", a.Key, a.Value.String())
 		}
 	}
 	for key, want := range map[attribute.Key]string{

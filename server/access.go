@@ -60,6 +60,8 @@ var methodRoles = map[string][]auth.Role{
 
 	zendeskv1.OperationsService_GetUsage_FullMethodName:    {auth.Ops},
 	zendeskv1.OperationsService_ErasePerson_FullMethodName: {auth.Admin},
+	zendeskv1.OperationsService_ListTenants_FullMethodName: {auth.Operator},
+	zendeskv1.OperationsService_Backup_FullMethodName:      {auth.Operator},
 }
 
 // healthPrefix begins the methods that need no credential; reflection does need one, of any role.

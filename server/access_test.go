@@ -144,8 +144,12 @@ func newTokenServer(t testing.TB, f *tokenFile, adjust ...func(*Config, *zendesk
 
 // everyRole is one caller of each role, named for it.
 func everyRole(tenant string) (callers []auth.Caller) {
-	for _, role := range []auth.Role{auth.Admin, auth.Runtime, auth.Desktop, auth.Ops} {
-		callers = append(callers, auth.Caller{Tenant: tenant, Name: tenant + " " + string(role), Roles: []auth.Role{role}})
+	for _, role := range []auth.Role{auth.Admin, auth.Runtime, auth.Desktop, auth.Ops, auth.Operator} {
+		caller := auth.Caller{Tenant: tenant, Name: tenant + " " + string(role), Roles: []auth.Role{role}}
+		if role == auth.Operator {
+			caller.Tenant = "" // it has none
+		}
+		callers = append(callers, caller)
 	}
 	return callers
 }
@@ -175,6 +179,8 @@ var allowed = map[auth.Role][]string{
 		"InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
 		"OperationsService/GetUsage",
 	},
+	// All tenants.
+	auth.Operator: {"OperationsService/ListTenants", "OperationsService/Backup"},
 }
 
 // method is one that a server has, by its descriptor.
@@ -325,7 +331,11 @@ func TestWhoMayCallWhat(t *testing.T) {
 			}
 			check("role "+string(role), file.as(t, "acme "+string(role)), want)
 		}
-		check("all roles", showing(t.Context(), "bearer "+good), 0)
+		everything := zendeskv1.ErrorReason(0)
+		if slices.Contains(allowed[auth.Operator], strings.TrimPrefix(m.name, "/scenarioblocks.zendesk.v1.")) {
+			everything = denied // no caller of a tenant can have that role
+		}
+		check("all roles of a tenant", showing(t.Context(), "bearer "+good), everything)
 	}
 }
 

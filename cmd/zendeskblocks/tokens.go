@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,9 +21,9 @@ type tokensCommand struct {
 
 type tokensCreateCommand struct {
 	TokenFile string        `help:"File that the server accepts tokens from; made when it is not there." required:"" placeholder:"FILE"`
-	Tenant    string        `help:"Whose data the caller sees." default:"default" placeholder:"TENANT"`
+	Tenant    string        `help:"Whose data the caller sees. Default: default; of none with the role operator." placeholder:"TENANT"`
 	Name      string        `help:"Who the caller is, for logs and the audit; no other live token of the tenant has this name." required:"" placeholder:"NAME"`
-	Role      []auth.Role   `help:"What the caller may do: admin (accounts), runtime (blocks, deliver, complete), desktop (watch screen pops), ops (read, retry, discard); repeatable." required:"" enum:"admin,runtime,desktop,ops" placeholder:"ROLE"`
+	Role      []auth.Role   `help:"What the caller may do: admin (accounts), runtime (blocks, deliver, complete), desktop (watch screen pops), ops (read, retry, discard); repeatable. operator (backup, list of tenants) stands alone, without --tenant." required:"" enum:"admin,runtime,desktop,ops,operator" placeholder:"ROLE"`
 	Agent     string        `help:"E-mail address of the only agent that a desktop may watch." placeholder:"EMAIL"`
 	Expires   time.Duration `help:"How long the token is good for, in hours: 2160h are 90 days." default:"2160h" placeholder:"DURATION"`
 	auditFlag `embed:""`
@@ -41,8 +43,12 @@ func (c *tokensCreateCommand) problems() []error {
 
 // Run makes the token.
 func (c *tokensCreateCommand) Run(p *process) error {
+	tenant := c.Tenant
+	if tenant == "" && !slices.Contains(c.Role, auth.Operator) {
+		tenant = auth.DefaultTenant
+	}
 	caller := auth.Caller{
-		Tenant: c.Tenant, Name: c.Name, Roles: c.Role, Agent: c.Agent, Expires: time.Now().Add(c.Expires).UTC().Truncate(time.Second),
+		Tenant: tenant, Name: c.Name, Roles: c.Role, Agent: c.Agent, Expires: time.Now().Add(c.Expires).UTC().Truncate(time.Second),
 	}
 	token, line, err := auth.NewToken(caller)
 	if err != nil {
@@ -108,7 +114,7 @@ func (c *tokensListCommand) print(p *process, listed []listedToken) error {
 	for _, t := range listed {
 		roles := strings.Trim(fmt.Sprint(t.Roles), "[]")
 		rows = append(rows, strings.TrimRight(strings.Join([]string{
-			t.Tenant, t.Name, strings.ReplaceAll(roles, " ", ","), t.Expires.UTC().Format(time.RFC3339), t.State, t.Agent,
+			cmp.Or(t.Tenant, "-"), t.Name, strings.ReplaceAll(roles, " ", ","), t.Expires.UTC().Format(time.RFC3339), t.State, t.Agent,
 		}, "\t"), "\t"))
 	}
 	_, err := fmt.Fprintln(table, strings.Join(rows, "\n"))
@@ -117,7 +123,8 @@ func (c *tokensListCommand) print(p *process, listed []listedToken) error {
 
 type tokensRevokeCommand struct {
 	TokenFile string `help:"File that the server accepts tokens from." required:"" placeholder:"FILE"`
-	Tenant    string `help:"Tenant of the token." default:"default" placeholder:"TENANT"`
+	Tenant    string `help:"Tenant of the token. Default: default." placeholder:"TENANT" xor:"whose"`
+	Operator  bool   `help:"The token is one of the role operator, which is of no tenant." xor:"whose"`
 	Name      string `help:"Name of the token, as tokens list shows it." required:"" placeholder:"NAME"`
 	auditFlag `embed:""`
 }
@@ -130,7 +137,12 @@ func (tokensRevokeCommand) Help() string {
 // Run revokes.
 func (c *tokensRevokeCommand) Run(p *process) error {
 	return c.noted(func(note note) error {
-		revoked, err := auth.RevokeTokens(c.TokenFile, c.Tenant, c.Name)
+		tenant := cmp.Or(c.Tenant, auth.DefaultTenant)
+		whose := fmt.Sprintf("tenant %q", tenant)
+		if c.Operator {
+			tenant, whose = "", "no tenant"
+		}
+		revoked, err := auth.RevokeTokens(c.TokenFile, tenant, c.Name)
 		if len(revoked) == 0 {
 			return err
 		}
@@ -140,7 +152,7 @@ func (c *tokensRevokeCommand) Run(p *process) error {
 		for _, caller := range revoked {
 			err = errors.Join(err, noteToken(note, "token revoked", caller))
 		}
-		_, printErr := fmt.Fprintf(p.stdout, "Revoked %q of tenant %q (tokens: %d).\n", c.Name, c.Tenant, len(revoked))
+		_, printErr := fmt.Fprintf(p.stdout, "Revoked %q of %s (tokens: %d).\n", c.Name, whose, len(revoked))
 		return errors.Join(err, printErr)
 	})
 }

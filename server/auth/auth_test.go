@@ -53,7 +53,7 @@ func TestNothingConfigured(t *testing.T) {
 		t.Errorf("required %v, TLS %v", a.Required(), a.TLS())
 	}
 	caller, err := a.Authenticate(bearerOf("x"), nil)
-	want := Caller{Tenant: "default", Name: "anonymous", Roles: []Role{Admin, Runtime, Desktop, Ops}, Credential: "none"}
+	want := Caller{Tenant: "default", Name: "anonymous", Roles: []Role{Admin, Runtime, Desktop, Ops, Operator}, Credential: "none"}
 	if diff := cmp.Diff(want, caller); err != nil || diff != "" {
 		t.Errorf("error %v, caller (-want +got):\n%s", err, diff)
 	}

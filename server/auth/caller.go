@@ -21,9 +21,12 @@ const (
 	Runtime Role = "runtime" // blocks; deliver and complete interactions
 	Desktop Role = "desktop" // watch screen pops
 	Ops     Role = "ops"     // read everything but secrets; retry and discard activities
+
+	// Operator is of no tenant: back up all data, list the tenants. Who has it has no other role.
+	Operator Role = "operator"
 )
 
-var allRoles = []Role{Admin, Runtime, Desktop, Ops}
+var allRoles = []Role{Admin, Runtime, Desktop, Ops, Operator}
 
 // DefaultTenant is the tenant of everyone while no authentication is configured.
 const DefaultTenant = "default"
@@ -34,8 +37,8 @@ var tenantPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // Caller is who calls, and what it may do. Its JSON is what stands in token and identity files.
 type Caller struct {
-	// Tenant is whose data the caller sees: ^[a-z0-9][a-z0-9-]{0,62}$.
-	Tenant string `json:"tenant"`
+	// Tenant is whose data the caller sees: ^[a-z0-9][a-z0-9-]{0,62}$. Empty with the role Operator, which is of none.
+	Tenant string `json:"tenant,omitempty"`
 	// Name says who it is, for logs and the audit: 1..255 bytes, no control characters. AppendToken gives no name to two
 	// tokens of a tenant that are live at the same time.
 	Name string `json:"name"`
@@ -64,7 +67,14 @@ func (c *Caller) MayWatch(agent string) bool {
 
 // normalize says what is wrong with a caller as somebody wrote it, and brings it into the form that Caller promises.
 func (c *Caller) normalize() error {
-	if !tenantPattern.MatchString(c.Tenant) {
+	switch operator := c.May(Operator); {
+	case operator && len(c.Roles) > 1:
+		return fmt.Errorf("role %q is of no tenant, and stands alone: no other role beside it", Operator)
+	case operator && c.Tenant != "":
+		return fmt.Errorf("role %q is of no tenant: leave tenant %q out", Operator, c.Tenant)
+	case !operator && c.Tenant == "":
+		return fmt.Errorf("tenant is missing: only the role %q has none", Operator)
+	case !operator && !tenantPattern.MatchString(c.Tenant):
 		return fmt.Errorf("tenant %q does not match %s", c.Tenant, tenantPattern)
 	}
 	if c.Name == "" || len(c.Name) > maxNameBytes || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {

@@ -156,6 +156,9 @@ func (i *issuer) authenticate(token string) (Caller, error) {
 	if caller.Roles, err = rolesOf(roles); err != nil {
 		return Caller{}, err
 	}
+	if caller.May(Operator) && (tenant != nil && tenant != "" || len(caller.Roles) > 1) {
+		return Caller{}, fmt.Errorf("JWT with role %q, which is of no tenant, beside another role or a tenant: %w", Operator, ErrMalformed)
+	}
 	if caller.May(Desktop) {
 		claim, ok := claimAt(claims, cmp.Or(i.AgentClaim, "agent"))
 		// One that is there and says nothing must not be taken for leave to watch every agent.

@@ -196,6 +196,12 @@ func TestJWTClaims(t *testing.T) {
 		want   error
 	}{
 		"good":                  {func(jwt.MapClaims) {}, nil},
+		"operator":              {func(c jwt.MapClaims) { delete(c, "tenant"); c["roles"] = "operator openid" }, nil},
+		"operator, no tenant":   {func(c jwt.MapClaims) { c["tenant"], c["roles"] = "", "operator" }, nil},
+		"operator, null tenant": {func(c jwt.MapClaims) { c["tenant"], c["roles"] = nil, "operator" }, nil},
+		"operator of a tenant":  {func(c jwt.MapClaims) { c["roles"] = "operator" }, ErrMalformed},
+		"operator of a number":  {func(c jwt.MapClaims) { c["tenant"], c["roles"] = 1, "operator" }, ErrMalformed},
+		"operator and runtime":  {func(c jwt.MapClaims) { delete(c, "tenant"); c["roles"] = "operator runtime" }, ErrMalformed},
 		"audience a string":     {func(c jwt.MapClaims) { c["aud"] = audienceName }, nil},
 		"roles a string":        {func(c jwt.MapClaims) { c["roles"] = "openid runtime" }, nil},
 		"nbf within the leeway": {func(c jwt.MapClaims) { c["nbf"] = in(20 * time.Second) }, nil},
@@ -230,7 +236,7 @@ func TestJWTClaims(t *testing.T) {
 				test.change(claims)
 				token := sign(t, jwt.SigningMethodEdDSA, issuerKeys.ed, claims, kid("ed"))
 				caller, err := a.Authenticate(bearerOf(token), nil)
-				if !errors.Is(err, test.want) || (err == nil) != (caller.Tenant == "acme") {
+				if !errors.Is(err, test.want) || (err == nil) != (caller.Tenant == "acme" || caller.Tenant == "" && caller.May(Operator)) {
 					t.Errorf("caller %+v, error %v; want %v", caller, err, test.want)
 				}
 			})

@@ -83,8 +83,8 @@ func extended(content, line []byte, now time.Time) ([]byte, error) {
 	for _, a := range added {
 		for _, t := range there {
 			if t.Tenant == a.Tenant && t.Name == a.Name && now.Before(t.Expires) {
-				return nil, faultf(invalid, "has a live token named %q of tenant %q, good until %s: revoke it first, or choose another name",
-					t.Name, t.Tenant, t.Expires.UTC().Format(time.RFC3339))
+				return nil, faultf(invalid, "has a live token named %q of %s, good until %s: revoke it first, or choose another name",
+					t.Name, ofTenant(t.Tenant), t.Expires.UTC().Format(time.RFC3339))
 			}
 		}
 	}
@@ -95,6 +95,14 @@ func extended(content, line []byte, now time.Time) ([]byte, error) {
 		return append([]byte("\n"), line...), nil
 	}
 	return line, nil
+}
+
+// ofTenant names a tenant, for messages.
+func ofTenant(tenant string) string {
+	if tenant == "" {
+		return "no tenant"
+	}
+	return fmt.Sprintf("tenant %q", tenant)
 }
 
 // appendWhole appends content, or nothing.
@@ -134,7 +142,7 @@ func ListTokens(path string) ([]Caller, error) {
 	return callers, nil
 }
 
-// RevokeTokens takes the tokens of a name in a tenant out of a token file, which it replaces as a whole, with its mode and
+// RevokeTokens takes the tokens of a name in a tenant, or of no tenant if that is empty, out of a token file, which it replaces as a whole, with its mode and
 // owner kept; all other lines stay as they are, comments and unfit ones too. It returns whose they were. With an error
 // beside them, the tokens are gone from the file, and a server refuses them, but it takes nothing new from the file: another
 // line is unfit.
@@ -147,7 +155,7 @@ func RevokeTokens(path, tenant, name string) (revoked []Caller, err error) {
 			unfit = f.named(unfit)
 		}
 		if len(found) == 0 {
-			return errors.Join(f.named(fmt.Errorf("has no token named %q of tenant %q", name, tenant)), unfit)
+			return errors.Join(f.named(fmt.Errorf("has no token named %q of %s", name, ofTenant(tenant))), unfit)
 		}
 		if err := durable.Rewrite(path, rest); err != nil {
 			return f.named(fmt.Errorf("could not be replaced: %w", err))

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -325,18 +326,53 @@ func (s *Store) ListAccounts(ctx context.Context, tenant, after string, limit in
 // Tenants returns the tenants that something is stored for, in order.
 func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 	var tenants []string
-	// What belongs to no tenant stands before them all.
-	for start := kv.PrefixEnd(kv.Key("!")); ; {
-		entries, _, err := s.scan(ctx, kv.Range{Start: start, Limit: 1, KeysOnly: true})
-		if err != nil || len(entries) == 0 {
+	for after := ""; ; {
+		next, err := s.nextTenant(ctx, after)
+		if err != nil || next == "" {
 			return tenants, err
 		}
-		segments, err := kv.Split(entries[0].Key)
-		if err != nil {
-			return nil, err
+		tenants, after = append(tenants, next), next
+	}
+}
+
+// TenantUsage is a tenant that has something stored, and what that is.
+type TenantUsage struct {
+	Tenant string
+	Usage  Usage
+}
+
+// ListTenants returns the tenants that have something stored, in order of their names, from the first one behind a name: limit
+// of them, or fewer. more tells that others follow.
+func (s *Store) ListTenants(ctx context.Context, after string, limit int) (tenants []TenantUsage, more bool, err error) {
+	for {
+		next, err := s.nextTenant(ctx, after)
+		if err != nil || next == "" || len(tenants) == limit {
+			return tenants, next != "", err
 		}
-		tenants = append(tenants, segments[0])
-		start = kv.PrefixEnd(kv.Key(segments[0]))
+		used, _, err := s.Usage(ctx, next)
+		if err != nil {
+			return nil, false, err
+		}
+		tenants, after = append(tenants, TenantUsage{next, used}), next
+	}
+}
+
+// nextTenant finds the first tenant behind a name; empty: there is none. One that has nothing but a count has nothing.
+func (s *Store) nextTenant(ctx context.Context, after string) (string, error) {
+	after = cmp.Or(after, "!") // what belongs to no tenant stands before them all
+	for {
+		entries, _, err := s.scan(ctx, kv.Range{Start: kv.PrefixEnd(kv.Key(after)), Limit: 2, KeysOnly: true})
+		if err != nil || len(entries) == 0 {
+			return "", err
+		}
+		path, err := kv.Split(entries[0].Key)
+		if err != nil {
+			return "", fmt.Errorf("key %q: %w: %w", entries[0].Key, err, ErrDamaged)
+		}
+		after = path[0]
+		if counted := len(entries) == 1 || !bytes.HasPrefix(entries[1].Key, kv.Key(after)); !counted || !bytes.Equal(entries[0].Key, usageKey(after)) {
+			return after, nil
+		}
 	}
 }
 

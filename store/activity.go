@@ -138,6 +138,10 @@ type Activity struct {
 
 	State ActivityState `json:"state"`
 
+	// Restored says that it comes from a backup, or was made soon after one was restored: it may have been written meanwhile, to
+	// its ticket or any other. Look for its mark wherever it is to be written, and whether a ticket was made with it.
+	Restored bool `json:"restored,omitempty"`
+
 	// Begun are the tickets that a write has been begun to whose outcome is not known, one each: look for its mark there
 	// before writing again.
 	Begun []BegunWrite `json:"begun_writes,omitempty"`
@@ -340,15 +344,21 @@ func (w *writing) saveActivity(a *storedActivity, was ActivityState, had [][]byt
 			a.EndTime = now
 		}
 	}
+	value, err := a.value()
+	if err != nil {
+		return err
+	}
+	return w.put(activityKey(w.tenant, a.ID), value)
+}
+
+// value is what is stored of an activity.
+func (a *storedActivity) value() ([]byte, error) {
 	a.fold()
 	value, err := encode(a)
 	if err == nil && len(value) > plainActivity {
 		value = pack(value)
 	}
-	if err != nil {
-		return err
-	}
-	return w.put(activityKey(w.tenant, a.ID), value)
+	return value, err
 }
 
 // countActivity counts one that has come to a state, or has left it, with these rows.
@@ -420,7 +430,7 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 	if !t.change() {
 		return Activity{}, t.err
 	}
-	a.InteractionID = t.id
+	a.InteractionID, a.Restored = t.id, t.doubt
 	if err := t.writing.enqueue(&a, t.now); err != nil {
 		t.fail(err)
 		return Activity{}, err

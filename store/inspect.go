@@ -16,6 +16,9 @@ var ErrLocked = boltkv.ErrLocked
 // look at every value. A data file that is not there yet is fine, and so is its key file then. ErrLocked says that the data
 // file could not be looked into; the key is fit then, and whether it is the one of the data is not known.
 func Inspect(c Config) error {
+	if err := refuseBackup(c.Path); err != nil {
+		return err
+	}
 	source, keyFile := "keyset given", ""
 	if c.Keyset == "" {
 		keyFile = cmp.Or(c.KeyFile, c.Path+".key")

@@ -151,6 +151,7 @@ type InteractionTxn struct {
 	id      string
 	hashed  string    // what stands for the id in keys
 	now     time.Time // of an update
+	doubt   bool      // the store was restored of late
 	over    time.Time // when what ends now has ended, by the clock of the sweep
 	writing *writing  // nil in a view
 	err     error     // the first one that no method returned
@@ -177,7 +178,7 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 	now, hashed := s.time(), s.vault.hashInteraction(tenant, id)
 	over := s.changeTime(now, time.Time{})
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, over: over, writing: w}
+		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, over: over, doubt: s.restored.recently(now), writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
 		}

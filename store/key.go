@@ -15,7 +15,7 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the ids of keys, how far a migration has come, and the empty ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
+// is sealed, but for the format, the ids of keys, how far a migration has come, that it was restored, and the empty ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
 // key. Ids of activities are in the order of their times.
 //
 //	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired
@@ -30,6 +30,7 @@ import (
 //	"!" "note" time id                                          a line for the audit that is to be written to it
 //	"!" "pending" tenant activity id                            the activity is to be written
 //	"!" "probe"                                                 written and removed, to find out whether there is room again
+//	"!" "restored"                                              that the file was made of a backup, in clear; absent: it was not, or not of late
 //	"!" "swept"                                                 when expiry last went by the clock
 //	tenant "a" "count"                                          number of accounts; absent: none
 //	tenant "a" "default"                                        id of the account that has the mark; absent: no accounts
@@ -59,6 +60,7 @@ var (
 	instanceKey  = kv.Key("!", "instance")
 	keysKey      = kv.Key("!", "keys")
 	migrationKey = kv.Key("!", "migration")
+	restoredKey  = kv.Key("!", "restored")
 	duesKey      = kv.Key("!", "due")
 	sweptKey     = kv.Key("!", "swept")
 	pendingsKey  = kv.Key("!", "pending")

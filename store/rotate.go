@@ -214,9 +214,12 @@ func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (f
 	return found, nil
 }
 
+// clearKeys are those whose values stand in clear.
+var clearKeys = [][]byte{formatKey, keysKey, migrationKey, restoredKey}
+
 // plain reports whether an entry is of those that are not sealed.
 func plain(e kv.Entry) bool {
-	return len(e.Value) == 0 || slices.ContainsFunc([][]byte{formatKey, keysKey, migrationKey}, func(key []byte) bool {
+	return len(e.Value) == 0 || slices.ContainsFunc(clearKeys, func(key []byte) bool {
 		return string(key) == string(e.Key)
 	})
 }
@@ -310,4 +313,9 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 }
 
 // Compact is [boltkv.Compact] for a data file.
-func Compact(path string) (before, after int64, err error) { return boltkv.Compact(path) }
+func Compact(path string) (before, after int64, err error) {
+	if err := refuseBackup(path); err != nil {
+		return 0, 0, err
+	}
+	return boltkv.Compact(path)
+}

@@ -32,44 +32,56 @@ const (
 // indexes and what they are of, counts. It works slowly, beside what else is done. Each finding is a line in the log, with a
 // summary at the end: what is damaged comes back from a backup only. An error is the engine's or the context's.
 func (s *Store) Scrub(ctx context.Context) (Scrubbed, error) {
-	run := scrub{store: s, began: time.Now()}
-	defer s.counter.abandon()
-	for at := []byte(nil); ; {
-		start := time.Now()
-		next, err := run.step(ctx, at)
-		if err != nil {
-			return run.Scrubbed, err
-		}
-		if at = next; at == nil {
-			break
-		}
-		if err := wait(ctx, (scrubShare-1)*time.Since(start)); err != nil {
-			return run.Scrubbed, err
+	began := time.Now()
+	run := scrub{store: s, share: scrubShare, counts: true}
+	run.tell = func(key []byte, err error) {
+		if run.Damaged <= scrubLines {
+			s.log.ErrorContext(ctx, "found damage", "key", fmt.Sprintf("%q", key), "error", err)
 		}
 	}
-	if err := run.enter(ctx, ""); err != nil {
+	defer s.counter.abandon()
+	if err := run.all(ctx); err != nil {
 		return run.Scrubbed, err
 	}
 	if run.Damaged > 0 {
 		s.log.ErrorContext(ctx, "the data is damaged in part; restore a backup", "findings", run.Damaged, "values", run.Values)
 	} else {
-		s.log.InfoContext(ctx, "looked at all data, and found it whole", "values", run.Values, "duration", time.Since(run.began).Round(time.Millisecond).String())
+		s.log.InfoContext(ctx, "looked at all data, and found it whole", "values", run.Values, "duration", time.Since(began).Round(time.Millisecond).String())
 	}
 	return run.Scrubbed, nil
 }
 
 // scrub is one pass over the data.
 type scrub struct {
-	store *Store
-	began time.Time
+	store  *Store
+	share  time.Duration // the part of the time, one in so many, that it works
+	tell   func(key []byte, err error)
+	counts bool // what tenants have, and stores it
 	// counted is the tenant whose data it is at, and counts; empty: none.
 	counted string
 	Scrubbed
 }
 
+// all looks at all data.
+func (c *scrub) all(ctx context.Context) error {
+	for at := []byte(nil); ; {
+		start := time.Now()
+		next, err := c.step(ctx, at)
+		if err != nil {
+			return err
+		}
+		if at = next; at == nil {
+			return c.enter(ctx, "")
+		}
+		if err := wait(ctx, (c.share-1)*time.Since(start)); err != nil {
+			return err
+		}
+	}
+}
+
 // enter goes on to another tenant; empty: to none. What the one before has is known then.
 func (c *scrub) enter(ctx context.Context, tenant string) error {
-	if was := c.counted; was != "" {
+	if was := c.counted; was != "" && c.counts {
 		if err := c.store.setUsage(ctx, was); err != nil {
 			if !errors.Is(err, ErrUnavailable) {
 				return err
@@ -77,7 +89,7 @@ func (c *scrub) enter(ctx context.Context, tenant string) error {
 			c.store.log.WarnContext(ctx, "what a tenant has is counted, and cannot be stored", "tenant", was, "error", err)
 		}
 	}
-	if c.counted = tenant; tenant != "" {
+	if c.counted = tenant; tenant != "" && c.counts {
 		c.store.counter.begin(tenant)
 	}
 	return nil
@@ -101,13 +113,12 @@ func countEntry(e kv.Entry, path []string) Usage {
 }
 
 // found tells a finding.
-func (c *scrub) found(ctx context.Context, key []byte, err error) {
+func (c *scrub) found(key []byte, err error) {
 	if c.store.observer.Damaged != nil {
 		c.store.observer.Damaged()
 	}
-	if c.Damaged++; c.Damaged <= scrubLines {
-		c.store.log.ErrorContext(ctx, "found damage", "key", fmt.Sprintf("%q", key), "error", err)
-	}
+	c.Damaged++
+	c.tell(key, err)
 }
 
 // step looks at some entries from a key on, or at one interaction, and returns where to go on; nil: nothing is left.
@@ -135,7 +146,7 @@ func (c *scrub) step(ctx context.Context, at []byte) (next []byte, err error) {
 			}
 			c.Values++
 			if err := c.store.checkEntry(r, entry); errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFailed) {
-				c.found(ctx, entry.Key, err)
+				c.found(entry.Key, err)
 			} else if err != nil {
 				return err
 			}
@@ -202,7 +213,7 @@ func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
 // checkReserved checks what belongs to no tenant.
 func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 	switch {
-	case slices.ContainsFunc([][]byte{formatKey, keysKey, migrationKey}, func(key []byte) bool { return bytes.Equal(key, e.Key) }):
+	case plain(e) && len(e.Value) > 0:
 		return nil // read at the start
 	case bytes.Equal(e.Key, indexKey), bytes.Equal(e.Key, instanceKey), bytes.Equal(e.Key, probeKey), bytes.Equal(e.Key, sweptKey), path[1] == "note" && len(path) == 4:
 		_, err := s.vault.open(e.Key, e.Value)
@@ -378,7 +389,7 @@ func (c *scrub) interaction(ctx context.Context, tenant, hashed string) (next []
 				at = kv.After(entry.Key)
 			}
 			if more {
-				if err := wait(ctx, (scrubShare-1)*time.Since(start)); err != nil {
+				if err := wait(ctx, (c.share-1)*time.Since(start)); err != nil {
 					return nil, err
 				}
 			}
@@ -400,7 +411,7 @@ func (c *scrub) interaction(ctx context.Context, tenant, hashed string) (next []
 				}
 			}
 			for _, found := range seen.found {
-				c.found(ctx, found.key, found.err)
+				c.found(found.key, found.err)
 			}
 			break
 		}

@@ -5,7 +5,7 @@
 // is sealed before it reaches the engine, and no name, address or id of a caller stands in a key. Data of an older layout is
 // migrated when it is opened.
 //
-// Each method is one transaction, all or nothing; StageRecords, Sweep, ListActivities, PendingActivities, ClearOutbox,
+// Each method is one transaction, all or nothing; Tenants, ListTenants, StageRecords, Sweep, ListActivities, PendingActivities, ClearOutbox,
 // ErasePerson, FlushUsage, Reencrypt and Scrub may take several. When it returns nil, what it wrote survives the process and the machine.
 // Nothing that is passed in or returned is shared with the store. A method of one transaction that reports an error has changed nothing,
 // but for [ErrUnknownOutcome]. What is missing although something else that is stored says it exists, or cannot be read, is
@@ -96,6 +96,9 @@ type Store struct {
 	log      *slog.Logger
 	keyFile  string // empty: the keyset was given
 
+	backingUp sync.Mutex // held while a backup is made
+	restored  restored
+
 	// sealing is held for reading by every update, and for writing while the keys in use change: after that, nothing is stored
 	// that another primary key has sealed.
 	sealing sync.RWMutex
@@ -112,13 +115,17 @@ type Store struct {
 // Open opens the data file, which no other process may have open. It refuses, and touches nothing, when the key does not
 // fit: the data file is there and its key file is not, the key file is not a keyset or everyone can read it, a key is
 // missing that values are sealed with, or the data was written under another key or by a newer version. Data of an older
-// version is migrated first, in small steps: when the process ends meanwhile, the next Open goes on with it.
+// version is migrated first, in small steps: when the process ends meanwhile, the next Open goes on with it. So is what a
+// restored copy cannot know taken account of: see [Restore].
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	source, keyFile := "keyset given", ""
 	if c.Keyset == "" {
 		keyFile = cmp.Or(c.KeyFile, c.Path+".key")
 		source = fmt.Sprintf("key file %q", keyFile)
+	}
+	if err := refuseBackup(c.Path); err != nil {
+		return nil, err
 	}
 	keys, err := openKeys(c, keyFile)
 	if err != nil {
@@ -203,6 +210,9 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 	}
 	if err == nil {
 		s.instance, err = s.loadInstance(ctx)
+	}
+	if err == nil {
+		err = s.settleRestored(ctx)
 	}
 	if err != nil {
 		return nil, err

@@ -295,7 +295,12 @@ func TestNothingInClear(t *testing.T) {
 func TestKeyTree(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	account := populate(t, s)
-	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error { tx.Put(migrationKey, nil); tx.Put(probeKey, nil); return nil }); err != nil {
+	if err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
+		tx.Put(migrationKey, nil)
+		tx.Put(restoredKey, nil)
+		tx.Put(probeKey, nil)
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	sweep(t, s, 1)

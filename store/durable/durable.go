@@ -112,6 +112,25 @@ func Replace(path, suffix string, write func(path string) error) error {
 	return SyncFolder(target)
 }
 
+// Create makes a file that is not there, as Replace replaces one. When it is there by then, the error wraps [fs.ErrExist].
+func Create(path, suffix string, write func(path string) error) error {
+	next := path + suffix
+	if err := write(next); err != nil {
+		return err
+	}
+	file, err := os.Open(next)
+	if err == nil {
+		err = errors.Join(file.Sync(), file.Close())
+	}
+	if err == nil {
+		err = os.Link(next, path)
+	}
+	if err = errors.Join(err, os.Remove(next)); err != nil {
+		return err
+	}
+	return SyncFolder(path)
+}
+
 // makeLike gives a file the mode and the owner of another, and its contents to the disk.
 func makeLike(path string, info fs.FileInfo) error {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)

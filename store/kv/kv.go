@@ -161,9 +161,10 @@ type Txn interface {
 
 // Snapshotter is an engine that can copy itself whole.
 type Snapshotter interface {
-	// Snapshot writes one state of the whole database, which holds every Update acknowledged before, in the database's
-	// own format, and returns the bytes written. A slow writer costs other users nothing.
-	Snapshot(ctx context.Context, w io.Writer) (int64, error)
+	// Snapshot returns a copy of one state of the whole database, which holds every Update acknowledged before, in the
+	// database's own format, and has look read the same state. Others write meanwhile. A slow reader of the copy costs them
+	// nothing; closing it removes it. Where there is no room for it, which it leaves to others, it is [ErrUnavailable].
+	Snapshot(ctx context.Context, look func(Reader) error) (io.ReadCloser, error)
 }
 
 // Range is a run of keys, and how to read it.

@@ -48,7 +48,10 @@ type DB struct {
 	file     *os.File // bbolt's
 	path     string
 	pageSize int
-	commit   func(*bbolt.Tx) error // of a transaction; tests make it fail
+	mapped   int64 // bytes of the file's map when it was opened
+	readOnly bool
+	room     func(path string) (int64, error) // bytes that the disk of a file has left; tests say how many
+	commit   func(*bbolt.Tx) error            // of a transaction; tests make it fail
 
 	observers []func(Commit)
 
@@ -77,6 +80,8 @@ func newDB(bolt *bbolt.DB, file *os.File, path string, observers []func(Commit))
 		file:     file,
 		path:     path,
 		pageSize: bolt.Info().PageSize,
+		mapped:   int64(mapFor(path)),
+		room:     diskRoom,
 		commit:   (*bbolt.Tx).Commit,
 
 		observers: observers,
@@ -220,6 +225,9 @@ func (d *DB) durable(ctx context.Context, version int) error {
 
 // Update implements [kv.Engine].
 func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if d.readOnly {
+		return ErrReadOnly
+	}
 	if err := d.enter(ctx); err != nil {
 		return err
 	}

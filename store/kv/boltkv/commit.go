@@ -147,7 +147,7 @@ func (d *DB) write(g *group, first *update) error {
 		rollback(tx)
 		return nil
 	}
-	if mayRemap(tx.Size(), int64(g.bytes)) {
+	if mayRemap(d.mapped, tx.Size(), int64(g.bytes)) {
 		d.withdraw()
 	}
 	flight := make(chan struct{})

@@ -34,3 +34,9 @@ func (d *DB) CheckFile() (all map[string]string, err error) {
 
 // ShareNothing has those who read take snapshots of their own until the next commit.
 func (d *DB) ShareNothing() { d.withdraw() }
+
+// SetRoom has the disk have so much room for copies.
+func (d *DB) SetRoom(room func(path string) (int64, error)) { d.room = room }
+
+// SpoolReserve is the room that a copy leaves on the disk.
+const SpoolReserve = spoolReserve

@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -81,6 +79,9 @@ func open(path string, observers []func(Commit)) (d *DB, err error) {
 	}
 	if err = guarded(func() error { return initialize(bolt) }); err == nil {
 		err = durable.SyncFolder(path)
+	}
+	if err == nil {
+		err = sweepSpools(path)
 	}
 	if err == nil {
 		d, err = newDB(bolt, file, path, observers)
@@ -162,7 +163,7 @@ func openBolt(path string, readOnly bool) (bolt *bbolt.DB, file *os.File, err er
 		},
 	}
 	if !readOnly {
-		options.InitialMmapSize = mmapBytes
+		options.InitialMmapSize = mapFor(path)
 	}
 	err = guarded(func() (err error) {
 		bolt, err = bbolt.Open(path, fileMode, options)
@@ -179,12 +180,21 @@ func openBolt(path string, readOnly bool) (bolt *bbolt.DB, file *os.File, err er
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, nil, ErrLocked
 	case errno == syscall.ENOMEM && !readOnly:
-		return nil, nil, fmt.Errorf("its map needs %d GiB of address space, not of memory (see ulimit -v, LimitAS): %w", mmapBytes>>30, errno)
+		return nil, nil, fmt.Errorf("its map needs %d GiB of address space, not of memory (see ulimit -v, LimitAS): %w", options.InitialMmapSize>>30, errno)
 	case isErrno:
 		return nil, nil, errno // without the path, which Open names
 	default:
 		return nil, nil, fmt.Errorf("%w: %w", err, ErrForeign)
 	}
+}
+
+// mapFor is how much of address space a file is given, to grow in.
+func mapFor(path string) int {
+	size := int64(0)
+	if info, err := os.Stat(path); err == nil {
+		size = info.Size()
+	}
+	return int((size+remapStep-1)/remapStep*remapStep) + mmapBytes
 }
 
 // named reports whether a path still leads to a file. While Open waited for the lock, another process may have put a
@@ -253,62 +263,6 @@ func identify(tx *bbolt.Tx) (fresh bool, err error) {
 	return false, err
 }
 
-// Snapshot implements [kv.Snapshotter]. The copy is a database file for [Open]. Until it is written out it takes its size
-// again on the database's own disk, where no name leads to it.
-func (d *DB) Snapshot(ctx context.Context, w io.Writer) (n int64, err error) {
-	spool, err := os.CreateTemp(filepath.Dir(d.path), ".snapshot-*")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, spool.Close()) }()
-	// Removed while in use: no crash can leave a copy behind.
-	if err := os.Remove(spool.Name()); err != nil {
-		return 0, err
-	}
-	if err := d.spool(ctx, writer{ctx, spool}); err != nil {
-		return 0, err
-	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return 0, err
-	}
-	return io.Copy(writer{ctx, w}, spool)
-}
-
-func (d *DB) spool(ctx context.Context, w io.Writer) error {
-	if err := d.enter(ctx); err != nil {
-		return err
-	}
-	defer d.running.Done()
-	version, err := d.copyTo(w)
-	if err != nil {
-		return cmp.Or(ctx.Err(), err) // bbolt wraps some errors of its writer beyond recognition
-	}
-	return d.durable(ctx, version)
-}
-
-func (d *DB) copyTo(w io.Writer) (version int, err error) {
-	tx, err := d.begin(false)
-	if err != nil {
-		return 0, err
-	}
-	defer rollback(tx)
-	_, err = tx.WriteTo(w)
-	return tx.ID(), err
-}
-
-// writer stops when its context ends.
-type writer struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (w writer) Write(p []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return w.w.Write(p)
-}
-
 // Compact writes the database to a new file at path, without free pages and what they still hold of deleted values. The
 // copy holds every Update acknowledged before. A file that exists is not touched: the error wraps [fs.ErrExist].
 func (d *DB) Compact(path string) error {
@@ -325,7 +279,7 @@ func (d *DB) Compact(path string) error {
 	}
 	dst, _, err := openBolt(path, false)
 	if err != nil {
-		return fmt.Errorf("database file %q: %w", path, err)
+		return errors.Join(fmt.Errorf("database file %q: %w", path, err), os.Remove(path))
 	}
 	if err = initialize(dst); err == nil {
 		err = d.copyInto(dst)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -231,64 +230,6 @@ func TestOpenRefusesUnreadable(t *testing.T) {
 	}
 	if _, err := boltkv.Open(path); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Open = %v, want %v", err, fs.ErrPermission)
-	}
-}
-
-func TestSnapshot(t *testing.T) {
-	folder := t.TempDir()
-	db := open(t, filepath.Join(folder, "db"))
-	put(t, db, "k", "old")
-	restored := filepath.Join(folder, "restored")
-	file, err := os.Create(restored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := db.Snapshot(t.Context(), &writerFunc{file, func() {
-		// No transaction is held while the copy goes out: the database may be written, and even closed.
-		if err := db.Update(t.Context(), func(txn kv.Txn) error { txn.Put([]byte("k"), []byte("new")); return nil }); err != nil {
-			t.Error(err)
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}})
-	if err := errors.Join(err, file.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(restored); err != nil || info.Size() != n {
-		t.Errorf("Snapshot = %d, but it wrote %v bytes, %v", n, info.Size(), err)
-	}
-	if got := get(t, open(t, restored), "k"); got != "old" {
-		t.Errorf("the copy holds %q, want %q", got, "old")
-	}
-	files, err := os.ReadDir(folder)
-	if err != nil || len(files) != 2 {
-		t.Errorf("left behind: %v, %v", files, err)
-	}
-}
-
-// writerFunc calls before once, ahead of the first Write.
-type writerFunc struct {
-	io.Writer
-	before func()
-}
-
-func (w *writerFunc) Write(p []byte) (int, error) {
-	if w.before != nil {
-		w.before()
-		w.before = nil
-	}
-	return w.Writer.Write(p)
-}
-
-func TestSnapshotReportsItsWriter(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "db"))
-	r, w := io.Pipe()
-	if err := r.CloseWithError(io.ErrClosedPipe); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Snapshot(t.Context(), w); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("Snapshot = %v, want %v", err, io.ErrClosedPipe)
 	}
 }
 

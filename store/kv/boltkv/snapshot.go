@@ -110,9 +110,9 @@ const (
 	remapStep = 1 << 30
 )
 
-// mayRemap tells whether a commit of so many bytes may make a file's map too small. How large that is, is known from how
-// bbolt chooses it.
-func mayRemap(fileBytes, commitBytes int64) bool {
-	mapped := max(int64(mmapBytes), (fileBytes+remapStep-1)/remapStep*remapStep)
+// mayRemap tells whether a commit of so many bytes may make a file's map too small, which was mapped bytes at first. How large
+// that is now, is known from how bbolt chooses it.
+func mayRemap(mapped, fileBytes, commitBytes int64) bool {
+	mapped = max(mapped, (fileBytes+remapStep-1)/remapStep*remapStep)
 	return fileBytes+8*commitBytes+remapMargin > mapped
 }

@@ -17,7 +17,7 @@ func TestMayRemap(t *testing.T) {
 		{mmapBytes + gib - remapMargin, 1, true},
 		{mmapBytes + gib + 1, 4 << 20, false},
 	} {
-		if got := mayRemap(test.file, test.commit); got != test.want {
+		if got := mayRemap(mmapBytes, test.file, test.commit); got != test.want {
 			t.Errorf("mayRemap(%d, %d) = %t", test.file, test.commit, got)
 		}
 	}

@@ -153,8 +153,11 @@ func (t *attempt) look(ctx context.Context, ticket string) {
 		return
 	}
 	var since time.Time
+	if t.activity.Restored {
+		since = t.activity.CreateTime.Add(-sinceLeeway)
+	}
 	for _, b := range t.activity.Begun {
-		if b.TicketID == ticket && !b.Since.IsZero() {
+		if b.TicketID == ticket && !b.Since.IsZero() && !t.activity.Restored {
 			since = b.Since.Add(-sinceLeeway)
 		}
 	}
@@ -228,7 +231,11 @@ func (t *attempt) findPerson(ctx context.Context) {
 // readRequested reads the requester's tickets.
 func (t *attempt) readRequested(ctx context.Context) {
 	ok := t.ask(ctx, stepTickets, func(client *zendeskapi.Client) error {
-		tickets, err := client.RequestedTickets(ctx, t.requester, t.activity.MaxTicketAge)
+		age := t.activity.MaxTicketAge
+		if t.activity.Restored { // what changed since is looked at, whether it would be chosen now or not
+			age = max(age, t.writer.now().Sub(t.activity.CreateTime)+sinceLeeway)
+		}
+		tickets, err := client.RequestedTickets(ctx, t.requester, age)
 		if err == nil {
 			t.requested, t.asked = tickets, true
 		}

@@ -125,6 +125,9 @@ func decide(f *facts) decision {
 		if at := slices.IndexFunc(a.Begun, f.mustBeLookedFor); at >= 0 {
 			return decision{step: stepLook, ticket: a.Begun[at].TicketID}
 		}
+		if a.Restored && !f.looked[""] {
+			return decision{step: stepLook} // a ticket may have been made with it
+		}
 	}
 	switch {
 	case unchosen(a):
@@ -167,10 +170,27 @@ func decideTicket(f *facts) decision {
 	default:
 		return decision{step: stepTickets}
 	}
+	if ticket, ok := f.perhapsWrittenTo(); ok {
+		return decision{step: stepLook, ticket: ticket}
+	}
 	if ticket, ok := newestUnsolved(f.requested, f.requester, f.activity.MaxTicketAge); ok {
 		return decision{step: stepTake, ticket: ticket, end: endDone, reached: true}
 	}
 	return decision{step: stepNone}
+}
+
+// perhapsWrittenTo is a ticket of the requester that an activity of the past may have been written to, which another state of the
+// store had chosen: one that has changed since.
+func (f *facts) perhapsWrittenTo() (ticket string, ok bool) {
+	if !f.activity.Restored || f.written {
+		return "", false
+	}
+	for _, t := range f.requested {
+		if !f.looked[t.ID] && !t.UpdatedAt.Before(f.activity.CreateTime.Add(-sinceLeeway)) {
+			return t.ID, true
+		}
+	}
+	return "", false
 }
 
 // solvedStatuses are those of tickets that nobody works on any more.
@@ -230,7 +250,7 @@ func (f *facts) sameZendesk() bool { return f.earlier.Account.URL == f.activity.
 
 // open tells whether a write to a ticket may have taken effect, or may yet.
 func (f *facts) open(ticket string) bool {
-	return slices.ContainsFunc(f.activity.Begun, func(b store.BegunWrite) bool { return b.TicketID == ticket && f.isOpen(b) })
+	return f.activity.Restored || slices.ContainsFunc(f.activity.Begun, func(b store.BegunWrite) bool { return b.TicketID == ticket && f.isOpen(b) })
 }
 
 func (f *facts) isOpen(b store.BegunWrite) bool { return b.ID != f.try || b.Earlier || !f.refused }

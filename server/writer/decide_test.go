@@ -87,6 +87,9 @@ func refusedAs(api *zendeskapi.Error) func(*facts) {
 	return func(f *facts) { f.failed, f.err = stepRead, api }
 }
 
+// restored has the activity come from a backup.
+func restored(f *facts) { f.activity.Restored, f.activity.CreateTime = true, testTime }
+
 func TestDecide(t *testing.T) {
 	for name, test := range map[string]struct {
 		change []func(*facts)
@@ -106,6 +109,22 @@ func TestDecide(t *testing.T) {
 		"the earlier one makes a follow-up": {[]func(*facts){follows, func(f *facts) {
 			f.earlier = store.Activity{State: store.ActivityPending, FollowUpOf: "7", Place: 0}
 		}}, decision{step: stepEnd, end: endBehind}, ""},
+
+		"restored":                        {[]func(*facts){restored}, decision{step: stepLook}, ""},
+		"restored, no ticket was made":    {[]func(*facts){restored, looked("")}, decision{step: stepLook, ticket: "7"}, ""},
+		"restored, looked for everywhere": {[]func(*facts){restored, looked("", "7")}, decision{step: stepAppend}, ""},
+		"restored, closed meanwhile":      {[]func(*facts){restored, closed, looked("")}, decision{step: stepLook, ticket: "7"}, ""},
+		"restored, moved to another":      {[]func(*facts){restored, looked("", "6")}, decision{step: stepLook, ticket: "7"}, ""},
+		"restored, a ticket is to be made": {[]func(*facts){restored, looked(""), func(f *facts) {
+			f.activity.TicketID, f.activity.TicketRule, f.ticket = "", store.TicketCreated, nil
+		}}, decision{step: stepCreate}, ""},
+		"restored, to be chosen":                {[]func(*facts){restored, looked(""), choosing, requested("8", "9")}, decision{step: stepLook, ticket: "8"}, ""},
+		"restored, to be chosen, one looked at": {[]func(*facts){restored, looked("", "8"), choosing, requested("8", "9")}, decision{step: stepLook, ticket: "9"}, ""},
+		"restored, to be chosen, all looked at": {[]func(*facts){restored, looked("", "8", "9"), choosing, requested("8", "9")}, decision{step: stepTake, ticket: "9", end: endDone, reached: true}, ""},
+		"restored, tickets changed long before": {[]func(*facts){restored, looked(""), choosing, requested("8"), func(f *facts) {
+			f.activity.CreateTime = testTime.Add(sinceLeeway + 1)
+		}}, decision{step: stepTake, ticket: "8", end: endDone, reached: true}, ""},
+		"restored, found": {[]func(*facts){restored, func(f *facts) { f.written = true }}, decision{step: stepKeep, end: endDone, reached: true}, ""},
 
 		"data, fields unknown": {[]func(*facts){func(f *facts) { f.activity.AttachedData, f.content = map[string]string{"a": "b"}, nil }}, decision{step: stepFields}, ""},
 		"data, fields known": {[]func(*facts){func(f *facts) {

@@ -27,6 +27,7 @@ const (
 	Conflict            Kind = "conflict"             // someone else changed it at the same time
 	Unavailable         Kind = "unavailable"          // unreachable, also from this network, or it says that it cannot answer now
 	BadResponse         Kind = "bad_response"         // the answer is not readable as Zendesk's
+	NoWrites            Kind = "no_writes"            // not sent: it would change something; see TransportConfig
 )
 
 var kindTexts = map[Kind]string{ //nolint:gosec // G101: texts about credentials, not credentials
@@ -40,6 +41,7 @@ var kindTexts = map[Kind]string{ //nolint:gosec // G101: texts about credentials
 	Conflict:            "the record was changed by someone else at the same time",
 	Unavailable:         "Zendesk cannot be reached or cannot answer now",
 	BadResponse:         "the answer is not readable as Zendesk's",
+	NoWrites:            "this service writes nothing to Zendesk now",
 }
 
 // Error is why a request did not succeed. Its text holds neither the request's query nor anything of the answer's body.
@@ -57,7 +59,7 @@ type Error struct {
 	RetryAfter time.Duration // how long Zendesk asks to be left alone, or is left alone, in whole seconds, at most an hour; 0 when it did not say
 	Pause      time.Duration // how long to leave it alone: RetryAfter, else what its headers tell of an exhausted limit, else, when throttled, ten seconds
 	Attempts   int           // how many requests were sent; 0 when it was refused here
-	Unsent     bool          // it was refused here: the Zendesk's limit, or an endpoint that fails, leaves no room for it now
+	Unsent     bool          // it was refused here: the Zendesk's limit, or an endpoint that fails, leaves no room for it now, or nothing may be written
 	Err        error         // what there is beside the status, such as an error of the network
 
 	body      secret.Value // the answer as text; a secret.Value so that no formatting prints it

@@ -120,6 +120,9 @@ func (c *Client) doWithin(ctx context.Context, all *budget, idempotent bool, r r
 
 // attempt sends a request once, when it is its turn, unless its endpoint is left alone. number is which time it is.
 func (c *Client) attempt(ctx context.Context, all *budget, r request, number int, body []byte, out reader) (*answer, *Error) {
+	if c.transport.noWrites && !Reads(r.method) {
+		return nil, notSent(&Error{Kind: NoWrites})
+	}
 	if ctx.Err() != nil {
 		return nil, notSent(connectionError(ctx, ctx.Err(), phaseQueued))
 	}

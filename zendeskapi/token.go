@@ -154,6 +154,9 @@ var usualScopes = []string{"read", "write"}
 
 // requestToken sends one token request.
 func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Error) {
+	if c.transport.noWrites {
+		return Token{}, notSent(&Error{Op: "request_token", Kind: NoWrites})
+	}
 	form := url.Values{
 		"grant_type": {r.Grant.kind},
 		"expires_in": {strconv.Itoa(int(accessTokenLife / time.Second))},

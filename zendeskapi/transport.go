@@ -40,6 +40,8 @@ type TransportConfig struct {
 	// Wrap, if set, stands around all that is sent: what it returns gets every request, also those that follow a redirect, and
 	// hands it to the one that it was given. [SendingOf] tells it what a request is. It must not change requests or answers.
 	Wrap func(http.RoundTripper) http.RoundTripper
+	// NoWrites has all requests refused that are no reads, those for tokens too, with an [Error] of Kind NoWrites.
+	NoWrites bool
 
 	// Now tells when a limit has room again. Default time.Now.
 	Now func() time.Time
@@ -59,11 +61,12 @@ type TransportConfig struct {
 // proxy it is the proxy that resolves names: it has to keep its own network closed. The proxy itself may have any
 // address. Loopback hosts are asked directly.
 type Transport struct {
-	allow  allowList
-	room   *room
-	base   *http.Transport
-	client *http.Client
-	wraps  bool // somebody asks what is sent
+	allow    allowList
+	room     *room
+	base     *http.Transport
+	client   *http.Client
+	noWrites bool
+	wraps    bool // somebody asks what is sent
 
 	governor *limit.Governor
 	breakers breakers
@@ -112,15 +115,19 @@ func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Tra
 	if c.Wrap != nil {
 		sender = c.Wrap(base)
 	}
+	if c.NoWrites {
+		sender = onlyReads{sender}
+	}
 	return &Transport{
 		observer: c.Observer,
 		breakers: breakers{opened: c.Observer.Opened},
 		wraps:    c.Wrap != nil,
 
-		allow:  allow,
-		room:   newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
-		base:   base,
-		client: &http.Client{Transport: readableRedirects{sender}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
+		allow:    allow,
+		room:     newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
+		base:     base,
+		client:   &http.Client{Transport: readableRedirects{sender}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
+		noWrites: c.NoWrites,
 
 		governor: limit.New(limit.Config{Now: c.Now}),
 	}
@@ -153,6 +160,19 @@ func (r readableRedirects) RoundTrip(req *http.Request) (*http.Response, error) 
 		}
 	}
 	return res, err
+}
+
+// onlyReads sends nothing that may change something, whoever asks and however.
+type onlyReads struct{ http.RoundTripper }
+
+var errNoWrites = errors.New("nothing is written")
+
+// RoundTrip implements [http.RoundTripper].
+func (r onlyReads) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !Reads(req.Method) {
+		return nil, errNoWrites
+	}
+	return r.RoundTripper.RoundTrip(req)
 }
 
 const maxRedirects = 3

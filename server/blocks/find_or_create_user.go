@@ -3,6 +3,7 @@ package blocks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -38,9 +39,16 @@ func (s *Service) FindOrCreateUser(ctx context.Context, req *zendeskv1.FindOrCre
 			plan.explain(b, req, append(plan.sought.Plan(plan.account), plan.sought.PlanCreate(plan.account, user)...))
 			return &zendeskv1.FindOrCreateUserResponse{Account: rpc.AccountUseToProto(plan.use)}, nil
 		}
+		noWrites := false
 		found, requests, result := s.askPeople(ctx, req, &plan, func(ctx context.Context) (people.Found, error) {
-			return s.people.FindOrCreate(ctx, b.tenant, &plan.account, plan.sought, user)
+			found, err := s.people.FindOrCreate(ctx, b.tenant, &plan.account, plan.sought, user)
+			api, ok := errors.AsType[*zendeskapi.Error](err)
+			noWrites = ok && api.Kind == zendeskapi.NoWrites
+			return found, err
 		})
+		if noWrites {
+			return nil, rpc.ErrNoWrites
+		}
 		return finishSearch(ctx, s, b, req, plan.searchPlan, result, func(resp *zendeskv1.SearchResponse) *zendeskv1.FindOrCreateUserResponse {
 			return foundOrCreated(resp, found, requests)
 		})

@@ -286,6 +286,8 @@ func writeCheck(scopes []string) Check {
 func screenPopCheck(err error) Check {
 	api, isAPI := errors.AsType[*zendeskapi.Error](err)
 	switch {
+	case isAPI && api.Kind == zendeskapi.NoWrites:
+		return skipped(api.Message())
 	case isAPI && api.EndpointUnavailable():
 		return warning("Zendesk pops no screens for this account (" + api.Message() +
 			"): agents get links instead; screen pops need Talk Partner Edition, and the token's scope write")

@@ -19,6 +19,7 @@ var failureReasons = map[zendeskapi.Kind]store.FailureReason{
 	zendeskapi.Conflict:            store.ReasonConflict,
 	zendeskapi.Unavailable:         store.ReasonUnavailable,
 	zendeskapi.BadResponse:         store.ReasonBadResponse,
+	zendeskapi.NoWrites:            store.ReasonInvalidRequest,
 }
 
 // FailureOf words an error of [Keeper.Do].

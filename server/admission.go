@@ -284,7 +284,10 @@ func (s *readStream) RecvMsg(m any) error {
 
 // registrar registers services so that the credential of a unary call is judged before its message is read: gRPC's handlers
 // read first, and call the interceptors then.
-type registrar struct{ *grpc.Server }
+type registrar struct {
+	*grpc.Server
+	decoded grpc.UnaryServerInterceptor // of unary calls whose message is decoded; nil: none
+}
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
@@ -292,18 +295,18 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	own.Methods = slices.Clone(desc.Methods)
 	for i := range own.Methods {
 		m := &own.Methods[i]
-		m.Handler = interceptFirst(fmt.Sprintf("/%s/%s", desc.ServiceName, m.MethodName), m.Handler)
+		m.Handler = interceptFirst(fmt.Sprintf("/%s/%s", desc.ServiceName, m.MethodName), m.Handler, r.decoded)
 	}
 	r.Server.RegisterService(&own, impl)
 }
 
 // interceptFirst makes a handler whose message is what the interceptors read.
-func interceptFirst(fullMethod string, handler grpc.MethodHandler) grpc.MethodHandler {
+func interceptFirst(fullMethod string, handler grpc.MethodHandler, decoded grpc.UnaryServerInterceptor) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, _ func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 		growStack()
 		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: fullMethod}
 		return intercept(ctx, nil, info, func(ctx context.Context, req any) (any, error) {
-			return handler(srv, ctx, req.(*intake.Message).Decode, nil)
+			return handler(srv, ctx, req.(*intake.Message).Decode, decoded)
 		})
 	}
 }

@@ -128,6 +128,7 @@ func (s *testServer) soundRequest(method string, n int) proto.Message {
 		"RetryActivity":       &zendeskv1.RetryActivityRequest{ActivityId: "nothing"},
 		"RetryActivities":     &zendeskv1.RetryActivitiesRequest{},
 		"DiscardActivity":     &zendeskv1.DiscardActivityRequest{ActivityId: "nothing"},
+		"ListTenants":         &zendeskv1.ListTenantsRequest{},
 		"ErasePerson":         &zendeskv1.ErasePersonRequest{Person: &zendeskv1.ErasePersonRequest_Email{Email: "nobody@example.com"}, DryRun: true},
 	}[method]
 }

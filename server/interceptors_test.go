@@ -64,7 +64,7 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 		grpc.ChainStreamInterceptor(streamInterceptors(log, c.metrics, openAccess(t), newAdmission(Bounds{}), openEnds)...),
 		grpc.WaitForHandlers(true),
 	)
-	zendeskv1.RegisterBlockServiceServer(registrar{server}, c)
+	zendeskv1.RegisterBlockServiceServer(registrar{Server: server}, c)
 	server.RegisterService(&streamDesc, c)
 	listener := bufconn.Listen(1 << 16)
 	served := make(chan error, 1)

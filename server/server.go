@@ -87,6 +87,8 @@ type Config struct {
 	MaxConnectionAge time.Duration
 
 	UserAgent string           // sent to Zendesk
+	Version   string           // of the program, which backups name
+	NoWrites  bool             // nothing is written to Zendesk: Transport has the same; for looking at a copy of the data
 	TestEvery time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
 	Clock     func() time.Time // default time.Now
 
@@ -107,9 +109,10 @@ type Server struct {
 
 	interactions *interactions.Service
 
-	log    *slog.Logger
-	bounds Bounds
-	now    func() time.Time
+	log      *slog.Logger
+	bounds   Bounds
+	noWrites bool
+	now      func() time.Time
 	observed
 
 	drainDelay, drainTimeout time.Duration
@@ -150,7 +153,7 @@ func New(c Config) (*Server, error) {
 	}
 	panicked := func() { c.Metrics.Panicked(true) }
 	keeper := credentials.New(credentials.Config{
-		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, Audit: noted, Log: c.Log, Now: c.Clock,
+		Store: c.Store, Transport: c.Transport, UserAgent: c.UserAgent, TestEvery: c.TestEvery, NoWrites: c.NoWrites, Audit: noted, Log: c.Log, Now: c.Clock,
 		Renewed: c.Metrics.Renewed, Panicked: panicked,
 	})
 	draining, endStreams := context.WithCancelCause(context.Background())
@@ -187,13 +190,17 @@ func New(c Config) (*Server, error) {
 		bounds:      c.Bounds,
 		now:         c.Clock,
 		observed:    observed{metrics: c.Metrics},
+		noWrites:    c.NoWrites,
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
 	directory := people.New(people.Config{Store: c.Store, Credentials: keeper, Now: c.Clock})
 	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, People: directory, Log: c.Log, Now: c.Clock})
 	s.health = &healthService{Server: health.NewServer(), ready: c.Ready}
-	services := registrar{s.grpc}
+	services := registrar{Server: s.grpc}
+	if c.NoWrites {
+		services.decoded = refuseWrites
+	}
 	zendeskv1.RegisterAccountServiceServer(services, accounts.New(accounts.Config{
 		Store: c.Store, Credentials: keeper, Writer: s.writer, Audit: noted, AllowHosts: c.AllowHosts, Now: c.Clock,
 	}))
@@ -203,7 +210,7 @@ func New(c Config) (*Server, error) {
 	})
 	zendeskv1.RegisterInteractionServiceServer(services, s.interactions)
 	zendeskv1.RegisterOperationsServiceServer(services, operations.New(operations.Config{
-		Store: c.Store, People: directory, Audit: noted, Now: c.Clock,
+		Store: c.Store, People: directory, Audit: noted, Version: c.Version, BackedUp: c.Metrics.BackedUp, Now: c.Clock,
 	}))
 	healthv1.RegisterHealthServer(services, s.health)
 	reflection.Register(services)
@@ -217,8 +224,8 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls on l until ctx is done, and in the background writes activities, keeps accounts alive and lets
-// interactions expire. Then it drains: health says NOT_SERVING; while anyone is connected, calls are still taken for the
+// Serve answers calls on l until ctx is done, and in the background writes activities, keeps accounts alive (neither with
+// NoWrites) and lets interactions expire. Then it drains: health says NOT_SERVING; while anyone is connected, calls are still taken for the
 // drain delay, in which those who balance load notice. After it no new call is taken, streams end, and calls and writes that
 // run may end within the drain timeout and are cancelled after it. Nothing but them is waited for: what is silent, or does
 // not read, is cut. It returns nil after a drain.
@@ -234,7 +241,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.connections.Store(connections)
 	s.ready.Ask(readiness.Writer, func() error { return s.writerStalled(ctx) })
 	var background sync.WaitGroup
+	if s.noWrites {
+		s.log.Warn("nothing is written to Zendesk: activities wait, no token is asked for, and calls that would write are refused")
+	}
 	background.Go(func() {
+		if s.noWrites {
+			return
+		}
 		if err := s.guard("writing activities", func() error { return s.writer.Run(ctx, cut) }); err != nil && !errors.Is(err, store.ErrFailed) {
 			stop(fmt.Errorf("writing activities: %w", err))
 		}
@@ -245,7 +258,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
 	background.Go(func() { s.repeat(ctx, "looking at what metrics tell", s.survey) })
 	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
-	background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
+	if !s.noWrites {
+		background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
+	}
 	background.Go(func() { stop(s.watchStore(ctx)) })
 	background.Go(func() { s.health.run(ctx) })
 	background.Go(func() { s.repeat(ctx, "looking for keys", s.watchKeys) })

@@ -92,7 +92,7 @@ func (s *testServer) start(t testing.TB) {
 	must(t, err)
 	s.config.Store = s.store
 	s.config.Transport, err = zendeskapi.NewTransport(zendeskapi.TransportConfig{
-		AllowHosts: s.config.AllowHosts, Now: s.clock.now, Observer: ObserveZendesk(s.config.Metrics, s.config.Log),
+		AllowHosts: s.config.AllowHosts, NoWrites: s.config.NoWrites, Now: s.clock.now, Observer: ObserveZendesk(s.config.Metrics, s.config.Log),
 	})
 	must(t, err)
 	srv, err := New(s.config)

@@ -177,6 +177,8 @@ func TestTokensCreateRefusals(t *testing.T) {
 		"empty name":         {args: []string{"--name", "", "--role", "admin"}},
 		"line feed in name":  {args: []string{"--name", "x\ny", "--role", "admin"}},
 		"bad tenant":         {args: []string{"--name", "x", "--role", "admin", "--tenant", "Acme Inc"}},
+		"operator of acme":   {args: []string{"--name", "x", "--role", "operator", "--tenant", "acme"}},
+		"operator and ops":   {args: []string{"--name", "x", "--role", "operator", "--role", "ops"}},
 		"no time":            {args: []string{"--name", "x", "--role", "admin", "--expires", "0"}},
 		"zero":               {args: []string{"--name", "x", "--role", "admin", "--expires", "0s"}},
 		"past":               {args: []string{"--name", "x", "--role", "admin", "--expires", "-1h"}},
@@ -286,6 +288,19 @@ func TestTokensListAndRevoke(t *testing.T) {
 		t.Errorf("the audit is %v", last)
 	}
 	createToken(t, append(flags, "--tenant", "acme", "--name", "flow engine", "--role", "runtime")...)
+
+	// An operator's token is of no tenant.
+	operator := createToken(t, append(flags, "--name", "flow engine", "--role", "operator")...)
+	if text, err := tokens("list", "--token-file", file); err != nil || !regexp.MustCompile(`\n- +flow engine +operator +20\S+Z +live *\n$`).MatchString(text) {
+		t.Errorf("error %v; the list is\n%s", err, text)
+	}
+	until(t, "the operator's token is accepted", func() bool { return call(operator) == codes.PermissionDenied })
+	if said, err := tokens(append([]string{"revoke", "--operator", "--name", "flow engine"}, flags...)...); err != nil || !strings.Contains(said, "of no tenant (tokens: 1)") {
+		t.Errorf("%q, %v", said, err)
+	}
+	if _, err := tokens(append([]string{"revoke", "--operator", "--tenant", "acme", "--name", "flow engine"}, flags...)...); err == nil {
+		t.Error("a token of a tenant and of none was revoked")
+	}
 
 	// An unfit line keeps neither from being listed nor from being revoked, and is told of.
 	must(t, os.WriteFile(file, append(content, "{\n"...), 0o600))

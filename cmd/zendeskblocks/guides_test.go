@@ -116,7 +116,7 @@ var (
 	identifier = regexp.MustCompile(`"(activityId|screenPopId|deliveryId|etag|nextPageToken|zendeskRequestId|code)":\s*"([^"]*)"`)
 	// A stream whose time is over ends with what either side says of it, whoever is first.
 	overdue  = regexp.MustCompile(`(?s)ERROR:\n  Code: DeadlineExceeded\n.*`)
-	volatile = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|"latency": "[^"]*"|zendeskblocks_[a-z2-7]{52}|\b[A-Z2-7]{26}\b|"storedBytes": "\d{4,5}"|\b\d{7,10}\b| bytes? and has \d+`)
+	volatile = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|"latency": "[^"]*"|zendeskblocks_[a-z2-7]{52}|\b[A-Z2-7]{26}\b|"storedBytes": "\d{4,5}"|\b\d{7,10}\b| bytes? and has \d+|\b\d+ bytes\b|\b\d+ of them free in \d+ pages|OPENED  \d+|INSTANCE +[0-9a-f]{16}`)
 )
 
 // comparable returns what a command prints, without what is another one each time.
@@ -513,6 +513,9 @@ func TestWalkOfTheClientGuide(t *testing.T) {
 	}
 	for _, method := range methodsOf(t, "") {
 		rpc := fmt.Sprintf("%s/%s", method.Parent().Name(), method.Name())
+		if rpc == "OperationsService/Backup" {
+			continue // the operator's guide shows its command: what comes is not for people
+		}
 		if !called[rpc] || method.Parent().Name() == "BlockService" && !done[rpc] {
 			t.Errorf("the walk does not show %s", rpc)
 		}

@@ -4,6 +4,9 @@
 //	zendeskblocks serve       serve the API
 //	zendeskblocks tokens      manage the bearer tokens of callers
 //	zendeskblocks keys        manage the keys that encrypt the data file
+//	zendeskblocks backup      copy all data of a server that runs to a file
+//	zendeskblocks restore     make a data file of a backup
+//	zendeskblocks check       look whether all is well with a data file or a backup
 //	zendeskblocks compact     give up free pages of the data file
 //	zendeskblocks sandbox     serve a fake Zendesk to try things on
 //	zendeskblocks demo        play a scenario from beginning to end

@@ -194,7 +194,13 @@ type service struct {
 // startService starts `serve` with these flags on a new data file.
 func startService(t testing.TB, flags ...string) *service {
 	t.Helper()
-	s := &service{dir: t.TempDir(), flags: flags, address: make(chan string, 1)}
+	return startServiceIn(t, t.TempDir(), flags...)
+}
+
+// startServiceIn is startService with the data file in a folder.
+func startServiceIn(t testing.TB, dir string, flags ...string) *service {
+	t.Helper()
+	s := &service{dir: dir, flags: flags, address: make(chan string, 1)}
 	conn, err := grpc.NewClient("passthrough:///zendeskblocks",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(s.dial),

@@ -14,6 +14,9 @@ type commandLine struct {
 	Demo    demoCommand    `cmd:"" help:"Play a scenario from beginning to end, on a fake Zendesk, and show each step."`
 	Tokens  tokensCommand  `cmd:"" help:"Manage the bearer tokens of callers."`
 	Keys    keysCommand    `cmd:"" help:"Rotate the keys that encrypt the data file."`
+	Backup  backupCommand  `cmd:"" help:"Copy all data of a server that runs to a file."`
+	Restore restoreCommand `cmd:"" help:"Make a data file of a backup."`
+	Check   checkCommand   `cmd:"" help:"Look whether all is well with a data file or a backup, and what is in it."`
 	Compact compactCommand `cmd:"" help:"Rewrite a data file without its free pages."`
 
 	Health     healthCommand     `cmd:"" group:"Of a server that runs:" help:"Say whether it serves; for probes."`

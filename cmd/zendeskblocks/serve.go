@@ -32,6 +32,7 @@ type serveCommand struct {
 	AllowHost      []string      `help:"Host that account URLs may name beside *.zendesk.com; repeatable. Without a port the default one of https or http, with :* any. TENANT= before it allows it to that tenant alone. Plain http only to loopback." placeholder:"[TENANT=]HOST[:PORT]"`
 	AnswerMemory   int64         `help:"Memory in MiB that answers of Zendesk take at most, 64 or more. A tenant has half of it, an account a quarter; who finds no room waits. The process takes about twice as much for it." default:"128" placeholder:"MIB"`
 	TestEvery      time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
+	NoWrites       bool          `help:"Write nothing to Zendesk: reads are served, activities wait, no token is asked for. To look at a restored copy while the original serves."`
 	auditFileFlags `embed:""`
 	sandboxFlags   `embed:"" group:"Sandbox:"`
 	timeFlags      `embed:"" group:"Time limits:"`
@@ -234,7 +235,8 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{
-		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Wrap: traces.wrap(), Observer: server.ObserveZendesk(seen.metrics, log),
+		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, NoWrites: c.NoWrites,
+		Wrap: traces.wrap(), Observer: server.ObserveZendesk(seen.metrics, log),
 	})
 	if err != nil {
 		return err
@@ -277,7 +279,9 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		DrainTimeout:     c.DrainTimeout,
 		MaxConnectionAge: c.ConnectionAge,
 		TestEvery:        c.TestEvery,
+		NoWrites:         c.NoWrites,
 		UserAgent:        "zendeskblocks/" + version(),
+		Version:          version(),
 	})
 	if err != nil {
 		return err

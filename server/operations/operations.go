@@ -1,5 +1,5 @@
-// Package operations implements OperationsService: what operators ask of a tenant as a whole, and erasing what is stored about a
-// person.
+// Package operations implements OperationsService: what is asked of a tenant as a whole, erasing what is stored about a person,
+// and what operators do with all tenants: list them, and back all data up.
 package operations
 
 import (
@@ -13,26 +13,30 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
-// Config is what the service depends on. All of it is required.
+// Config is what the service depends on. All but Version is required.
 type Config struct {
-	Store  *store.Store
-	People *people.Directory
-	Audit  *audit.Log
-	Now    func() time.Time
+	Store    *store.Store
+	People   *people.Directory
+	Audit    *audit.Log
+	Version  string          // of the program, which backups name
+	BackedUp func(time.Time) // is told when a complete backup was sent
+	Now      func() time.Time
 }
 
 // Service implements OperationsService.
 type Service struct {
 	zendeskv1.UnimplementedOperationsServiceServer
-	store  *store.Store
-	people *people.Directory
-	audit  *audit.Log
-	now    func() time.Time
+	store    *store.Store
+	people   *people.Directory
+	audit    *audit.Log
+	version  string
+	backedUp func(time.Time)
+	now      func() time.Time
 }
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{store: c.Store, people: c.People, audit: c.Audit, now: c.Now}
+	return &Service{store: c.Store, people: c.People, audit: c.Audit, version: c.Version, backedUp: c.BackedUp, now: c.Now}
 }
 
 // GetUsage implements OperationsService.

@@ -62,6 +62,9 @@ var errorCodes = map[zendeskv1.ErrorReason]codes.Code{
 	zendeskv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED:         codes.ResourceExhausted,
 	zendeskv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE:      codes.ResourceExhausted,
 	zendeskv1.ErrorReason_ERROR_REASON_SERVER_BUSY:            codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_BACKUP_IN_PROGRESS:     codes.ResourceExhausted,
+	zendeskv1.ErrorReason_ERROR_REASON_BACKUP_UNSUPPORTED:     codes.Unimplemented,
+	zendeskv1.ErrorReason_ERROR_REASON_NO_WRITES:              codes.FailedPrecondition,
 }
 
 // Error is an error that the caller is told about. Its text goes to the log only.
@@ -288,6 +291,12 @@ func Foreign(fullMethod string, err error) bool {
 
 // ErrDraining ends what would go on for ever when the service stops.
 var ErrDraining = &Error{Reason: zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, Message: "the service is shutting down"}
+
+// ErrNoWrites refuses what would write to Zendesk where nothing is written.
+var ErrNoWrites = &Error{
+	Reason:  zendeskv1.ErrorReason_ERROR_REASON_NO_WRITES,
+	Message: "the service was started with --no-writes: it writes nothing to Zendesk, and asks for no token",
+}
 
 // UnaryErrors is the interceptor by which the errors of unary calls cross to gRPC.
 func UnaryErrors(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

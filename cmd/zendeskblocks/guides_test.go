@@ -447,7 +447,7 @@ func TestLinksOfTheGuides(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^): ]*)\)`)
 	named := regexp.MustCompile("`((?:cmd|proto|server|store|zendeskapi)/[a-z0-9_/.]+)`")
-	for _, guide := range []string{readme, clientGuide, operatorGuide} {
+	for _, guide := range []string{readme, clientGuide, operatorGuide, runbook, deploymentGuide} {
 		text := fence.ReplaceAllString(readGuide(t, guide), "")
 		for _, match := range link.FindAllStringSubmatch(text, -1) {
 			path, fragment, _ := strings.Cut(match[1], "#")

@@ -20,7 +20,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/grpc"
@@ -34,6 +33,7 @@ import (
 var drives = map[string]func(*driven){
 	"Down Restarting": func(d *driven) {
 		s := d.serve()
+		d.seen("count(process_start_time_seconds{instance=%q})", 1)
 		for range 3 {
 			s.kill(d.t)
 			s.start(d.t)
@@ -51,7 +51,7 @@ var drives = map[string]func(*driven){
 		d.scrape(p)
 		fill(d.t, filepath.Join(disk, "ballast"))
 		d.meanwhile(func(n int) { _ = attachOver(d.t.Context(), conn, "call-"+strconv.Itoa(n), strings.Repeat("x", 60<<10)) })
-		d.fires("StoreNotWritable", "NotReady", "CallsRefused", "DiskNearlyFull", "DiskFilling")
+		d.fires("StoreNotWritable", "CallsRefused", "DiskNearlyFull", "DiskFilling", "NotReady")
 	},
 	"FileDescriptorsNearlyUsed": func(d *driven) {
 		const limit = 64
@@ -101,9 +101,14 @@ var drives = map[string]func(*driven){
 		p.stderr = said
 		_, conn := serving(d.t, p)
 		d.scrape(p)
-		d.meanwhile(func(int) {
+		d.seen("zendeskblocks_log_lines_dropped_total{instance=%q} + 1", 1)
+		for range 8_000 { // of some 300 bytes in the log
 			_, _ = zendeskv1.NewAccountServiceClient(conn).GetAccount(d.t.Context(), &zendeskv1.GetAccountRequest{AccountId: "none"})
-		})
+		}
+		// How many were lost is told when somebody reads again.
+		var reading sync.WaitGroup
+		reading.Go(func() { _, _ = io.Copy(io.Discard, read) })
+		d.t.Cleanup(reading.Wait)
 		d.fires("LogLinesDropped")
 	},
 	"AuditBehind": func(d *driven) {
@@ -158,12 +163,13 @@ var drives = map[string]func(*driven){
 	"ScreenPopsFailing": func(d *driven) {
 		s, sandbox := d.serveWithAccount()
 		ticket := sandbox.takingTickets(d.t, 1)[0]
-		sandbox.addFault(d.t, map[string]any{"path_prefix": "/api/v2/channels/voice", "status": http.StatusInternalServerError})
 		d.meanwhile(func(n int) {
 			id := "call-" + strconv.Itoa(n)
 			_, _ = s.blocks.ScreenPop(d.t.Context(), &zendeskv1.ScreenPopRequest{InteractionId: id, Target: &zendeskv1.ScreenPopRequest_TicketId{TicketId: ticket}})
-			_, _ = s.interactions.DeliverInteraction(d.t.Context(), &zendeskv1.DeliverInteractionRequest{InteractionId: id, Agent: &zendeskv1.Agent{Email: zendesktest.Admin.Email}})
+			_, _ = s.interactions.DeliverInteraction(d.t.Context(), &zendeskv1.DeliverInteractionRequest{InteractionId: id, Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}})
 		})
+		d.seen("sum(increase(zendeskblocks_screen_pops_total{instance=%q, outcome=\"displayed\"}[1m])) > bool 20", 1)
+		sandbox.addFault(d.t, map[string]any{"path_prefix": "/api/v2/channels/voice", "status": http.StatusInternalServerError})
 		d.fires("ScreenPopsFailing")
 	},
 	"DataFileSparse": func(d *driven) {
@@ -219,6 +225,8 @@ var undriven = map[string]string{
 var hastened = map[string]string{
 	"zendeskblocks_activity_oldest_pending_seconds > 1800": "zendeskblocks_activity_oldest_pending_seconds > 2",
 	"[10m:30s]": "[10m:1s]",
+	"zendeskblocks_screen_pops_total{outcome!=\"displayed\"}[10m]": "zendeskblocks_screen_pops_total{outcome!=\"displayed\"}[5s]",
+	"zendeskblocks_screen_pops_total[10m]":                         "zendeskblocks_screen_pops_total[5s]",
 }
 
 // TestAlertsFire drives the condition of each alert on the program, which a Prometheus scrapes, and sees it fire, for the process

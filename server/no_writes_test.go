@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -108,7 +109,7 @@ func TestNoWrites(t *testing.T) {
 		t.Errorf("health is %v, %v", resp, err)
 	}
 	for _, r := range s.zendesk.Requests()[since:] {
-		if r.Method != "GET" && r.Method != "HEAD" {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			t.Errorf("Zendesk was asked %s %s", r.Method, r.Path)
 		}
 	}

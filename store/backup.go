@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/scenarioblocks/zendeskblocks/store/backupfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
@@ -61,7 +62,7 @@ func instanceDigest(instance string) string {
 
 // refuseBackup refuses a backup where a data file belongs.
 func refuseBackup(path string) error {
-	file, err := os.Open(path)
+	file, err := openFile(path)
 	if err != nil {
 		return nil //nolint:nilerr // who opens it to use it says so
 	}
@@ -75,6 +76,11 @@ func refuseBackup(path string) error {
 		return fmt.Errorf("data file %q: %w", path, err)
 	}
 	return nil
+}
+
+// openFile opens a file for reading, and waits for nobody, as who opens a pipe would. Whether it is a file readBackup says.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 func readBackup(file *os.File) (backupfile.Info, error) {

@@ -87,7 +87,7 @@ func (c *fileCheck) file(ctx context.Context) error {
 
 // trailer looks whether the file is a backup, and at all of its bytes if it is.
 func (c *fileCheck) trailer(ctx context.Context) (err error) {
-	file, err := os.Open(c.Path)
+	file, err := openFile(c.Path)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func TestObserver(t *testing.T) {
 		t.Errorf("%d commits of %d updates", commits, updates)
 	}
 	mu.Unlock()
-	(&scrub{store: s}).found([]byte("key"), ErrDamaged)
+	(&scrub{store: s, tell: func([]byte, error) {}}).found([]byte("key"), ErrDamaged)
 	if damages != 1 {
 		t.Errorf("%d damages", damages)
 	}

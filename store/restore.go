@@ -63,7 +63,7 @@ type restorer struct {
 }
 
 func (r *restorer) run(ctx context.Context) (err error) {
-	if r.backup, err = os.Open(r.Backup); err != nil {
+	if r.backup, err = openFile(r.Backup); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.backup.Close()) }()
@@ -106,7 +106,7 @@ func (r *restorer) named(err error) error {
 
 // replace replaces a data file that no process has open, and keeps it under another name.
 func (r *restorer) replace(suffix string, write func(string) error) error {
-	kept := r.Path + ".replaced-" + r.Now().UTC().Format("20060102T150405Z")
+	kept := r.Path + ".replaced-" + r.Now().UTC().Format("20060102T150405.000Z")
 	err := durable.Change(r.Path, os.O_RDWR, false, func(*os.File) error {
 		linked := false
 		err := durable.Replace(r.Path, suffix, func(path string) error {

@@ -62,7 +62,7 @@ func TestDraining(t *testing.T) {
 		{
 			name: "others come and go", every: time.Second, minutes: 10,
 			limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersAll), 3: at(200, 100, zendesktest.HeadersAll), 6: at(200, 0, zendesktest.HeadersAll)},
-			slack:  map[int]bool{3: true, 6: true}, least: truthful,
+			slack:  map[int]bool{3: true, 6: true}, least: figures{99, 2, 90}, // of 96 requests, one is 1.04 %
 		},
 		{
 			name: "the limit changes", every: time.Second, minutes: 10,

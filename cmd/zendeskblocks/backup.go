@@ -35,7 +35,7 @@ Values in a backup are encrypted, and no key is in it: keep the key file, apart 
 func (c *backupCommand) Run(ctx context.Context, p *process) (err error) {
 	if c.File == "-" {
 		w := bufio.NewWriterSize(p.stdout, 1<<20)
-		if _, err := c.receive(ctx, p, w); err != nil {
+		if err := c.receive(ctx, p, w); err != nil {
 			return fmt.Errorf("what was written is no backup: %w", err)
 		}
 		return w.Flush()
@@ -49,7 +49,7 @@ func (c *backupCommand) Run(ctx context.Context, p *process) (err error) {
 		if err := file.Truncate(0); err != nil { // what an earlier one has left
 			return err
 		}
-		_, err := c.receive(ctx, p, file)
+		err := c.receive(ctx, p, file)
 		if err == nil {
 			err = file.Sync()
 		}
@@ -104,33 +104,33 @@ func keysInWords(ids []uint32) string {
 }
 
 // receive writes what the server sends, and compares it with what the server says it has sent.
-func (c *backupCommand) receive(ctx context.Context, p *process, w io.Writer) (*zendeskv1.BackupSummary, error) {
+func (c *backupCommand) receive(ctx context.Context, p *process, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := c.dial(p.env)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = conn.Close() }() // all that was wanted is here
 	stream, err := zendeskv1.NewOperationsServiceClient(conn).Backup(ctx, &zendeskv1.BackupRequest{})
 	if err != nil {
-		return nil, newCallError(err, c.Server)
+		return newCallError(err, c.Server)
 	}
 	got := receivedBackup{w: w, digest: sha256.New(), progress: newBackupProgress(p.stderr)}
 	defer got.progress.end()
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("the server ended after %d bytes without a summary", got.size)
+			return fmt.Errorf("the server ended after %d bytes without a summary", got.size)
 		}
 		if err != nil {
-			return nil, newCallError(err, c.Server)
+			return newCallError(err, c.Server)
 		}
 		if summary := resp.GetSummary(); summary != nil {
-			return summary, got.compare(summary)
+			return got.compare(summary)
 		}
 		if err := got.take(resp.GetChunk()); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

@@ -2,8 +2,7 @@
 //
 // It hides the names, which stand in the operator's guide too, and keeps what they cost small: a call counts itself with
 // numbers that were resolved before, accounts and Zendesks have series of their own only up to a number, all others together
-// as "_other", and however often it is scraped, a page is made at most a hundredth of the time. No id of an interaction or a
-// person is in it.
+// as "_other". No id of an interaction or a person is in it.
 //
 //	m := metrics.New(metrics.Config{Accounts: 100})
 //	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{Observer: m.Zendesk()})

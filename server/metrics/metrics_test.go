@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -249,67 +248,6 @@ func TestObservers(t *testing.T) {
 		`zendesk_requests_total{endpoint="search",status="200"} 1`,
 		`zendesk_requests_total{endpoint="search",status="timeout"} 1`,
 	})
-}
-
-// However often it is asked for, a page is made no more than a hundredth of the time.
-func TestScrapesShareAPage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, made := New(Config{}), 0
-		m.Read(Sources{Connections: func() int {
-			made++
-			time.Sleep(10 * time.Millisecond)
-			return made
-		}})
-		h := m.Handler()
-		scrape := func(accept, encoding string) string {
-			res := scrapeBy(t, h, http.Header{"Accept": {accept}, "Accept-Encoding": {encoding}})
-			return res.Header().Get("Content-Type") + " " + res.Header().Get("Content-Encoding")
-		}
-		for range 90 {
-			scrape("", "")
-			time.Sleep(10 * time.Millisecond)
-		}
-		mustEqual(t, "pages made within 0.9 s", made, 1)
-		time.Sleep(time.Second)
-		scrape("", "")
-		mustEqual(t, "pages made after 2 s", made, 2)
-		if got := scrape("", "gzip"); !strings.HasSuffix(got, " gzip") {
-			t.Errorf("page is %q", got)
-		}
-		if got := scrape("application/openmetrics-text;version=1.0.0", "gzip;q=0, br"); !strings.HasPrefix(got, "application/openmetrics-text") || strings.HasSuffix(got, "gzip") {
-			t.Errorf("page is %q", got)
-		}
-		mustEqual(t, "pages made in other forms", made, 4)
-	})
-}
-
-func TestScrapesAreBounded(t *testing.T) {
-	m, going, end := New(Config{}), make(chan struct{}, 1), make(chan struct{})
-	m.Read(Sources{Connections: func() int {
-		going <- struct{}{}
-		<-end
-		return 0
-	}})
-	h := m.Handler().(*scrapes)
-	answered := make(chan int, maxScrapes+1)
-	go func() { answered <- scrapeBy(t, h, nil).Code }()
-	<-going
-	for range maxScrapes - 1 {
-		h.room <- struct{}{}
-	}
-	mustEqual(t, "one too many", scrapeBy(t, h, nil).Code, http.StatusServiceUnavailable)
-	close(end)
-	mustEqual(t, "the first", <-answered, http.StatusOK)
-}
-
-func TestTakesGzip(t *testing.T) {
-	for header, want := range map[string]bool{
-		"": false, "gzip": true, "br": false, "br, gzip": true, "gzip;q=0": false, "gzip; q=0.0": false, "gzip;q=0.5": true, "*": true, "*;q=0": false, "identity;q=1, gzip;q=1.0": true,
-	} {
-		if got := takesGzip(http.Header{"Accept-Encoding": {header}}); got != want {
-			t.Errorf("%q: %t", header, got)
-		}
-	}
 }
 
 // A page shows what goes on at the same time as calls count themselves.

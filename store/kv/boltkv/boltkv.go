@@ -34,7 +34,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -345,13 +344,10 @@ func (d *DB) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(d.path, &disk); err != nil {
+	room, err := diskRoom(d.path)
+	if err != nil {
 		return Stats{}, err
 	}
 	s := d.bolt.Stats()
-	return Stats{
-		FileBytes: info.Size(), FreePages: s.FreePageN + s.PendingPageN, FreeBytes: int64(s.FreeAlloc),
-		DiskFree: int64(disk.Bavail) * int64(disk.Bsize), //nolint:unconvert // their types differ between systems
-	}, nil
+	return Stats{FileBytes: info.Size(), FreePages: s.FreePageN + s.PendingPageN, FreeBytes: int64(s.FreeAlloc), DiskFree: room}, nil
 }

@@ -15,6 +15,7 @@ import (
 )
 
 type keysCommand struct {
+	Create keysCreateCommand `cmd:"" help:"Make a key file, before the first start that would make it."`
 	Rotate keysRotateCommand `cmd:"" help:"Add a new primary key to the key file."`
 	List   keysListCommand   `cmd:"" help:"List the keys of the key file, without what is secret."`
 	Drop   keysDropCommand   `cmd:"" help:"Remove a key that nothing uses from the key file."`
@@ -46,6 +47,38 @@ func (keyFileFlags) hint(err error) error {
 }
 
 func (f keyFileFlags) keyFile() string { return cmp.Or(f.KeyFile, f.Data+".key") }
+
+type keysCreateCommand struct {
+	keyFileFlags `embed:""`
+	auditFlag    `embed:""`
+}
+
+// Help is what --help adds.
+func (keysCreateCommand) Help() string {
+	return `The first start makes the key file too, if neither it nor the data file is there. This is for where it is to be put into a secret beforehand. A key file that is there is left alone.`
+}
+
+// Run creates.
+func (c keysCreateCommand) Run(p *process) error {
+	if _, err := os.Lstat(c.keyFile()); err == nil {
+		return c.hint(fmt.Errorf("key file %q is there already", c.keyFile()))
+	}
+	id, err := c.change(c.auditFlag, "create", func() (uint32, error) {
+		if err := keyfile.Make(c.keyFile()); err != nil {
+			return 0, err
+		}
+		keys, err := keyfile.List(c.keyFile())
+		if err != nil {
+			return 0, err
+		}
+		return keys[0].ID, nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "Key %d is in %s. Back the file up: data cannot be read without it.\n", id, c.keyFile())
+	return err
+}
 
 type keysRotateCommand struct {
 	keyFileFlags `embed:""`

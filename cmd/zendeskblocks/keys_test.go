@@ -30,6 +30,34 @@ func keyIDs(t *testing.T, file string) (primary string, others []string) {
 	return primary, others
 }
 
+// TestKeysCreate makes a key file that a first start takes, and never another in its place.
+func TestKeysCreate(t *testing.T) {
+	dir := t.TempDir()
+	file, audit := filepath.Join(dir, "data.db.key"), filepath.Join(dir, "audit")
+	said, _, err := runCommand(t, nil, "keys", "create", "--key-file", file, "--audit-log", audit)
+	must(t, err)
+	made, _ := keyIDs(t, file)
+	if !strings.Contains(said, "Key "+made+" is in "+file) {
+		t.Errorf("it says %q of key %s", said, made)
+	}
+	noted, err := os.ReadFile(audit)
+	must(t, err)
+	if !strings.Contains(string(noted), `"create"`) {
+		t.Errorf("the audit has %s", noted)
+	}
+	if _, _, err := runCommand(t, nil, "keys", "create", "--key-file", file, "--audit-log", audit); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("a second one: %v", err)
+	}
+	if kept, others := keyIDs(t, file); kept != made || len(others) > 0 {
+		t.Errorf("then the key file has %s and %s", kept, others)
+	}
+	s := &service{dir: dir, address: make(chan string, 1)}
+	s.start(t)
+	if kept, _ := keyIDs(t, s.keyFile()); kept != made {
+		t.Errorf("a start has made another key")
+	}
+}
+
 // TestKeysRotate replaces a key for good, as the help says, on a server that is killed on the way.
 func TestKeysRotate(t *testing.T) {
 	s := startService(t)

@@ -176,9 +176,8 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	defer signal.Reset(syscall.SIGPIPE)
 	seen := c.watched()
 	p.stderr.tell(func(to io.Writer, dropped int) {
-		seen.metrics.LogLinesDropped(dropped)
 		c.logger(to).Warn("lines of the log are lost: nobody read them", "lines", dropped)
-	})
+	}, seen.metrics.LogLineDropped)
 	level, log := c.newLevel(p.stderr)
 	defer level.toggleOn()()
 	slog.SetDefault(log)

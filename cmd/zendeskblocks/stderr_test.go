@@ -40,7 +40,8 @@ func TestUnheldWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{let: make(chan struct{})}
 		w := newUnheldWriter(r)
-		w.tell(countLost)
+		counted := 0
+		w.tell(countLost, func() { counted++ })
 		const lines = 20_000
 		line := func(n int) string { return fmt.Sprintf("%08d%s\n", n, strings.Repeat(".", 191)) }
 		for n := range lines {
@@ -49,6 +50,9 @@ func TestUnheldWriter(t *testing.T) {
 			if n == 0 {
 				synctest.Wait() // the first is on its way
 			}
+		}
+		if counted == 0 {
+			t.Error("lines that are lost are counted only when somebody reads again")
 		}
 		close(r.let)
 		synctest.Wait()
@@ -59,7 +63,7 @@ func TestUnheldWriter(t *testing.T) {
 		w.Close()
 		got := r.lines()
 		lost := slices.IndexFunc(got, func(text string) bool { return strings.HasSuffix(text, " lost\n") })
-		if lost < maxUnread/200-1 || got[lost] != fmt.Sprintf("%d lost\n", lines-lost) {
+		if lost < maxUnread/200-1 || got[lost] != fmt.Sprintf("%d lost\n", lines-lost) || counted != lines-lost {
 			t.Fatalf("%d lines of %d were read before %q", lost, lines, got[max(lost, 0)])
 		}
 		for n, text := range got[:lost] {

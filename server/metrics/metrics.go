@@ -189,8 +189,8 @@ func (m *Metrics) Panicked(background bool) {
 	m.panics.of("call").Inc()
 }
 
-// LogLinesDropped counts lines of the log that nobody read in time.
-func (m *Metrics) LogLinesDropped(n int) { m.droppedLines.Add(float64(n)) }
+// LogLineDropped counts a line of the log that nobody read in time.
+func (m *Metrics) LogLineDropped() { m.droppedLines.Inc() }
 
 // BackedUp notes the end of a complete backup.
 func (m *Metrics) BackedUp(at time.Time) { m.lastBackup.Set(seconds(at)) }

@@ -205,7 +205,7 @@ func TestObservers(t *testing.T) {
 	m.Popped("link", time.Second)
 	m.Expired(5, 2)
 	m.Panicked(true)
-	m.LogLinesDropped(4)
+	m.LogLineDropped()
 	m.BackedUp(time.Unix(1_800_000_000, 0))
 	m.Failed("INTERNAL")
 	m.Watched()
@@ -232,7 +232,7 @@ func TestObservers(t *testing.T) {
 		`limit_wait_seconds_count{lane="background"} 0`,
 		`limit_wait_seconds_count{lane="blocks"} 0`,
 		`limit_wait_seconds_count{lane="deliveries"} 0`,
-		`log_lines_dropped_total 4`,
+		`log_lines_dropped_total 1`,
 		`panics_total{where="background"} 1`,
 		`panics_total{where="call"} 0`,
 		`screen_pop_delay_seconds_count{outcome="link"} 1`,

@@ -135,6 +135,9 @@ func TestWriterStalls(t *testing.T) {
 		if err := idle.writerStalled(drained); err != nil {
 			t.Errorf("while it drains: %v", err)
 		}
+		if idle.noWrites = true; idle.writerStalled(t.Context()) != nil {
+			t.Error("a service that writes nothing is taken for one that hangs")
+		}
 		b.end(t)
 	})
 }

@@ -22,9 +22,14 @@ import (
 )
 
 // newBenchServer starts a service on a loopback port whose log goes nowhere.
-func newBenchServer(b *testing.B) (*testServer, *grpc.ClientConn) {
+func newBenchServer(b *testing.B, options ...func(*Config)) (*testServer, *grpc.ClientConn) {
 	b.Helper()
-	s := newTestServer(b, func(c *Config, _ *zendesktest.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	s := newTestServer(b, func(c *Config, _ *zendesktest.Config) {
+		c.Log = slog.New(slog.DiscardHandler)
+		for _, option := range options {
+			option(c)
+		}
+	})
 	s.createAccount(b, "main", zendesktest.Admin)
 	conn, stop := s.listen(b)
 	b.Cleanup(func() { must(b, stop()) })

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -15,11 +16,16 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/server/admin"
+	"github.com/scenarioblocks/zendeskblocks/server/metrics"
+	"github.com/scenarioblocks/zendeskblocks/server/readiness"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -339,6 +345,80 @@ func BenchmarkWatched(b *testing.B) {
 		b.ReportMetric(medianOf(with.high)/medianOf(without.high), "p90-watched/alone")
 	}
 }
+
+// BenchmarkObserved reports what is left of the rate of calls while all are traced, and while metrics are scraped every 10 ms; and
+// how long the metrics themselves take of a call, which are always there.
+func BenchmarkObserved(b *testing.B) {
+	for range b.N {
+		seen, ready := metrics.New(metrics.Config{Accounts: 100}), readiness.New()
+		_, plain := newBenchServer(b, func(c *Config) { c.Metrics, c.Ready = seen, ready })
+		_, traced := newBenchServer(b, func(c *Config) {
+			c.Tracing = &Tracing{Provider: sdktrace.NewTracerProvider(sdktrace.WithBatcher(tracetest.NewNoopExporter()))}
+		})
+		probes := admin.New(admin.Config{Ready: ready, Metrics: seen.Handler(), Level: fixedLevel{}, Log: slog.New(slog.DiscardHandler)})
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		must(b, err)
+		served := make(chan error, 1)
+		go func() { served <- probes.Serve(listener) }()
+		var scraping atomic.Bool
+		var scrapes atomic.Int64
+		ctx, end := context.WithCancel(b.Context())
+		var scraper sync.WaitGroup
+		scraper.Go(func() {
+			for ticker := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-ticker.C {
+				if !scraping.Load() {
+					continue
+				}
+				if resp, err := http.Get("http://" + listener.Addr().String() + "/metrics"); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+					scrapes.Add(1)
+				}
+			}
+		})
+		for name, of := range map[string]func(*grpc.ClientConn) func(context.Context, int64) error{
+			"SelectAccount": func(c *grpc.ClientConn) func(context.Context, int64) error {
+				return selecting(zendeskv1.NewBlockServiceClient(c), false)
+			},
+			"GetAccount": func(c *grpc.ClientConn) func(context.Context, int64) error {
+				return reading(zendeskv1.NewAccountServiceClient(c))
+			},
+		} {
+			alone, tracing, scraped := &yard{call: of(plain)}, &yard{call: of(traced)}, &yard{call: of(plain)}
+			for range yardRounds {
+				alone.round(b, 64)
+				tracing.round(b, 64)
+				scraping.Store(true)
+				scraped.round(b, 64)
+				scraping.Store(false)
+			}
+			b.ReportMetric(medianOf(tracing.rates)/medianOf(alone.rates), name+"-traced/alone")
+			b.ReportMetric(medianOf(scraped.rates)/medianOf(alone.rates), name+"-scraped/alone")
+		}
+		end()
+		scraper.Wait()
+		must(b, probes.Close(b.Context()))
+		must(b, <-served)
+		b.ReportMetric(float64(scrapes.Load()), "scrapes")
+
+		counted, _ := seen.Interceptors()
+		info := &grpc.UnaryServerInfo{FullMethod: zendeskv1.AccountService_GetAccount_FullMethodName}
+		handler := func(context.Context, any) (any, error) { return nil, nil }
+		const calls = 100_000
+		begun := time.Now()
+		for range calls {
+			_, _ = counted(b.Context(), nil, info, handler)
+			seen.Block("SelectAccount", "NEXT", "", "default", "main")
+		}
+		b.ReportMetric(float64(time.Since(begun).Nanoseconds())/calls, "ns-of-metrics/call")
+	}
+}
+
+// fixedLevel is a level of the log that nobody sets.
+type fixedLevel struct{}
+
+func (fixedLevel) Level() slog.Level           { return slog.LevelInfo }
+func (fixedLevel) SetLevel(slog.Level, string) {}
 
 // BenchmarkBesideLargeSearches reports what 32 searches at a time, each of 1,000 records of 10 KB, cost a small update.
 func BenchmarkBesideLargeSearches(b *testing.B) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -263,14 +264,17 @@ func TestZendeskIsLogged(t *testing.T) {
 	t.Parallel()
 	s := newBlockServer(t)
 	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: searchEndpoint, Status: 503, Times: 1})
-	s.search(t, "call", callerQuery+" "+metricCanary)
+	_, err := s.blocks.Search(metadata.AppendToOutgoingContext(t.Context(), "traceparent", traceparent), &zendeskv1.SearchRequest{
+		InteractionId: "call", SearchString: callerQuery + " " + metricCanary, RecordsetName: "RS",
+	})
+	must(t, err)
 	var asked []string
 	for _, line := range s.log.lines(t) {
 		if line["msg"] != "asked Zendesk" || line["endpoint"] != "search" {
 			continue
 		}
 		asked = append(asked, fmt.Sprintln(line["level"], line["method"], line["path"], line["http_status"], line["attempt"], line["kind"]))
-		if line["duration"] == nil || line["zendesk_request_id"] == nil {
+		if line["duration"] == nil || line["zendesk_request_id"] == nil || line["trace_id"] != callersTrace {
 			t.Errorf("line %v lacks something", line)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // ObserveZendesk is told of requests to Zendesk, for the metrics, and at debug for the log: what was asked and what came back,
 // without the query, bodies and headers. Paths may hold ids.
 func ObserveZendesk(m *metrics.Metrics, log *slog.Logger) zendeskapi.Observer {
-	return zendeskLog{m.Zendesk(), log}
+	return zendeskLog{m.Zendesk(), slog.New(quiet{log.Handler()})} // which adds the trace
 }
 
 type zendeskLog struct {

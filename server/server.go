@@ -262,7 +262,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	}
 	background.Go(func() { stop(s.watchStore(ctx)) })
-	background.Go(func() { s.health.run(ctx) })
+	background.Go(func() { s.repeat(ctx, "following readiness", s.health.run) })
 	background.Go(func() { s.repeat(ctx, "looking for keys", s.watchKeys) })
 	var served sync.WaitGroup
 	var err error

@@ -165,6 +165,7 @@ func (r *restorer) sweep() error {
 
 // write makes a data file of the backup, or leaves nothing.
 func (r *restorer) write(ctx context.Context, path string) error {
+	var made fs.FileInfo
 	err := durable.Change(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, false, func(file *os.File) error {
 		if err := backupfile.Copy(&writerWithin{ctx, file}, r.backup, r.info); err != nil {
 			if errors.Is(err, backupfile.ErrDamaged) {
@@ -172,10 +173,15 @@ func (r *restorer) write(ctx context.Context, path string) error {
 			}
 			return err
 		}
-		return file.Sync()
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		var err error
+		made, err = file.Stat()
+		return err
 	})
 	if err == nil {
-		err = r.mark(ctx, path)
+		err = r.mark(ctx, path, made)
 	}
 	if err != nil {
 		removeErr := os.Remove(path)
@@ -187,8 +193,8 @@ func (r *restorer) write(ctx context.Context, path string) error {
 	return nil
 }
 
-// mark notes in a data file that it was restored.
-func (r *restorer) mark(ctx context.Context, path string) (err error) {
+// mark notes in the data file that was made that it was restored.
+func (r *restorer) mark(ctx context.Context, path string, made fs.FileInfo) (err error) {
 	value, err := encode(restoredMark{Time: r.Now().UTC().Round(0), CreateTime: r.info.CreateTime, Version: r.info.Version})
 	if err != nil {
 		return err
@@ -198,6 +204,10 @@ func (r *restorer) mark(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	// Another restore may have swept it away while it was not locked; the engine has made an empty one then.
+	if opened, err := os.Stat(path); err != nil || !os.SameFile(made, opened) {
+		return errors.Join(errors.New("another restore has taken it away"), err)
+	}
 	return engine.Update(ctx, func(tx kv.Txn) error {
 		tx.Put(restoredKey, value)
 		return nil

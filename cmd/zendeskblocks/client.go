@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -79,6 +80,7 @@ func (f *serverFlags) dial(options ...grpc.DialOption) (*grpc.ClientConn, error)
 		transport = credentials.NewTLS(config)
 	}
 	return grpc.NewClient("dns:///"+f.Server, append(options, // without it a host may pass for a scheme
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}), // a backup has no deadline
 		grpc.WithTransportCredentials(transport), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("zendeskblocks/"+version()),
 	)...)
 }

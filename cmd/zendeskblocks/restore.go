@@ -51,6 +51,8 @@ func (c restoreCommand) Run(ctx context.Context, p *process) error {
 	default:
 		words += fmt.Sprintf("It needs %s, which %s has.\n", keysInWords(made.KeyIDs), keySource)
 	}
+	words += "What was done since is not known in it. Activities that waited, or were dead, are looked for in Zendesk before they are written.\n" +
+		"Tokens that were renewed since are dead: their accounts become NEEDS_AUTHORIZATION, and RequestToken heals them.\n"
 	_, err = io.WriteString(p.stdout, words)
 	return err
 }

@@ -210,6 +210,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	signal.Notify(reload, syscall.SIGHUP) // from the start: unheeded, it would end the process
 	defer signal.Stop(reload)
 	config := c.config(log)
+	config.Exposed = !loopback(l.Addr().String())
 	if err := config.CheckListen(l.Addr(), c.Insecure); err != nil {
 		return err
 	}

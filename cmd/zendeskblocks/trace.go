@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -164,6 +165,19 @@ func (s discreetSpan) Attributes() []attribute.KeyValue {
 	})
 }
 
+// SpanContext implements [sdktrace.ReadOnlySpan]. Its state is a text of the caller's.
+func (s discreetSpan) SpanContext() trace.SpanContext {
+	return s.ReadOnlySpan.SpanContext().WithTraceState(trace.TraceState{})
+}
+
+// Parent implements [sdktrace.ReadOnlySpan].
+func (s discreetSpan) Parent() trace.SpanContext {
+	return s.ReadOnlySpan.Parent().WithTraceState(trace.TraceState{})
+}
+
+// Links implements [sdktrace.ReadOnlySpan].
+func (discreetSpan) Links() []sdktrace.Link { return nil }
+
 // Status implements [sdktrace.ReadOnlySpan]. Messages of errors may quote what was asked.
 func (s discreetSpan) Status() sdktrace.Status {
 	return sdktrace.Status{Code: s.ReadOnlySpan.Status().Code}
@@ -212,7 +226,7 @@ func traceProblems(env environment) (problems []error) {
 			continue
 		}
 		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-			problems = append(problems, fmt.Errorf("OTEL_EXPORTER_OTLP_%[1]sCLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_%[1]sCLIENT_KEY: %w", of, err))
+			problems = append(problems, fmt.Errorf("OTEL_EXPORTER_OTLP_%[1]sCLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_%[1]sCLIENT_KEY: %w", of, unquoted(err)))
 		}
 	}
 	return problems
@@ -302,7 +316,15 @@ func checkEndpoint(value string) error {
 func checkCertificates(name string) error {
 	text, err := os.ReadFile(name)
 	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
-		err = fmt.Errorf("file %q has no certificate in PEM", name)
+		err = errors.New("the file has no certificate in PEM")
+	}
+	return unquoted(err)
+}
+
+// unquoted is an error without the name of a file: who mistook the variable may have put a key there.
+func unquoted(err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("the file cannot be read: %w", failed.Err)
 	}
 	return err
 }

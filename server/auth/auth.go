@@ -53,6 +53,7 @@ type Config struct {
 	JWT       JWT
 	TLS       TLS
 	Interval  time.Duration // between two looks at the files; default 1 s
+	Exposed   bool          // others than this machine reach the listener: who shows no credential is no Operator then
 	Log       *slog.Logger  // required
 }
 
@@ -87,6 +88,7 @@ type Authenticator struct {
 	pair       *keyPair
 	mutual     *mutual
 	sources    []source
+	exposed    bool
 	stop       context.CancelFunc
 	refreshing sync.WaitGroup
 }
@@ -104,7 +106,7 @@ func Open(c Config) (*Authenticator, error) {
 		c.Interval = time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &Authenticator{stop: cancel}
+	a := &Authenticator{stop: cancel, exposed: c.Exposed}
 	keep := func(s source) {
 		a.sources = append(a.sources, s)
 		problems = append(problems, s.load())
@@ -193,7 +195,11 @@ func (a *Authenticator) Required() bool {
 // certificate (tls.ConnectionState.VerifiedChains), empty when it showed none.
 func (a *Authenticator) Authenticate(authorization []string, chains [][]*x509.Certificate) (Caller, error) {
 	if !a.Required() {
-		return Caller{Tenant: DefaultTenant, Name: "anonymous", Roles: slices.Clone(allRoles), Credential: "none"}, nil
+		caller := Caller{Tenant: DefaultTenant, Name: "anonymous", Roles: slices.Clone(allRoles), Credential: "none"}
+		if a.exposed {
+			caller.Roles = slices.DeleteFunc(caller.Roles, func(r Role) bool { return r == Operator })
+		}
+		return caller, nil
 	}
 	caller, err := a.authenticate(authorization, chains)
 	caller.Roles = slices.Clone(caller.Roles) // those of a file are shared by all calls

@@ -58,6 +58,12 @@ func TestNothingConfigured(t *testing.T) {
 		t.Errorf("error %v, caller (-want +got):\n%s", err, diff)
 	}
 	a.Close() // again is fine
+
+	caller, err = open(t, Config{Exposed: true}).Authenticate(nil, nil)
+	want.Roles = []Role{Admin, Runtime, Desktop, Ops}
+	if diff := cmp.Diff(want, caller); err != nil || diff != "" {
+		t.Errorf("from elsewhere: error %v, caller (-want +got):\n%s", err, diff)
+	}
 }
 
 func TestCallersDoNotShareRoles(t *testing.T) {

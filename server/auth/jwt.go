@@ -156,9 +156,6 @@ func (i *issuer) authenticate(token string) (Caller, error) {
 	if caller.Roles, err = rolesOf(roles); err != nil {
 		return Caller{}, err
 	}
-	if caller.May(Operator) && (tenant != nil && tenant != "" || len(caller.Roles) > 1) {
-		return Caller{}, fmt.Errorf("JWT with role %q, which is of no tenant, beside another role or a tenant: %w", Operator, ErrMalformed)
-	}
 	if caller.May(Desktop) {
 		claim, ok := claimAt(claims, cmp.Or(i.AgentClaim, "agent"))
 		// One that is there and says nothing must not be taken for leave to watch every agent.
@@ -232,7 +229,8 @@ func claimAt(claims map[string]any, name string) (claim any, ok bool) {
 	return claimAt(inner, rest)
 }
 
-// rolesOf returns the roles in a claim. Issuers put the roles of other services there too.
+// rolesOf returns the roles in a claim. Issuers put the roles of other services there too, and one of theirs may well be an
+// operator: ours, who sees all tenants, comes from files alone.
 func rolesOf(claim any) (roles []Role, err error) {
 	var names []string
 	switch claim := claim.(type) {
@@ -248,8 +246,8 @@ func rolesOf(claim any) (roles []Role, err error) {
 		}
 	}
 	for _, name := range names {
-		if slices.Contains(allRoles, Role(name)) && !slices.Contains(roles, Role(name)) {
-			roles = append(roles, Role(name))
+		if role := Role(name); role != Operator && slices.Contains(allRoles, role) && !slices.Contains(roles, role) {
+			roles = append(roles, role)
 		}
 	}
 	return roles, nil

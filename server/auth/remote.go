@@ -86,7 +86,7 @@ func (r *remoteKeys) lack() error {
 	if r.keys.Load() != nil {
 		return nil
 	}
-	return fmt.Errorf("no keys have been fetched yet from --jwt-jwks-url %q", r.url)
+	return errors.New("no keys have been fetched yet from --jwt-jwks-url") // whose address may have a credential in its query
 }
 
 // run fetches until ctx is done.

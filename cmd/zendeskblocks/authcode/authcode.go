@@ -121,7 +121,10 @@ func (f *Flow) Receive(ctx context.Context, l net.Listener, wait time.Duration, 
 		case err := <-outcome:
 			return err
 		case err := <-served:
-			return fmt.Errorf("the redirect cannot be received: %w", err)
+			if f.taken.CompareAndSwap(false, true) {
+				return fmt.Errorf("the redirect cannot be received: %w", err)
+			}
+			return <-outcome
 		case <-late.C:
 			if f.taken.CompareAndSwap(false, true) {
 				return fmt.Errorf("no redirect came from Zendesk within %s: open the address again with a new run, and end what its page asks", wait)

@@ -170,16 +170,8 @@ func (c *fileCheck) identify(ctx context.Context, engine kv.Engine) (empty bool,
 
 // open takes the keys into use; where they do not fit, that is found.
 func (c *fileCheck) open(ctx context.Context, s *Store) error {
-	var keys *keyfile.Keys
-	var err error
-	keyFile := cmp.Or(c.KeyFile, c.Path+".key")
-	source := fmt.Sprintf("key file %q", keyFile)
-	if c.Keyset != "" {
-		source = "keyset given"
-		keys, err = keyfile.Parse(c.Keyset)
-	} else {
-		keys, err = keyfile.Read(keyFile)
-	}
+	source, keyFile := keySource(c.Path, c.KeyFile, c.Keyset)
+	keys, err := readKeys(keyFile, c.Keyset)
 	if err != nil {
 		c.found(fmt.Errorf("no value can be opened: %s: %w", source, err))
 		return nil

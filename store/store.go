@@ -119,11 +119,7 @@ type Store struct {
 // restored copy cannot know taken account of: see [Restore].
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
-	source, keyFile := "keyset given", ""
-	if c.Keyset == "" {
-		keyFile = cmp.Or(c.KeyFile, c.Path+".key")
-		source = fmt.Sprintf("key file %q", keyFile)
-	}
+	source, keyFile := keySource(c.Path, c.KeyFile, c.Keyset)
 	if err := refuseBackup(c.Path); err != nil {
 		return nil, err
 	}
@@ -150,7 +146,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // openKeys reads the key file, if there is one to be used, and makes it when neither it nor the data file is there.
 func openKeys(c Config, keyFile string) (*keyfile.Keys, error) {
 	if keyFile == "" {
-		return keyfile.Parse(c.Keyset)
+		return readKeys(keyFile, c.Keyset)
 	}
 	if missing(keyFile) && missing(c.Path) {
 		if err := keyfile.Make(keyFile); err != nil {
@@ -158,7 +154,7 @@ func openKeys(c Config, keyFile string) (*keyfile.Keys, error) {
 		}
 		c.Log.Info("made a key file; back it up: the data cannot be read without it", "key_file", keyFile, "data_file", c.Path)
 	}
-	keys, err := keyfile.Read(keyFile)
+	keys, err := readKeys(keyFile, c.Keyset)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +162,23 @@ func openKeys(c Config, keyFile string) (*keyfile.Keys, error) {
 		c.Log.Warn("what an interrupted run left beside the key file was not removed", "key_file", keyFile, "error", err)
 	}
 	return keys, nil
+}
+
+// keySource says in words where the keys of a data file are, and which file has them; none, if a keyset is given.
+func keySource(path, keyFile, keyset string) (source, file string) {
+	if keyset != "" {
+		return "keyset given", ""
+	}
+	file = cmp.Or(keyFile, path+".key")
+	return fmt.Sprintf("key file %q", file), file
+}
+
+// readKeys reads a key file, or the keyset where there is none.
+func readKeys(keyFile, keyset string) (*keyfile.Keys, error) {
+	if keyFile == "" {
+		return keyfile.Parse(keyset)
+	}
+	return keyfile.Read(keyFile)
 }
 
 func missing(path string) bool {
@@ -223,21 +236,29 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 // identify reads what the store knows of itself; false when the engine is new.
 func (s *Store) identify(ctx context.Context, keys *keyfile.Keys) (known bool, err error) {
 	err = s.engine.View(ctx, func(r kv.Reader) error {
-		values, err := r.Get(instanceKey, formatKey, indexKey)
-		if err != nil || values[0] == nil && values[1] == nil && values[2] == nil {
-			return err
+		v, err := unlock(r, keys)
+		if err == nil && v != nil {
+			s.vault, known = v, true
 		}
-		if _, err := readProgress(r); err != nil {
-			return err
-		}
-		v := newVault(keys)
-		if v.index, err = v.openIndex(r); err != nil {
-			return err
-		}
-		s.vault, known = v, true
-		return nil
+		return err
 	})
 	return known, err
+}
+
+// unlock returns the vault of data that are there, of a format that is known; nil: there are none yet.
+func unlock(r kv.Getter, keys *keyfile.Keys) (*vault, error) {
+	values, err := r.Get(instanceKey, formatKey, indexKey)
+	if err != nil || values[0] == nil && values[1] == nil && values[2] == nil {
+		return nil, err
+	}
+	if _, err := readProgress(r); err != nil {
+		return nil, err
+	}
+	v := newVault(keys)
+	if v.index, err = v.openIndex(r); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // initialize makes a new engine a store, unless another process has done so meanwhile.

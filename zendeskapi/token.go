@@ -155,7 +155,7 @@ var usualScopes = []string{"read", "write"}
 // requestToken sends one token request.
 func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Error) {
 	if c.transport.noWrites {
-		return Token{}, notSent(&Error{Op: "request_token", Kind: NoWrites})
+		return Token{}, notSent(&Error{Op: grantOp, Kind: NoWrites})
 	}
 	form := url.Values{
 		"grant_type": {r.Grant.kind},
@@ -180,7 +180,7 @@ func (c *Client) requestToken(ctx context.Context, r TokenRequest) (Token, *Erro
 		AuthStyle: oauth2.AuthStyleInParams,
 	}
 	asked := time.Now()
-	traced, progress := watch(c.sending(ctx, "request_token", 1))
+	traced, progress := watch(c.sending(ctx, grantOp, 1))
 	exchange := &tokenExchange{base: c.http.Transport, userAgent: c.userAgent}
 	_, err := config.Token(context.WithValue(traced, oauth2.HTTPClient, &http.Client{
 		Transport:     exchange,

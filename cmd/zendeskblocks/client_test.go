@@ -37,13 +37,6 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
-// addressOf returns where the process of a service serves.
-func (s *service) addressOf() string {
-	address := <-s.address
-	s.address <- address
-	return address
-}
-
 // cellsOf splits the lines of a table into cells: two blanks or more part them.
 func cellsOf(text string) (rows [][]string) {
 	for line := range strings.Lines(text) {
@@ -69,7 +62,7 @@ func objectsOf(t *testing.T, text string) (objects []map[string]any) {
 func TestAccountsCommands(t *testing.T) {
 	sandbox := startSandbox(t)
 	s := startService(t, "--allow-host", "127.0.0.1:*")
-	server := []string{"--server", s.addressOf()}
+	server := []string{"--server", s.at()}
 	accounts := func(args ...string) (string, error) {
 		t.Helper()
 		stdout, _, err := runCommand(t, nil, append(append([]string{"accounts"}, args...), server...)...)
@@ -129,7 +122,7 @@ func TestActivitiesCommands(t *testing.T) {
 	s.createAccount(t, "main", sandbox.origin)
 	activities := func(args ...string) (stdout, stderr string, err error) {
 		t.Helper()
-		return runCommand(t, nil, append(append([]string{"activities"}, args...), "--server", s.addressOf())...)
+		return runCommand(t, nil, append(append([]string{"activities"}, args...), "--server", s.at())...)
 	}
 	for n := range 4 {
 		_, err := s.interactions.CompleteInteraction(t.Context(), &zendeskv1.CompleteInteractionRequest{
@@ -282,14 +275,14 @@ func TestUsageAndTenantsCommands(t *testing.T) {
 		}
 	}
 	s := startService(t)
-	if stdout, _, err := runCommand(t, nil, "usage", "--json", "--server", s.addressOf()); err != nil || len(objectsOf(t, stdout)) != 1 {
+	if stdout, _, err := runCommand(t, nil, "usage", "--json", "--server", s.at()); err != nil || len(objectsOf(t, stdout)) != 1 {
 		t.Errorf("%v\n%s", err, stdout)
 	}
 }
 
 func TestHealthCommand(t *testing.T) {
 	s := startService(t)
-	stdout, stderr, err := runCommand(t, nil, "health", "--server", s.addressOf())
+	stdout, stderr, err := runCommand(t, nil, "health", "--server", s.at())
 	if err != nil || stderr != "" || len(cellsOf(stdout)) != 6 || strings.Count(stdout, "  SERVING\n") != 5 {
 		t.Errorf("%v, %s\n%s", err, stderr, stdout)
 	}
@@ -482,7 +475,7 @@ func TestAuthorizeCommand(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			out, log, ended := newOutput(), newOutput(), make(chan error, 1)
 			go func() {
-				ended <- run(t.Context(), append([]string{"authorize", "--account", "acme", "--client-id", zendesktest.ClientID, "--redirect-listen", "127.0.0.1:0", "--server", s.addressOf()}, test.flags...),
+				ended <- run(t.Context(), append([]string{"authorize", "--account", "acme", "--client-id", zendesktest.ClientID, "--redirect-listen", "127.0.0.1:0", "--server", s.at()}, test.flags...),
 					environOf(test.env), out, log)
 			}()
 			words := out
@@ -581,7 +574,7 @@ func TestAuthorizeRefuses(t *testing.T) {
 		"--account acme --client-id x --wait 1ns --redirect-uri https://acme.example": "no redirect came from Zendesk",
 	} {
 		listen := "127.0.0.1:0"
-		words := append([]string{"authorize", "--server", s.addressOf(), "--redirect-listen", listen}, strings.Fields(args)...)
+		words := append([]string{"authorize", "--server", s.at(), "--redirect-listen", listen}, strings.Fields(args)...)
 		if _, stderr, err := runCommand(t, nil, words...); err == nil || !strings.Contains(err.Error(), want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: %v, want %q\n%s", args, err, want, stderr)
 		}

@@ -30,9 +30,8 @@ const (
 	maxConnections = 64
 	headerTime     = 5 * time.Second
 	readTime       = 10 * time.Second
-	writeTime      = 30 * time.Second
-	debugWriteTime = 3 * time.Minute // a profile takes as long as it is told to
-	idleTime       = 2 * time.Minute // longer than scrapers pause
+	writeTime      = 30 * time.Second // profiles take themselves as long as they are told to
+	idleTime       = 2 * time.Minute  // longer than scrapers pause
 	maxHeaderBytes = 16 << 10
 	maxLevelBytes  = 64
 )
@@ -78,9 +77,7 @@ func New(c Config) *Server {
 	}
 	serve("/loglevel", "the least level that is logged; PUT debug, info, warn or error sets it", s.showLevel)
 	mux.HandleFunc("PUT /loglevel", s.setLevel)
-	writes := writeTime
 	if c.Debug {
-		writes = debugWriteTime
 		serve("/debug/pprof/", "profiles", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -91,7 +88,7 @@ func New(c Config) *Server {
 	mux.HandleFunc("GET /", s.list)
 	s.http = http.Server{
 		Handler:           plain(mux),
-		ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writes, IdleTimeout: idleTime,
+		ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}

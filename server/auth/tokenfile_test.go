@@ -94,12 +94,13 @@ func TestAppendTokenMakesFile(t *testing.T) {
 
 // A name belongs to one live token of a tenant.
 func TestAppendTokenRefusesNameInUse(t *testing.T) {
+	later := inAnHour()
+	now := later.Add(-time.Hour)
+	earlier := now.Add(-time.Hour)
 	of := func(tenant, name string, expires time.Time) []byte {
-		_, l := newToken(t, Caller{Tenant: tenant, Name: name, Roles: []Role{Ops}, Expires: inAnHour()})
-		return bytes.Replace(l, []byte(inAnHour().Format(time.RFC3339)), []byte(expires.Format(time.RFC3339)), 1)
+		_, l := newToken(t, Caller{Tenant: tenant, Name: name, Roles: []Role{Ops}, Expires: later})
+		return bytes.Replace(l, []byte(later.Format(time.RFC3339)), []byte(expires.Format(time.RFC3339)), 1)
 	}
-	now := inAnHour().Add(-time.Hour)
-	later, earlier := now.Add(time.Hour), now.Add(-time.Hour)
 	for name, test := range map[string]struct {
 		there   []byte
 		refused bool

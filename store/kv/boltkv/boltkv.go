@@ -56,8 +56,8 @@ type DB struct {
 
 	changes  changes
 	flight   atomic.Pointer[chan struct{}] // closed when the commit that is being made, or was made last, is durable
-	queue    queue
-	watchers watchers
+	queue    *kv.Queue[*update]
+	watchers kv.Watchers
 
 	mu      sync.Mutex
 	closed  bool
@@ -85,7 +85,7 @@ func newDB(bolt *bbolt.DB, file *os.File, path string, observers []func(Commit))
 
 		observers: observers,
 
-		queue:   newQueue(),
+		queue:   kv.NewQueue[*update](),
 		stopped: make(chan struct{}),
 		failed:  make(chan struct{}),
 	}
@@ -110,13 +110,13 @@ func (d *DB) shut() error {
 	d.closed = true
 	d.mu.Unlock()
 	d.running.Wait()
-	close(d.queue.wake)
+	d.queue.Close()
 	if d.Err() != nil {
 		return abandon(d.file) // bbolt may have died with its locks held; what remains of it goes with the process
 	}
 	<-d.stopped
 	d.withdraw()
-	d.watchers.close()
+	d.watchers.Close()
 	return d.bolt.Close()
 }
 
@@ -139,7 +139,7 @@ func (d *DB) fail(err error) error {
 	if d.failure == nil {
 		d.failure = fmt.Errorf("database file %q: %w: %w", d.path, err, kv.ErrFailed)
 		close(d.failed)
-		go d.watchers.close()
+		go d.watchers.Close()
 	}
 	return d.failure
 }
@@ -232,7 +232,7 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	}
 	defer d.running.Done()
 	u := &update{}
-	defer d.queue.forget(u)
+	defer d.queue.Forget(u)
 	for {
 		if again, err := d.try(ctx, u, fn); !again {
 			return err
@@ -250,11 +250,11 @@ func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again b
 		return false, err
 	}
 	defer d.changes.end(oldest)
-	if err := d.run(ctx, s, u, fn); err != nil || len(u.ops) == 0 {
+	if err := d.run(ctx, s, u, fn); err != nil || len(u.Ops) == 0 {
 		return false, cmp.Or(d.durable(ctx, u.version), err)
 	}
 	u.done = make(chan struct{})
-	d.queue.push(u)
+	d.queue.Push(u)
 	kv.Wait(ctx, func() { again, err = d.outcome(ctx, u) })
 	return again, err
 }
@@ -268,7 +268,7 @@ func (d *DB) outcome(ctx context.Context, u *update) (again bool, err error) {
 		return false, d.Err()
 	case <-ctx.Done():
 	}
-	if d.queue.withdraw(u) {
+	if d.queue.Withdraw(u) {
 		return false, ctx.Err()
 	}
 	select {
@@ -284,7 +284,7 @@ func (d *DB) run(ctx context.Context, on *snapshot, u *update, fn func(kv.Txn) e
 	defer d.release(on)
 	s := &state{on, ctx}
 	overlay := kv.NewOverlay(s)
-	u.version, u.ops = on.version, nil
+	u.version, u.Ops = on.version, nil
 	if err := overlay.Run(fn); err != nil {
 		return err
 	}
@@ -293,7 +293,7 @@ func (d *DB) run(ctx context.Context, on *snapshot, u *update, fn func(kv.Txn) e
 		return err
 	}
 	owner, _, _ := bytes.Cut(overlay.First(), []byte{0})
-	u.owner, u.reads, u.ops = string(owner), overlay.Reads(), ops
+	u.Owner, u.Reads, u.Ops = string(owner), overlay.Reads(), ops
 	return d.guarded(func() error { return s.inspect(ops) })
 }
 

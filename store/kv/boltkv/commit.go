@@ -35,13 +35,8 @@ type Commit struct {
 
 // update is one that has run and is to be committed.
 type update struct {
-	owner   string // whose turn it takes
-	version int    // of the state it has read
-	reads   []string
-	ops     []kv.Op
-
-	age      int                 // order of arrival
-	reserved map[string]struct{} // what it read when it had to run again
+	kv.Pending
+	version int // of the state it has read
 
 	done  chan struct{}
 	again bool // what it read has changed
@@ -51,7 +46,7 @@ type update struct {
 // commitGroups is the committer. Once the engine has failed it does nothing, until it is closed.
 func (d *DB) commitGroups() {
 	defer close(d.stopped)
-	for range d.queue.wake {
+	for range d.queue.Wake() {
 		for d.Err() == nil && d.commitGroup() {
 		}
 	}
@@ -60,7 +55,7 @@ func (d *DB) commitGroups() {
 // commitGroup commits what waits, and reports whether that was anything.
 func (d *DB) commitGroup() bool {
 	runtime.Gosched() // those whom the last commit has answered may come again, and share this one
-	first := d.queue.take()
+	first := d.queue.Take()
 	if first == nil {
 		return false
 	}
@@ -81,7 +76,7 @@ func (d *DB) commitGroup() bool {
 		close(u.done)
 	}
 	if err == nil && len(g.ops) > 0 {
-		go d.watchers.notify(g.ops) // the next commit need not wait for it
+		go d.watchers.Notify(g.ops) // the next commit need not wait for it
 	}
 	return true
 }
@@ -128,11 +123,11 @@ func (d *DB) write(g *group, first *update) error {
 		}
 		for u := first; u != nil; u = d.next(g) {
 			g.members = append(g.members, u)
-			if u.again = d.changes.since(u.version, u.reads) || g.changed(u.reads); u.again {
-				d.queue.reserve(u)
+			if u.again = d.changes.since(u.version, u.Reads) || g.changed(u.Reads); u.again {
+				d.queue.Reserve(u)
 				continue
 			}
-			if err := g.apply(bucket, u.ops); err != nil {
+			if err := g.apply(bucket, u.Ops); err != nil {
 				return err
 			}
 		}
@@ -164,7 +159,7 @@ func (d *DB) next(g *group) *update {
 	if len(g.members) >= maxGroup || g.bytes >= maxGroupBytes {
 		return nil
 	}
-	return d.queue.take()
+	return d.queue.Take()
 }
 
 func (g *group) changed(keys []string) bool {
@@ -326,124 +321,4 @@ func (c *changes) since(version int, keys []string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(keys, func(key string) bool { return c.last[key] > version })
-}
-
-// queue holds the updates that wait for the committer.
-type queue struct {
-	wake chan struct{} // holds a token when something may have come
-
-	mu       sync.Mutex
-	arrived  int
-	turns    []string // owners of waiting updates
-	waiting  map[string][]*update
-	reserved []*update // those that run again, oldest first
-}
-
-func newQueue() queue {
-	return queue{wake: make(chan struct{}, 1), waiting: make(map[string][]*update)}
-}
-
-func (q *queue) push(u *update) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if u.age == 0 {
-		q.arrived++
-		u.age = q.arrived
-	}
-	if q.waiting[u.owner] == nil {
-		q.turns = append(q.turns, u.owner)
-	}
-	q.waiting[u.owner] = append(q.waiting[u.owner], u)
-	q.rouse()
-}
-
-func (q *queue) rouse() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns the update whose turn it is, of those that change nothing an older one has reserved; nil if there is none.
-func (q *queue) take() *update {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i, owner := range q.turns {
-		free := slices.IndexFunc(q.waiting[owner], func(u *update) bool { return !q.held(u) })
-		if free < 0 {
-			continue
-		}
-		u := q.waiting[owner][free]
-		q.turns = append(slices.Delete(q.turns, i, i+1), owner)
-		q.remove(u)
-		return u
-	}
-	return nil
-}
-
-// held says whether an update would change what an older one has read that runs again.
-func (q *queue) held(u *update) bool {
-	for _, older := range q.reserved {
-		if older.age >= u.age {
-			return false
-		}
-		for i := range u.ops {
-			if u.ops[i].Range {
-				for key := range older.reserved {
-					if u.ops[i].Covers([]byte(key)) {
-						return true
-					}
-				}
-			} else if _, ok := older.reserved[string(u.ops[i].Key)]; ok {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// withdraw is false when the update is with the committer.
-func (q *queue) withdraw(u *update) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.remove(u)
-}
-
-func (q *queue) remove(u *update) bool {
-	waiting := q.waiting[u.owner]
-	i := slices.Index(waiting, u)
-	if i < 0 {
-		return false
-	}
-	if len(waiting) > 1 {
-		q.waiting[u.owner] = slices.Delete(waiting, i, i+1)
-		return true
-	}
-	delete(q.waiting, u.owner)
-	q.turns = slices.DeleteFunc(q.turns, func(owner string) bool { return owner == u.owner })
-	return true
-}
-
-// reserve keeps younger updates from changing what this one read.
-func (q *queue) reserve(u *update) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if u.reserved == nil {
-		u.reserved = make(map[string]struct{})
-		i, _ := slices.BinarySearchFunc(q.reserved, u.age, func(other *update, age int) int { return other.age - age })
-		q.reserved = slices.Insert(q.reserved, i, u)
-	}
-	for _, key := range u.reads {
-		u.reserved[key] = struct{}{}
-	}
-}
-
-// forget is for an update that comes no more.
-func (q *queue) forget(u *update) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if u.reserved != nil {
-		q.reserved = slices.DeleteFunc(q.reserved, func(other *update) bool { return other == u })
-		q.rouse()
-	}
 }

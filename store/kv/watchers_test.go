@@ -1,8 +1,8 @@
-package boltkv
+package kv_test
 
 import (
+	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -18,34 +18,31 @@ import (
 func TestWatchersAreFoundByKey(t *testing.T) {
 	few := rapid.StringOfN(rapid.RuneFrom([]rune("ab\x00")), 0, 4, -1)
 	rapid.Check(t, func(t *rapid.T) {
-		var s watchers
-		open := make(map[*watcher]bool)
+		var s kv.Watchers
+		open := make(map[<-chan struct{}]string)
 		for _, prefix := range rapid.SliceOfN(few, 0, 12).Draw(t, "prefixes") {
-			w := &watcher{tokens: make(chan struct{}, 1), prefix: prefix}
-			s.add(w)
-			open[w] = true
-		}
-		for w := range maps.Clone(open) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			tokens := s.Add(ctx, []byte(prefix))
 			if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
-				s.remove(w)
-				s.remove(w) // again, as when its context ends after the engine
-				delete(open, w)
+				cancel()
+				<-tokens // which is closed
+				continue
 			}
+			open[tokens] = prefix
 		}
 		op := kv.Op{Key: []byte(few.Draw(t, "key"))}
 		if op.Range = rapid.Bool().Draw(t, "range"); op.Range {
 			op.End = []byte(few.Draw(t, "end"))
 		}
 		var want, got []string
-		for w := range open {
-			if concerns(op, w.prefix) {
-				want = append(want, w.prefix)
+		s.Notify([]kv.Op{op})
+		for tokens, prefix := range open {
+			if concerns(op, prefix) {
+				want = append(want, prefix)
 			}
-		}
-		s.notify([]kv.Op{op})
-		for w := range open {
-			if len(w.tokens) > 0 {
-				got = append(got, w.prefix)
+			if len(tokens) > 0 {
+				got = append(got, prefix)
 			}
 		}
 		slices.Sort(want)
@@ -72,12 +69,12 @@ func BenchmarkNotify(b *testing.B) {
 	ops := []kv.Op{{Key: kv.Key("acme", "i", "42", "head")}, {Key: records, End: kv.PrefixEnd(records), Range: true}}
 	for _, n := range []int{0, 100, 10_000} {
 		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {
-			var s watchers
+			var s kv.Watchers
 			for i := range n {
-				s.add(&watcher{tokens: make(chan struct{}, 1), prefix: string(kv.Key("acme", "d", kv.Number(uint64(i))))})
+				s.Add(b.Context(), kv.Key("acme", "d", kv.Number(uint64(i))))
 			}
 			for b.Loop() {
-				s.notify(ops)
+				s.Notify(ops)
 			}
 		})
 	}

@@ -75,8 +75,8 @@ var (
 
 // Engine is a database. It is safe for concurrent use.
 type Engine interface {
-	// View calls fn with one snapshot, which holds every Update acknowledged before and is valid until fn returns. Keep
-	// it short. Its error is fn's, as it is; a panic of fn goes on to the caller.
+	// View calls fn with one snapshot, which holds every Update acknowledged before, is taken by the first read at the latest,
+	// and is valid until fn returns. Keep it short. Its error is fn's, as it is; a panic of fn goes on to the caller.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update commits what fn wrote, all or nothing, provided that no key fn read has changed meanwhile; otherwise it

@@ -558,6 +558,9 @@ func testFailuresCostOthersNothing(t *testing.T, e kv.Engine) {
 func testSnapshotIsolation(t *testing.T, e kv.Engine) {
 	put(t, e, "a", "1", "b", "1")
 	if err := e.View(t.Context(), func(r kv.Reader) error {
+		if _, err := r.Get([]byte("elsewhere")); err != nil { // or the snapshot may not have been taken yet
+			return err
+		}
 		put(t, e, "a", "2", "b", "2", "c", "2")
 		values, err := r.Get([]byte("a"), []byte("b"), []byte("c"))
 		if err != nil {

@@ -1,0 +1,209 @@
+package pgkv
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+const (
+	// channel is what processes that share a database notify each other by.
+	channel = "zendeskblocks"
+
+	// notifyEvery is how long changes are gathered until others are notified: a notification locks the whole database for a
+	// moment, and so is no part of a commit.
+	notifyEvery = 25 * time.Millisecond
+
+	// lookEvery is how often changes of others are looked for without a notification, which can get lost.
+	lookEvery = time.Second
+
+	// lateCommits is how much later a commit may become visible than others that were numbered after it.
+	lateCommits = 10 * time.Second
+
+	// changesLife and markersLife are how long both are kept, sweepEvery how often older ones are deleted.
+	changesLife = time.Minute
+	markersLife = 15 * time.Minute
+	sweepEvery  = 10 * time.Second
+)
+
+// tellOthers notifies other processes of changes, some time after the first of them.
+func (d *DB) tellOthers() {
+	for {
+		select {
+		case <-d.notify:
+		case <-d.ctx.Done():
+			return
+		}
+		d.pause(notifyEvery)
+		select {
+		case <-d.notify:
+		default:
+		}
+		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+		_, _ = d.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, strconv.FormatInt(d.replica, 10)) // one that is lost is made up for by looking
+		cancel()
+	}
+}
+
+// sweep deletes what has served its time.
+func (d *DB) sweep() {
+	for d.ctx.Err() == nil {
+		d.pause(sweepEvery)
+		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+		batch := &pgx.Batch{}
+		batch.Queue(`DELETE FROM zendeskblocks_changes WHERE at < clock_timestamp() - $1::interval`, changesLife)
+		batch.Queue(`DELETE FROM zendeskblocks_commits WHERE at < clock_timestamp() - $1::interval`, markersLife)
+		_ = d.pool.SendBatch(ctx, batch).Close() // the next one makes up for it
+		cancel()
+	}
+}
+
+// feed is what is known of the changes of others.
+type feed struct {
+	db *DB
+	numbers
+}
+
+// numbers follow changes by their numbers, which may become visible in another order.
+type numbers struct {
+	floor int64               // all up to it are known, or will never come
+	above map[int64]time.Time // those above it that are known, and since when
+}
+
+// note takes a number in.
+func (n *numbers) note(seq int64, now time.Time) {
+	if seq > n.floor {
+		n.above[seq] = now
+	}
+}
+
+// settle raises the floor: over numbers that follow it, and over gaps that are old enough never to be filled.
+func (n *numbers) settle(now time.Time) {
+	for {
+		for _, known := n.above[n.floor+1]; known; _, known = n.above[n.floor+1] {
+			n.floor++
+			delete(n.above, n.floor)
+		}
+		next, since := n.lowest()
+		if since.IsZero() || now.Sub(since) < lateCommits {
+			return
+		}
+		n.floor = next - 1
+	}
+}
+
+func (n *numbers) lowest() (seq int64, since time.Time) {
+	for known, at := range n.above {
+		if since.IsZero() || known < seq {
+			seq, since = known, at
+		}
+	}
+	return seq, since
+}
+
+func (d *DB) newFeed(ctx context.Context) (*feed, error) {
+	f := &feed{db: d, numbers: numbers{above: make(map[int64]time.Time)}}
+	err := d.pool.QueryRow(ctx, `SELECT coalesce(max(seq), 0) FROM zendeskblocks_changes`).Scan(&f.floor)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return f, nil
+}
+
+// run looks for changes of others when it is notified of some, and now and then, until the engine is closed.
+func (f *feed) run(config *pgx.ConnConfig) {
+	notified := make(chan struct{}, 1)
+	f.db.work.Go(func() { f.db.listen(config, notified) })
+	last := time.Now()
+	for {
+		select {
+		case <-notified:
+		case <-time.After(lookEvery):
+		case <-f.db.ctx.Done():
+			return
+		}
+		if f.look() == nil {
+			last = time.Now()
+		} else if time.Since(last) > changesLife/2 {
+			f.db.watchers.Notify([]kv.Op{{Range: true}}) // what was changed meanwhile may be swept when it is looked for
+		}
+	}
+}
+
+// listen passes on notifications. Whenever it begins to, it passes on one that may have been missed.
+func (d *DB) listen(config *pgx.ConnConfig, notified chan<- struct{}) {
+	for d.ctx.Err() == nil {
+		d.listenOnce(config, func() {
+			select {
+			case notified <- struct{}{}:
+			default:
+			}
+		})
+		d.pause(lookEvery)
+	}
+}
+
+func (d *DB) listenOnce(config *pgx.ConnConfig, notified func()) {
+	conn, err := pgx.ConnectConfig(d.ctx, config)
+	if err != nil {
+		return
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	if _, err := conn.Exec(d.ctx, `LISTEN `+channel); err != nil {
+		return
+	}
+	for {
+		notified()
+		for own := true; own; {
+			n, err := conn.WaitForNotification(d.ctx)
+			if err != nil {
+				return
+			}
+			own = n.Payload == strconv.FormatInt(d.replica, 10)
+		}
+	}
+}
+
+// selectChanges leaves out what this process has changed: its watchers have been told.
+const selectChanges = `
+SELECT seq, CASE WHEN own THEN NULL ELSE keys END, CASE WHEN own THEN NULL ELSE starts END, CASE WHEN own THEN NULL ELSE ends END
+FROM (SELECT *, replica = $3 AS own FROM zendeskblocks_changes WHERE seq > $1 AND NOT seq = ANY($2)) found`
+
+// look tells watchers what others have changed.
+func (f *feed) look() error {
+	ctx, cancel := context.WithTimeout(f.db.ctx, queryTime)
+	defer cancel()
+	above := make([]int64, 0, len(f.above))
+	for seq := range f.above {
+		above = append(above, seq)
+	}
+	rows, err := f.db.pool.Query(ctx, selectChanges, f.floor, above, f.db.replica)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	var seq int64
+	var keys, starts, ends [][]byte
+	_, err = pgx.ForEachRow(rows, []any{&seq, &keys, &starts, &ends}, func() error {
+		f.note(seq, now)
+		ops := make([]kv.Op, 0, len(keys)+len(starts))
+		for _, key := range keys {
+			ops = append(ops, kv.Op{Key: key})
+		}
+		for i := range starts {
+			ops = append(ops, kv.Op{Key: starts[i], End: ends[i], Range: true})
+		}
+		f.db.watchers.Notify(ops)
+		return nil
+	})
+	f.settle(now)
+	return err
+}

@@ -1,0 +1,374 @@
+package pgkv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+const (
+	// maxGroup and maxGroupBytes bound the updates that share a commit. An update is added as long as the group is below both.
+	maxGroup      = 256
+	maxGroupBytes = 4 << 20
+)
+
+// update is one that has run and is to be committed.
+type update struct {
+	kv.Pending
+	versions map[string]int64 // of what it has read; 0: it was missing
+
+	done  chan struct{}
+	again bool // what it read has changed
+	err   error
+}
+
+// group is what shares a commit. No member has read what one before it writes, and no two write the same.
+type group struct {
+	members []*update
+	keys    map[string]struct{} // written
+	ranges  []kv.Op
+	bytes   int
+}
+
+// commitGroups is one of the committers.
+func (d *DB) commitGroups() {
+	for range d.queue.Wake() {
+		for g := d.group(); len(g.members) > 0; g = d.group() {
+			d.commit(g)
+		}
+	}
+}
+
+// group takes from those that wait. What conflicts with one taken before runs again, or is left to the next group.
+func (d *DB) group() *group {
+	g := &group{keys: make(map[string]struct{})}
+	for len(g.members) < maxGroup && g.bytes < maxGroupBytes {
+		u := d.queue.Take()
+		if u == nil {
+			break
+		}
+		if g.changes(u.Reads) {
+			d.rerun(u)
+		} else if !g.add(u) {
+			d.queue.Push(u)
+			break
+		}
+	}
+	return g
+}
+
+// add takes a member in, unless it writes what another one does.
+func (g *group) add(u *update) bool {
+	for i := range u.Ops {
+		if g.overlaps(&u.Ops[i]) {
+			return false
+		}
+	}
+	g.members = append(g.members, u)
+	for _, op := range u.Ops {
+		g.bytes += len(op.Key) + len(op.Value)
+		if op.Range {
+			g.ranges = append(g.ranges, op)
+		} else {
+			g.keys[string(op.Key)] = struct{}{}
+		}
+	}
+	return true
+}
+
+func (g *group) overlaps(op *kv.Op) bool {
+	if !op.Range {
+		return g.changes([]string{string(op.Key)})
+	}
+	for key := range g.keys {
+		if op.Covers([]byte(key)) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(g.ranges, func(r kv.Op) bool {
+		return bytes.Compare(r.Key, bound(op.End)) < 0 && bytes.Compare(op.Key, bound(r.End)) < 0
+	})
+}
+
+// changes says whether a member writes one of the keys, or may.
+func (g *group) changes(keys []string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool {
+		_, ok := g.keys[key]
+		return ok || slices.ContainsFunc(g.ranges, func(r kv.Op) bool { return r.Covers([]byte(key)) })
+	})
+}
+
+func (d *DB) rerun(u *update) {
+	d.queue.Reserve(u)
+	u.again = true
+	close(u.done)
+}
+
+// commit makes a group's commit, and finds out what became of it.
+func (d *DB) commit(g *group) {
+	again, err := d.write(g)
+	for i, u := range g.members {
+		switch {
+		case err != nil:
+			u.again, u.err = false, err
+		case again[i]:
+			d.queue.Reserve(u)
+			u.again, u.err = true, nil
+		default:
+			u.again, u.err = false, nil
+			d.watchers.Notify(u.Ops)
+		}
+		close(u.done)
+	}
+	if err == nil && slices.Contains(again, false) {
+		select {
+		case d.notify <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Pauses between attempts, while the database is away.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+
+	// maxAttempts is how often a commit is sent that others keep from being made.
+	maxAttempts = 5
+)
+
+// write says of each member whether it has to run again. An error means that nothing was written.
+func (d *DB) write(g *group) (again []bool, err error) {
+	lose := d.lose()
+	id, attempts := randomID(), 0
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		made := lose == nil || lose.made
+		if made {
+			again, err = d.send(g, id)
+		}
+		if lose != nil {
+			lose.meanwhile()
+			lose, err = nil, errLost
+		}
+		attempts++
+		switch {
+		case err == nil:
+			return again, nil
+		case answered(err) && conflicting(err) && attempts < maxAttempts:
+			d.pause(pause)
+			continue
+		case unsent(err) || answered(err):
+			return nil, unavailable(err)
+		}
+		made, err = d.resolve(id)
+		if err != nil {
+			return nil, err
+		}
+		if !made {
+			again = slices.Repeat([]bool{true}, len(g.members))
+		}
+		return again, nil
+	}
+}
+
+var errLost = errors.New("the answer was lost")
+
+// pause waits, unless the engine is being closed.
+func (d *DB) pause(wait time.Duration) {
+	select {
+	case <-time.After(wait):
+	case <-d.ctx.Done():
+	}
+}
+
+// markers: a commit's says made, and that of who looks for it does not. Whichever is there first stays.
+const (
+	commitMarker = `INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, true)`
+	voidMarker   = `INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, false) ON CONFLICT DO NOTHING`
+	readMarker   = `SELECT made FROM zendeskblocks_commits WHERE id = $1`
+)
+
+// resolve finds out whether the commit with this marker was made, and else makes sure that it never will be.
+func (d *DB) resolve(id int64) (made bool, err error) {
+	for pause := firstPause; d.ctx.Err() == nil; pause = min(2*pause, lastPause) {
+		batch := &pgx.Batch{}
+		batch.Queue(voidMarker, id)
+		batch.Queue(readMarker, id).QueryRow(func(row pgx.Row) error { return row.Scan(&made) })
+		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+		err := d.pool.SendBatch(ctx, batch).Close()
+		cancel()
+		if err == nil {
+			return made, nil
+		}
+		d.pause(pause)
+	}
+	return false, fmt.Errorf("%w: the engine was closed before it was known", kv.ErrUnknownOutcome)
+}
+
+// lockKeys locks the keys that a commit writes or relies on as missing, those that are missing by making them.
+const lockKeys = `
+INSERT INTO zendeskblocks_kv AS kv (key, value, version)
+SELECT k, v, $3 FROM unnest($1::bytea[], $2::bytea[]) AS t(k, v) ORDER BY k
+ON CONFLICT (key) DO UPDATE SET version = kv.version WHERE kv.version = 0`
+
+// apply compares what members have read, and applies those that still hold. Keys that are only read are locked unless somebody
+// else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others.
+//
+//	$1 the version of the commit, by which it knows the keys that lockKeys made
+//	$2 keys that are read and not locked yet
+//	$3, $4, $5 member, key, version: what was read
+//	$6, $7 member, key: what lockKeys has locked
+//	$8, $9, $10 member, key, value: to be set, if it was there
+//	$11, $12 member, key: to be deleted
+//	$13, $14, $15 member, start, end: to be deleted
+const apply = `
+WITH shared AS MATERIALIZED (
+	SELECT key, version FROM zendeskblocks_kv WHERE key = ANY($2) FOR SHARE SKIP LOCKED
+), seen AS MATERIALIZED (
+	SELECT key, version FROM shared
+	UNION ALL
+	SELECT key, version FROM zendeskblocks_kv WHERE key = ANY($7::bytea[]) AND version <> $1
+), bad AS MATERIALIZED (
+	SELECT DISTINCT r.member FROM unnest($3::int[], $4::bytea[], $5::bigint[]) AS r(member, key, version)
+	LEFT JOIN seen USING (key) WHERE coalesce(seen.version, 0) <> r.version
+), taken_back AS (
+	DELETE FROM zendeskblocks_kv kv USING unnest($6::int[], $7::bytea[]) AS t(member, key)
+	WHERE kv.key = t.key AND kv.version = $1 AND (kv.value IS NULL OR t.member IN (SELECT member FROM bad))
+), deleted AS (
+	DELETE FROM zendeskblocks_kv kv USING unnest($11::int[], $12::bytea[]) AS t(member, key)
+	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+), ranged AS (
+	DELETE FROM zendeskblocks_kv kv USING unnest($13::int[], $14::bytea[], $15::bytea[]) AS t(member, first, beyond)
+	WHERE kv.key >= t.first AND kv.key < t.beyond AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+), updated AS (
+	UPDATE zendeskblocks_kv kv SET value = t.value, version = $1 FROM unnest($8::int[], $9::bytea[], $10::bytea[]) AS t(member, key, value)
+	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+)
+SELECT member FROM bad`
+
+const tellChanges = `INSERT INTO zendeskblocks_changes (replica, keys, starts, ends) VALUES ($1, $2, $3, $4)`
+
+// send sends a commit in one round trip, as one transaction. It says of each member whether it has to run again.
+func (d *DB) send(g *group, id int64) (again []bool, err error) {
+	p := g.parameters()
+	batch := &pgx.Batch{}
+	batch.Queue(commitMarker, id)
+	batch.Queue(lockKeys, p.locked, p.inserted, id)
+	again = make([]bool, len(g.members))
+	batch.Queue(apply, id, p.shared, p.readers, p.read, p.versions, p.lockers, p.locked,
+		p.setters, p.set, p.values, p.deleters, p.deleted, p.rangers, p.starts, p.ends).Query(func(rows pgx.Rows) error {
+		var member int
+		_, err := pgx.ForEachRow(rows, []any{&member}, func() error {
+			again[member] = true
+			return nil
+		})
+		return err
+	})
+	batch.Queue(tellChanges, d.replica, p.written, p.starts, p.ends)
+	ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+	defer cancel()
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return nil, &unsentError{err}
+	}
+	defer conn.Release()
+	return again, conn.SendBatch(ctx, batch).Close()
+}
+
+// parameters are what the statements of a commit take.
+type parameters struct {
+	locked, inserted      [][]byte // inserted: the value, where it may be missing
+	lockers               []int
+	shared                [][]byte
+	readers               []int
+	read                  [][]byte
+	versions              []int64
+	setters               []int
+	set, values           [][]byte
+	deleters              []int
+	deleted               [][]byte
+	rangers               []int
+	starts, ends, written [][]byte
+}
+
+// parameters sorts what members have read and write.
+func (g *group) parameters() (p parameters) {
+	none := [][]byte{}
+	p.locked, p.inserted, p.shared, p.read, p.set, p.values, p.deleted, p.starts, p.ends, p.written = none, none, none, none, none, none, none, none, none, none
+	locked := make(map[string]bool)
+	lock := func(member int, key, value []byte) {
+		locked[string(key)] = true
+		p.lockers, p.locked, p.inserted = append(p.lockers, member), append(p.locked, key), append(p.inserted, value)
+	}
+	for i, u := range g.members {
+		for _, op := range u.Ops {
+			if op.Range {
+				p.rangers, p.starts, p.ends = append(p.rangers, i), append(p.starts, notNil(op.Key)), append(p.ends, bound(op.End))
+				continue
+			}
+			version, read := u.versions[string(op.Key)]
+			p.written = append(p.written, op.Key)
+			switch {
+			case op.Value == nil:
+				lock(i, op.Key, nil)
+				p.deleters, p.deleted = append(p.deleters, i), append(p.deleted, op.Key)
+			case read && version != 0:
+				lock(i, op.Key, nil)
+			default:
+				lock(i, op.Key, op.Value)
+			}
+			if op.Value != nil && (!read || version != 0) {
+				p.setters, p.set, p.values = append(p.setters, i), append(p.set, op.Key), append(p.values, op.Value)
+			}
+		}
+	}
+	shared := make(map[string]bool)
+	for i, u := range g.members {
+		for _, key := range u.Reads {
+			version := u.versions[key]
+			p.readers, p.read, p.versions = append(p.readers, i), append(p.read, []byte(key)), append(p.versions, version)
+			switch {
+			case locked[key] || shared[key]:
+			case version == 0:
+				lock(i, []byte(key), nil)
+			default:
+				shared[key] = true
+				p.shared = append(p.shared, []byte(key))
+			}
+		}
+	}
+	return p
+}
+
+// unsentError says that a commit was not sent.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
+
+// unsent tells the errors after which the server has nothing of a commit.
+func unsent(err error) bool {
+	_, ok := errors.AsType[*unsentError](err)
+	return ok || pgconn.SafeToRetry(err)
+}
+
+// answered tells the errors by which the server itself says that a transaction was not made. A session that it ends may have
+// ended within the commit.
+func answered(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.SeverityUnlocalized == "ERROR"
+}
+
+// conflicting tells the errors after which the same may succeed at once: serialization_failure, deadlock_detected,
+// lock_not_available. https://www.postgresql.org/docs/current/errcodes-appendix.html
+func conflicting(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{"40001", "40P01", "55P03"}, e.Code)
+}

@@ -1,0 +1,278 @@
+// Package pgkv is the [kv.Engine] that keeps its keys in a PostgreSQL database, which several processes may share.
+//
+// It hides the schema, how reads and commits of many callers share round trips, how a commit is validated where others commit
+// at the same time, what became of a commit whose answer was lost, and how processes hear of each other's changes. All of it
+// is plain SQL at READ COMMITTED: no procedures, no advisory locks.
+//
+// Functions run on their callers' goroutines and read what is committed; each further read of a run also looks whether what it
+// read before has changed, and starts the run again if so. The updates that wait are committed in groups, a round trip each: the
+// keys that they write, or have read as missing, are locked in order; what they have read is compared; those that still hold
+// are applied, and the others run again. A commit writes a marker of its own. When its answer is lost, another transaction
+// writes the same marker: if it can, the commit was not made and never will be.
+//
+// The database is asked on its primary only. An acknowledged update is as durable as the primary's synchronous_commit=on
+// makes it, which each session sets: a standby that is to be promoted without loss has to be a synchronous one.
+//
+// Errors are those of package kv. The engine never fails for good: a database that is away is [kv.ErrUnavailable].
+//
+//	db, err := pgkv.Open(ctx, pgkv.Config{URL: "postgres://zendeskblocks@db1,db2/zendeskblocks?sslmode=verify-full"})
+//	if err != nil {
+//		return err
+//	}
+//	defer db.Close()
+package pgkv
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// Config says where the database is.
+type Config struct {
+	// URL is a connection URI or string of libpq; what it leaves out comes from libpq's variables, its password file and its
+	// service file. Several hosts are tried for the one that can be written.
+	// https://www.postgresql.org/docs/current/libpq-connect.html
+	URL string
+}
+
+// Connections are bounded: a database does the same work faster with few. Views hold one each while they run.
+const (
+	committers     = 4
+	fetchers       = 2
+	maxConnections = committers + fetchers + 6
+)
+
+// DB is an open database. It is safe for concurrent use and implements [kv.Engine].
+type DB struct {
+	pool     *pgxpool.Pool
+	replica  int64 // tells this process's changes from those of others
+	queue    *kv.Queue[*update]
+	fetches  chan *fetch
+	watchers kv.Watchers
+	notify   chan struct{} // holds a token when others are to hear of changes
+	lose     func() *loss  // tests make it lose answers
+
+	ctx  context.Context // ends when the engine is closed
+	stop context.CancelFunc
+	work sync.WaitGroup // goroutines of the engine
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup // Views and Updates; closed goes before Wait
+	close   func() error
+}
+
+var _ kv.Engine = (*DB)(nil)
+
+// loss is an answer to be lost, after the commit was made or with it.
+type loss struct {
+	made      bool
+	meanwhile func()
+}
+
+// Open connects to a database whose schema [Migrate] has made, and refuses others.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	config, err := parse(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if err := checkSchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	d := &DB{
+		pool: pool, replica: randomID(), queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys),
+		notify: make(chan struct{}, 1), lose: func() *loss { return nil },
+	}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.close = sync.OnceValue(d.shut)
+	f, err := d.newFeed(ctx)
+	if err != nil {
+		d.stop()
+		pool.Close()
+		return nil, err
+	}
+	for range committers {
+		d.work.Go(d.commitGroups)
+	}
+	for range fetchers {
+		d.work.Go(d.fetchAll)
+	}
+	d.work.Go(func() { f.run(config.ConnConfig) })
+	d.work.Go(d.tellOthers)
+	d.work.Go(d.sweep)
+	return d, nil
+}
+
+// parse reads a URL, and sets what the engine relies on.
+func parse(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("address of the database: %w", err) // pgx leaves the password out
+	}
+	config.MaxConns = maxConnections
+	config.MaxConnIdleTime = 5 * time.Minute
+	connection := config.ConnConfig
+	if connection.ConnectTimeout == 0 {
+		connection.ConnectTimeout = 5 * time.Second
+	}
+	if connection.ValidateConnect == nil {
+		connection.ValidateConnect = writable
+	}
+	for name, value := range map[string]string{
+		"application_name":                    cmp.Or(connection.RuntimeParams["application_name"], "zendeskblocks"),
+		"synchronous_commit":                  "on",
+		"default_transaction_isolation":       "read committed",
+		"lock_timeout":                        "5s",
+		"statement_timeout":                   "30s",
+		"idle_in_transaction_session_timeout": "60s",
+	} {
+		connection.RuntimeParams[name] = value
+	}
+	return config, nil
+}
+
+// Close implements [kv.Engine].
+func (d *DB) Close() error { return d.close() }
+
+func (d *DB) shut() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.running.Wait()
+	d.queue.Close()
+	close(d.fetches)
+	d.stop()
+	d.work.Wait()
+	d.watchers.Close()
+	d.pool.Close()
+	return nil
+}
+
+// Failed implements [kv.Engine].
+func (d *DB) Failed() <-chan struct{} { return nil }
+
+// Err implements [kv.Engine].
+func (d *DB) Err() error { return nil }
+
+// enter is followed by d.running.Done, unless it fails.
+func (d *DB) enter(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case d.closed:
+		return kv.ErrClosed
+	}
+	d.running.Add(1)
+	return nil
+}
+
+// View implements [kv.Engine].
+func (d *DB) View(ctx context.Context, fn func(kv.Reader) error) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer d.running.Done()
+	r := &reader{db: d, ctx: ctx}
+	defer r.end()
+	return fn(r)
+}
+
+// Update implements [kv.Engine].
+func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if err := d.enter(ctx); err != nil {
+		return err
+	}
+	defer d.running.Done()
+	u := &update{}
+	defer d.queue.Forget(u)
+	for {
+		if again, err := d.try(ctx, u, fn); !again {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// try runs fn, and commits what it wrote unless what it read has changed.
+func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again bool, err error) {
+	s := &state{db: d, ctx: ctx, versions: make(map[string]int64)}
+	overlay := kv.NewOverlay(s)
+	err = overlay.Run(fn)
+	if s.stale {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	ops, err := overlay.Ops()
+	if err != nil || len(ops) == 0 {
+		return false, err
+	}
+	owner, _, _ := bytes.Cut(overlay.First(), []byte{0})
+	u.Owner, u.Reads, u.Ops, u.versions = string(owner), overlay.Reads(), ops, s.versions
+	u.done = make(chan struct{})
+	d.queue.Push(u)
+	kv.Wait(ctx, func() { again, err = d.outcome(ctx, u) })
+	return again, err
+}
+
+// outcome waits until an update is committed or not. Who waits no longer than its context does not know, unless the commit has
+// not begun.
+func (d *DB) outcome(ctx context.Context, u *update) (again bool, err error) {
+	select {
+	case <-u.done:
+		return u.again, u.err
+	case <-ctx.Done():
+	}
+	if d.queue.Withdraw(u) {
+		return false, ctx.Err()
+	}
+	select {
+	case <-u.done:
+		return u.again, u.err
+	case <-time.After(grace):
+		return false, fmt.Errorf("%w: %w", kv.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// grace is how long an update whose context has ended waits for a commit that has begun: most end well.
+const grace = 250 * time.Millisecond
+
+// Watch implements [kv.Engine].
+func (d *DB) Watch(ctx context.Context, prefix []byte) (<-chan struct{}, error) {
+	if err := d.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer d.running.Done()
+	tokens := d.watchers.Add(ctx, prefix)
+	if tokens == nil {
+		return nil, kv.ErrClosed
+	}
+	return tokens, nil
+}
+
+// unavailable is the error for a database that cannot be asked.
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", kv.ErrUnavailable, err)
+}

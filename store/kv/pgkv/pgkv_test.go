@@ -1,0 +1,225 @@
+package pgkv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/kvtest"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv/pgtest"
+)
+
+var databases atomic.Int32
+
+// open returns an engine over a new database.
+func open(t *testing.T, server *pgtest.Server) *pgkv.DB {
+	t.Helper()
+	return connect(t, database(t, server))
+}
+
+func database(t *testing.T, server *pgtest.Server) string {
+	t.Helper()
+	url := server.URL(t, fmt.Sprintf("test%d", databases.Add(1)))
+	if _, _, err := pgkv.Migrate(t.Context(), pgkv.Config{URL: url}); err != nil {
+		t.Fatalf("Migrate: %v", err)
+	}
+	return url
+}
+
+func connect(t *testing.T, url string) *pgkv.DB {
+	t.Helper()
+	db, err := pgkv.Open(t.Context(), pgkv.Config{URL: url})
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return db
+}
+
+func TestEngine(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	kvtest.Run(t, func(t *testing.T) kv.Engine { return open(t, server) })
+}
+
+func TestLostAnswers(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	kvtest.RunLossy(t, func(t *testing.T) kvtest.Lossy { return pgkv.NewLossy(open(t, server)) })
+}
+
+// several is what processes that share a database are: each call goes to the next of them.
+type several struct {
+	replicas []*pgkv.DB
+	next     *atomic.Int32
+}
+
+func (s several) one() *pgkv.DB { return s.replicas[int(s.next.Add(1))%len(s.replicas)] }
+
+func (s several) View(ctx context.Context, fn func(kv.Reader) error) error {
+	return s.one().View(ctx, fn)
+}
+func (s several) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	return s.one().Update(ctx, fn)
+}
+func (s several) Watch(ctx context.Context, prefix []byte) (<-chan struct{}, error) {
+	return s.one().Watch(ctx, prefix)
+}
+func (s several) Failed() <-chan struct{} { return s.one().Failed() }
+func (s several) Err() error              { return s.one().Err() }
+func (s several) Close() (err error) {
+	for _, db := range s.replicas {
+		err = errors.Join(err, db.Close())
+	}
+	return err
+}
+
+func TestReplicas(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	kvtest.Run(t, func(t *testing.T) kv.Engine {
+		url := database(t, server)
+		s := several{next: &atomic.Int32{}}
+		for range 3 {
+			s.replicas = append(s.replicas, connect(t, url))
+		}
+		return s
+	})
+}
+
+// TestAnswersAreLost has three replicas count while sessions are ended, at any moment, and the server crashes: what was
+// acknowledged is there, once.
+func TestAnswersAreLost(t *testing.T) {
+	server := pgtest.Start(t)
+	url := database(t, server)
+	var replicas []*pgkv.DB
+	for range 3 {
+		replicas = append(replicas, connect(t, url))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var acknowledged, unknown [8]int
+	progress := make(chan struct{}, 1024)
+	var counting sync.WaitGroup
+	for i := range acknowledged {
+		counting.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				err := replicas[n%len(replicas)].Update(ctx, func(txn kv.Txn) error {
+					values, err := txn.Get([]byte("all"), []byte(kv.Number(uint64(i))))
+					if err != nil {
+						return err
+					}
+					for at, key := range []string{"all", kv.Number(uint64(i))} {
+						count, _ := strconv.Atoi(string(values[at]))
+						txn.Put([]byte(key), []byte(strconv.Itoa(count+1)))
+					}
+					return nil
+				})
+				switch {
+				case err == nil:
+					acknowledged[i]++
+					select {
+					case progress <- struct{}{}:
+					default:
+					}
+				case errors.Is(err, kv.ErrUnavailable):
+				case errors.Is(err, kv.ErrUnknownOutcome):
+					unknown[i]++
+				case !errors.Is(err, context.Canceled):
+					t.Errorf("Update = %v", err)
+				}
+			}
+		})
+	}
+	for round := range 12 {
+		for range 20 {
+			<-progress
+		}
+		if round%4 == 3 {
+			server.Stop()
+			server.Restart(t)
+			continue
+		}
+		server.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'zendeskblocks' AND random() < 0.5`)
+	}
+	cancel()
+	counting.Wait()
+	all, least := 0, 0
+	for i := range acknowledged {
+		count := number(t, replicas[0], kv.Number(uint64(i)))
+		if count < acknowledged[i] || count > acknowledged[i]+unknown[i] {
+			t.Errorf("counted %d, of which %d were acknowledged, and %d may have been made", count, acknowledged[i], unknown[i])
+		}
+		all, least = all+count, least+acknowledged[i]
+	}
+	if got := number(t, replicas[1], "all"); got != all {
+		t.Errorf("together %d, one by one %d", got, all)
+	}
+	t.Logf("%d acknowledged, %d found", least, all)
+}
+
+func number(t *testing.T, e kv.Engine, key string) (n int) {
+	t.Helper()
+	for {
+		err := e.View(t.Context(), func(r kv.Reader) error {
+			values, err := r.Get([]byte(key))
+			if err == nil && values[0] != nil {
+				n, err = strconv.Atoi(string(values[0]))
+			}
+			return err
+		})
+		if err == nil {
+			return n
+		}
+		if !errors.Is(err, kv.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkUpdate has callers that each read and write keys of their own, with fsync.
+func BenchmarkUpdate(b *testing.B) {
+	server := pgtest.Start(b)
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			url := server.URL(b, fmt.Sprintf("bench%d", databases.Add(1)))
+			if _, _, err := pgkv.Migrate(b.Context(), pgkv.Config{URL: url}); err != nil {
+				b.Fatal(err)
+			}
+			db, err := pgkv.Open(b.Context(), pgkv.Config{URL: url})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = db.Close() }()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			value := make([]byte, 1500)
+			b.ResetTimer()
+			var group sync.WaitGroup
+			for c := range callers {
+				group.Go(func() {
+					for n := 0; left.Add(-1) >= 0; n++ {
+						key := kv.Key("acme", "h", strconv.Itoa(c), strconv.Itoa(n/4))
+						err := db.Update(b.Context(), func(txn kv.Txn) error {
+							_, err := txn.Get(key, kv.Key("acme", "account"))
+							txn.Put(key, value)
+							return err
+						})
+						if err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			group.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
+		})
+	}
+}

@@ -1,0 +1,331 @@
+package pgkv
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// fetch is a read of one run: values of keys, and the versions of those that the run has read before, all of one moment.
+type fetch struct {
+	keys  [][]byte
+	known map[string]int64
+
+	values   [][]byte
+	versions map[string]int64
+	err      error
+	done     chan struct{}
+}
+
+const (
+	// maxFetchKeys bounds what shares a round trip.
+	maxFetchKeys = 1024
+	queryTime    = 30 * time.Second // for what nobody else bounds
+)
+
+// fetchAll answers fetches: those that wait share a round trip.
+func (d *DB) fetchAll() {
+	for f := range d.fetches {
+		together := []*fetch{f}
+		for size := f.size(); size < maxFetchKeys; size += together[len(together)-1].size() {
+			next := poll(d.fetches)
+			if next == nil {
+				break
+			}
+			together = append(together, next)
+		}
+		d.fetch(together)
+	}
+}
+
+func poll(from <-chan *fetch) *fetch {
+	select {
+	case f := <-from:
+		return f
+	default:
+		return nil
+	}
+}
+
+func (f *fetch) size() int { return len(f.keys) + len(f.known) }
+
+const selectKeys = `
+SELECT key, value, version FROM zendeskblocks_kv WHERE key = ANY($1)
+UNION ALL
+SELECT key, NULL, version FROM zendeskblocks_kv WHERE key = ANY($2)`
+
+type found struct {
+	value   []byte
+	version int64
+}
+
+func (d *DB) fetch(together []*fetch) {
+	wanted, known := make(map[string]found), make(map[string]int64)
+	for _, f := range together {
+		for _, key := range f.keys {
+			wanted[string(key)] = found{}
+		}
+	}
+	for _, f := range together {
+		for key := range f.known {
+			if _, ok := wanted[key]; !ok {
+				known[key] = 0
+			}
+		}
+	}
+	err := d.selectAll(wanted, known)
+	for _, f := range together {
+		f.err, f.versions = err, make(map[string]int64, f.size())
+		for _, key := range f.keys {
+			found := wanted[string(key)]
+			f.values = append(f.values, found.value)
+			f.versions[string(key)] = found.version
+		}
+		for key := range f.known {
+			version, ok := known[key]
+			if !ok {
+				version = wanted[key].version
+			}
+			f.versions[key] = version
+		}
+		close(f.done)
+	}
+}
+
+func (d *DB) selectAll(wanted map[string]found, known map[string]int64) error {
+	ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+	defer cancel()
+	first, second := make([][]byte, 0, len(wanted)), make([][]byte, 0, len(known))
+	for key := range wanted {
+		first = append(first, []byte(key))
+	}
+	for key := range known {
+		second = append(second, []byte(key))
+	}
+	rows, err := d.pool.Query(ctx, selectKeys, first, second)
+	if err != nil {
+		return unavailable(err)
+	}
+	var key, value []byte
+	var version int64
+	_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
+		if _, ok := wanted[string(key)]; ok {
+			wanted[string(key)] = found{value, version}
+			value = nil // is another one's from now on
+		} else {
+			known[string(key)] = version
+		}
+		return nil
+	})
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// state is what one run of an Update reads.
+type state struct {
+	db       *DB
+	ctx      context.Context
+	versions map[string]int64 // of what was read; 0: it was missing
+	stale    bool             // something has changed since it was read: the run is to begin again
+}
+
+var errStale = errors.New("what was read has changed meanwhile")
+
+// Get implements [kv.Getter].
+func (s *state) Get(keys ...[]byte) ([][]byte, error) {
+	if s.stale {
+		return nil, errStale
+	}
+	f := &fetch{keys: keys, known: s.versions, done: make(chan struct{})}
+	select {
+	case s.db.fetches <- f:
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+	select {
+	case <-f.done:
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	for key, version := range s.versions {
+		if f.versions[key] != version {
+			s.stale = true
+			return nil, errStale
+		}
+	}
+	s.versions = f.versions
+	values := make([][]byte, len(keys))
+	for i, value := range f.values {
+		if value != nil {
+			values[i] = append([]byte{}, value...) // several may have asked for it
+		}
+	}
+	return values, nil
+}
+
+// reader is a [kv.Reader] on a snapshot that begins with its first read.
+type reader struct {
+	db   *DB
+	ctx  context.Context
+	conn *pgxpool.Conn
+}
+
+// query runs the only query of a batch within the snapshot.
+func (r *reader) query(sql string, args ...any) (pgx.Rows, func(), error) {
+	batch := &pgx.Batch{}
+	begins := r.conn == nil
+	if begins {
+		conn, err := r.db.pool.Acquire(r.ctx)
+		if err != nil {
+			return nil, nil, unavailable(err)
+		}
+		r.conn = conn
+		batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	}
+	batch.Queue(sql, args...)
+	results := r.conn.SendBatch(r.ctx, batch)
+	end := func() { _ = results.Close() } // what it says, the rows have said
+	if begins {
+		if _, err := results.Exec(); err != nil {
+			end()
+			return nil, nil, unavailable(err)
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		end()
+		return nil, nil, unavailable(err)
+	}
+	return rows, end, nil
+}
+
+// end gives the snapshot up. The caller does not wait for it.
+func (r *reader) end() {
+	if r.conn == nil {
+		return
+	}
+	conn := r.conn
+	r.db.work.Go(func() {
+		defer conn.Release()
+		ctx, cancel := context.WithTimeout(context.Background(), queryTime)
+		defer cancel()
+		if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+			_ = conn.Conn().Close(ctx) // nobody may go on with it
+		}
+	})
+}
+
+type viewGetter struct{ *reader }
+
+func (g viewGetter) Get(keys ...[]byte) ([][]byte, error) {
+	rows, end, err := g.query(`SELECT key, value FROM zendeskblocks_kv WHERE key = ANY($1)`, keys)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	values := make(map[string][]byte, len(keys))
+	var key, value []byte
+	if _, err := pgx.ForEachRow(rows, []any{&key, &value}, func() error {
+		values[string(key)], value = value, nil
+		return nil
+	}); err != nil {
+		return nil, unavailable(err)
+	}
+	result := make([][]byte, len(keys))
+	for i, key := range keys {
+		if value := values[string(key)]; value != nil {
+			result[i] = append([]byte{}, value...)
+		}
+	}
+	return result, nil
+}
+
+// Get implements [kv.Reader].
+func (r *reader) Get(keys ...[]byte) ([][]byte, error) {
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return kv.NewOverlay(viewGetter{r}).Get(keys...)
+}
+
+// Of a page that is one entry longer than asked for, scans take what is not too large together. octet_length does not read the
+// values.
+const (
+	scanForward = `SELECT key, value, of_page FROM (
+	SELECT key, value, row_number() OVER w AS n, count(*) OVER () AS of_page,
+		sum(octet_length(key) + coalesce(octet_length(value), 0)) OVER w AS size
+	FROM (SELECT key, CASE WHEN $4 THEN NULL ELSE value END AS value FROM zendeskblocks_kv WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) page
+	WINDOW w AS (ORDER BY key ROWS UNBOUNDED PRECEDING)
+) sized WHERE n = 1 OR n < $3 AND size <= $5 ORDER BY n`
+	scanBackward = `SELECT key, value, of_page FROM (
+	SELECT key, value, row_number() OVER w AS n, count(*) OVER () AS of_page,
+		sum(octet_length(key) + coalesce(octet_length(value), 0)) OVER w AS size
+	FROM (SELECT key, CASE WHEN $4 THEN NULL ELSE value END AS value FROM zendeskblocks_kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) page
+	WINDOW w AS (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
+) sized WHERE n = 1 OR n < $3 AND size <= $5 ORDER BY n`
+)
+
+// Scan implements [kv.Reader].
+func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {
+	if err := r.ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	limit, err := rng.CheckedLimit()
+	if err != nil {
+		return nil, false, err
+	}
+	sql := scanForward
+	if rng.Reverse {
+		sql = scanBackward
+	}
+	rows, end, err := r.query(sql, notNil(rng.Start), bound(rng.End), limit+1, rng.KeysOnly, kv.MaxScanBytes)
+	if err != nil {
+		return nil, false, err
+	}
+	defer end()
+	var e kv.Entry
+	var all int
+	_, err = pgx.ForEachRow(rows, []any{&e.Key, &e.Value, &all}, func() error {
+		entries, e = append(entries, e), kv.Entry{}
+		return nil
+	})
+	if err != nil {
+		return nil, false, unavailable(err)
+	}
+	return entries, all > len(entries), nil
+}
+
+// beyond comes after every key.
+var beyond = func() []byte {
+	b := make([]byte, kv.MaxKeyBytes+1)
+	for i := range b {
+		b[i] = 0xff
+	}
+	return b
+}()
+
+// bound takes an empty end for no bound.
+func bound(end []byte) []byte {
+	if len(end) == 0 {
+		return beyond
+	}
+	return end
+}
+
+// notNil keeps an empty value from being NULL.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

@@ -15,9 +15,10 @@ import (
 )
 
 // The key tree. What belongs to a tenant starts with the tenant, and all of one interaction stands together. Every value
-// is sealed, but for the format, the ids of keys, how far a migration has come, that it was restored, and the empty ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
+// is sealed, but for the format, the ids of keys, replicas and their claims, how far a migration has come, that it was restored, and the empty ones of indexes. A hashed text is an HMAC under the index key: no name, no address and no id that a caller chose stands in a
 // key. Ids of activities are in the order of their times.
 //
+//	"!" "claim" name ...                                        which replica does what one at a time does; absent: none
 //	"!" "due" time tenant hashed interaction                    when to look whether the interaction has expired
 //	"!" "due" time tenant hashed e-mail address "agent"         when to look whether deliveries to an agent are past
 //	"!" "due" time tenant hashed identity "person"              when to look whether a note of a new user is past
@@ -28,8 +29,9 @@ import (
 //	"!" "keys"                                                  ids of the keys that values are sealed with
 //	"!" "migration"                                             how far the step to this format has come; absent: it is done
 //	"!" "note" time id                                          a line for the audit that is to be written to it
-//	"!" "pending" tenant activity id                            the activity is to be written
+//	"!" "pending" shard time activity id tenant                 the activity is to be written, since that time
 //	"!" "probe"                                                 written and removed, to find out whether there is room again
+//	"!" "replicas"                                              processes that work on the data, and that they live; absent: one alone may
 //	"!" "restored"                                              that the file was made of a backup, in clear; absent: it was not, or not of late
 //	"!" "swept"                                                 when expiry last went by the clock
 //	tenant "a" "count"                                          number of accounts; absent: none
@@ -66,7 +68,10 @@ var (
 	pendingsKey  = kv.Key("!", "pending")
 	probeKey     = kv.Key("!", "probe")
 	notesKey     = kv.Key("!", "note")
+	replicasKey  = kv.Key("!", "replicas")
 )
+
+func claimKey(name ...string) []byte { return slices.Concat(kv.Key("!", "claim"), kv.Key(name...)) }
 
 // A tenant is never called "!".
 var tenantPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)

@@ -9,7 +9,7 @@ import (
 )
 
 // Commit is what a durable commit of the data file was like.
-type Commit = boltkv.Commit
+type Commit = kv.Commit
 
 // Observer is told what happens in a [Store]. Its functions are called where that happens, several at a time, and must be
 // quick; nil ones are not called.

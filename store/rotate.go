@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,11 +216,11 @@ func (s *Store) findStale(ctx context.Context, keys *keyfile.Keys, at []byte) (f
 }
 
 // clearKeys are those whose values stand in clear.
-var clearKeys = [][]byte{formatKey, keysKey, migrationKey, restoredKey}
+var clearKeys = [][]byte{formatKey, keysKey, migrationKey, restoredKey, replicasKey}
 
 // plain reports whether an entry is of those that are not sealed.
 func plain(e kv.Entry) bool {
-	return len(e.Value) == 0 || slices.ContainsFunc(clearKeys, func(key []byte) bool {
+	return len(e.Value) == 0 || bytes.HasPrefix(e.Key, claimKey()) || slices.ContainsFunc(clearKeys, func(key []byte) bool {
 		return string(key) == string(e.Key)
 	})
 }

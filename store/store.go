@@ -73,7 +73,8 @@ const OutcomeTime = 5 * time.Second
 // Config says where the data is and what opens it.
 type Config struct {
 	Path    string           // data file; made if it is not there
-	KeyFile string           // Tink keyset in JSON; default: Path with ".key" added. Made if neither it nor the data file is there
+	URL     string           // of a PostgreSQL database that several processes may share, in place of Path; see [Migrate]
+	KeyFile string           // Tink keyset in JSON; default: Path with ".key" added, none with URL. Made if neither it nor the data file is there
 	Keyset  string           // the keyset itself; then no key file is read or made
 	Log     *slog.Logger     // default: none
 	Now     func() time.Time // clock; default: time.Now
@@ -85,6 +86,9 @@ type Config struct {
 	Quota Usage // what each tenant may have; zero fields: as much as there is
 
 	Observer Observer // is told what happens
+
+	PasswordFile string // holds the database's password; default: it comes from where libpq looks for it
+	Replica      string // name of this process for people, among those that share the database
 }
 
 // Store is safe for concurrent use.
@@ -103,7 +107,8 @@ type Store struct {
 	// that another primary key has sealed.
 	sealing sync.RWMutex
 
-	lives lives
+	lives  lives
+	claims claims
 
 	started     time.Time // with the monotonic reading
 	clock       sweepClock
@@ -119,6 +124,9 @@ type Store struct {
 // restored copy cannot know taken account of: see [Restore].
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.URL != "" {
+		return openDatabase(ctx, c)
+	}
 	source, keyFile := keySource(c.Path, c.KeyFile, c.Keyset)
 	if err := refuseBackup(c.Path); err != nil {
 		return nil, err
@@ -227,6 +235,9 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 	if err == nil {
 		err = s.settleRestored(ctx)
 	}
+	if err == nil {
+		err = s.enter(ctx, c.Replica)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +317,7 @@ func (s *Store) loadInstance(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// Close stores what was counted last, waits for what is being committed and closes the data file. The store is not used
+// Close stores what was counted last, frees what this process has claimed, waits for what is being committed and closes the data file. The store is not used
 // afterwards.
 func (s *Store) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
@@ -314,6 +325,7 @@ func (s *Store) Close() error {
 	if err := s.FlushUsage(ctx); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrFailed) {
 		s.log.Warn("what tenants have is not stored; it is counted again after the next start", "error", err)
 	}
+	s.leave()
 	return s.engine.Close()
 }
 
@@ -360,7 +372,7 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 func (s *Store) commit(ctx context.Context, fn func(kv.Txn) error) error {
 	s.sealing.RLock()
 	defer s.sealing.RUnlock()
-	return s.noteUnavailable(s.engine.Update(ctx, fn))
+	return s.noteUnavailable(s.engine.Update(ctx, s.fenced(ctx, fn)))
 }
 
 // checkTenant keeps a caller's slip from reaching what belongs to no tenant.

@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 )
 
 // Limits that every engine enforces. They are etcd's defaults less a margin.
@@ -100,6 +101,9 @@ type Engine interface {
 	// or closes.
 	Watch(ctx context.Context, prefix []byte) (<-chan struct{}, error)
 
+	// Shared reports whether other processes may have the database open at the same time.
+	Shared() bool
+
 	// Failed is closed when the engine has failed for good: it was unable to make a commit durable, or what it has stored
 	// is damaged. From then on everything gets the error that Err returns. Who opened the engine ends the process then,
 	// or opens it anew. It is nil for an engine that never gives up.
@@ -157,6 +161,14 @@ type Txn interface {
 	Delete(key []byte)
 	// DeleteRange removes the keys from start up to, and without, end. An empty end means no bound.
 	DeleteRange(start, end []byte)
+}
+
+// Commit is what an engine's commit was like.
+type Commit struct {
+	Duration time.Duration // from when it was begun until it was durable; 0: nothing was committed
+	Updates  int           // that it had
+	Bytes    int           // of keys and values
+	Retried  int           // updates that have to run again, for what they had read has changed
 }
 
 // Snapshotter is an engine that can copy itself whole.

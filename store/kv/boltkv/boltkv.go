@@ -52,7 +52,7 @@ type DB struct {
 	room     func(path string) (int64, error) // bytes that the disk of a file has left; tests say how many
 	commit   func(*bbolt.Tx) error            // of a transaction; tests make it fail
 
-	observers []func(Commit)
+	observers []func(kv.Commit)
 
 	changes  changes
 	flight   atomic.Pointer[chan struct{}] // closed when the commit that is being made, or was made last, is durable
@@ -73,7 +73,7 @@ var (
 	_ kv.Snapshotter = (*DB)(nil)
 )
 
-func newDB(bolt *bbolt.DB, file *os.File, path string, observers []func(Commit)) (*DB, error) {
+func newDB(bolt *bbolt.DB, file *os.File, path string, observers []func(kv.Commit)) (*DB, error) {
 	d := &DB{
 		bolt:     bolt,
 		file:     file,
@@ -119,6 +119,9 @@ func (d *DB) shut() error {
 	d.watchers.Close()
 	return d.bolt.Close()
 }
+
+// Shared implements [kv.Engine]: a lock keeps others out.
+func (d *DB) Shared() bool { return false }
 
 // Failed implements [kv.Engine].
 func (d *DB) Failed() <-chan struct{} {

@@ -140,8 +140,8 @@ func TestWaitingUpdatesShareACommit(t *testing.T) {
 
 func TestObserversOfCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []boltkv.Commit // by the committer alone
-		db, err := boltkv.Open(filepath.Join(t.TempDir(), "db"), func(c boltkv.Commit) { told = append(told, c) })
+		var told []kv.Commit // by the committer alone
+		db, err := boltkv.Open(filepath.Join(t.TempDir(), "db"), func(c kv.Commit) { told = append(told, c) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +178,7 @@ func TestObserversOfCommits(t *testing.T) {
 		for i := range told {
 			told[i].Duration = 0
 		}
-		if diff := cmp.Diff([]boltkv.Commit{{Updates: 1, Bytes: 6}, {Updates: 1, Bytes: 8, Retried: 1}, {Updates: 1, Bytes: 8}}, told); diff != "" {
+		if diff := cmp.Diff([]kv.Commit{{Updates: 1, Bytes: 6}, {Updates: 1, Bytes: 8, Retried: 1}, {Updates: 1, Bytes: 8}}, told); diff != "" {
 			t.Errorf("commits (-want +got):\n%s", diff)
 		}
 	})

@@ -25,14 +25,6 @@ const (
 	maxGroupBytes = 4 << 20
 )
 
-// Commit is what a commit was like.
-type Commit struct {
-	Duration time.Duration // from when it was begun until it was durable; 0: nothing was committed
-	Updates  int           // that it had
-	Bytes    int           // of keys and values
-	Retried  int           // updates that have to run again, for what they had read has changed
-}
-
 // update is one that has run and is to be committed.
 type update struct {
 	kv.Pending
@@ -83,7 +75,7 @@ func (d *DB) commitGroup() bool {
 
 // tell tells the observers of a group that was committed, as far as it was not to run again.
 func (d *DB) tell(g *group, begun time.Time) {
-	made := Commit{Bytes: g.bytes}
+	made := kv.Commit{Bytes: g.bytes}
 	for _, u := range g.members {
 		if u.again {
 			made.Retried++

@@ -61,7 +61,7 @@ var (
 // exist. It waits up to a second for a process that has the file open. A file it refuses is left as it was; the error
 // names it and wraps [ErrLocked], [ErrForeign], [ErrNewer], [kv.ErrDamaged] or the file system's error. The observers are
 // told of each commit when it is durable, by the one goroutine that commits: they must be quick.
-func Open(path string, observers ...func(Commit)) (*DB, error) {
+func Open(path string, observers ...func(kv.Commit)) (*DB, error) {
 	d, err := open(path, observers)
 	if err != nil {
 		return nil, fmt.Errorf("database file %q: %w", path, err)
@@ -69,7 +69,7 @@ func Open(path string, observers ...func(Commit)) (*DB, error) {
 	return d, nil
 }
 
-func open(path string, observers []func(Commit)) (d *DB, err error) {
+func open(path string, observers []func(kv.Commit)) (d *DB, err error) {
 	if _, err := inspect(path); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ type Config struct {
 	// service file. Several hosts are tried for the one that can be written.
 	// https://www.postgresql.org/docs/current/libpq-connect.html
 	URL string
+
+	PasswordFile string          // holds the password, a line of text; empty: it comes from where libpq looks for it
+	Committed    func(kv.Commit) // is told of each group of updates that was committed, or has to run again; nil: nobody is
 }
 
 // Connections are bounded: a database does the same work faster with few. Views hold one each while they run.
@@ -161,6 +164,9 @@ func (d *DB) shut() error {
 	d.pool.Close()
 	return nil
 }
+
+// Shared implements [kv.Engine].
+func (d *DB) Shared() bool { return true }
 
 // Failed implements [kv.Engine].
 func (d *DB) Failed() <-chan struct{} { return nil }

@@ -64,6 +64,8 @@ type several struct {
 
 func (s several) one() *pgkv.DB { return s.replicas[int(s.next.Add(1))%len(s.replicas)] }
 
+func (s several) Shared() bool { return true }
+
 func (s several) View(ctx context.Context, fn func(kv.Reader) error) error {
 	return s.one().View(ctx, fn)
 }

@@ -1,0 +1,379 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/store/kv"
+)
+
+// Whether something is done by one process at a time.
+var (
+	ErrClaimed   = errors.New("it is done by another")                       // another replica, or another caller in this one, holds the claim
+	ErrClaimLost = errors.New("another replica has taken over what is done") // nothing was stored
+)
+
+// Claim is the right to do what one process at a time does. It ends when it is given back, or when this replica is taken for
+// dead and another one claims the same.
+type Claim struct {
+	store *Store
+	key   []byte
+	nonce string
+	lost  chan struct{}
+}
+
+// claims is what this process knows of replicas and has claimed itself.
+type claims struct {
+	self, name string
+	stop       context.CancelFunc
+	beating    sync.WaitGroup
+
+	mu       sync.Mutex
+	replicas []Replica
+	held     map[string]*Claim        // by key; nil: being claimed
+	freed    map[string]chan struct{} // closed when a claim of this process ends that others in it wait for
+	owed     map[string]*Claim        // given back, and not known to be so in the database
+}
+
+// storedClaim is the stored form of a claim.
+type storedClaim struct {
+	Replica string `json:"replica"`
+	Nonce   string `json:"nonce"` // of this claim, which tells it from an earlier one of the same replica
+}
+
+// Claim claims what has a name, of at most 900 bytes in all: letters and digits of this program's choice, or hashes, since
+// it stands in clear. Errors: [ErrClaimed], at once; those of the engine. Where no other process works on the data
+// nothing is stored.
+func (s *Store) Claim(ctx context.Context, name ...string) (*Claim, error) {
+	c := &Claim{store: s, key: claimKey(name...), nonce: newID(), lost: make(chan struct{})}
+	if !s.claims.begin(c.key) {
+		return nil, fmt.Errorf("%s: %w", strings.Join(name, " "), ErrClaimed)
+	}
+	if s.Shared() {
+		if err := s.storeClaim(ctx, c); err != nil {
+			if errors.Is(err, ErrUnknownOutcome) { // it may stand there, and nobody would give it back
+				s.claims.owe(c)
+			}
+			s.claims.end(c.key, nil)
+			return nil, fmt.Errorf("%s: %w", strings.Join(name, " "), err)
+		}
+	}
+	s.claims.mu.Lock()
+	defer s.claims.mu.Unlock()
+	s.claims.held[string(c.key)] = c
+	delete(s.claims.owed, string(c.key))
+	return c, nil
+}
+
+func (s *Store) storeClaim(ctx context.Context, c *Claim) error {
+	value, err := encode(storedClaim{s.claims.self, c.nonce})
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx, func(tx kv.Txn) error {
+		stands, found, err := loadClaim(tx, c.key)
+		if err != nil {
+			return err
+		}
+		if found && stands.Replica != s.claims.self {
+			m, err := loadMembers(tx)
+			if err != nil {
+				return err
+			}
+			if _, lives := m[stands.Replica]; lives {
+				return ErrClaimed
+			}
+		}
+		tx.Put(c.key, value)
+		return nil
+	})
+}
+
+func loadClaim(r kv.Getter, key []byte) (stored storedClaim, found bool, err error) {
+	values, err := r.Get(key)
+	if err != nil || values[0] == nil {
+		return storedClaim{}, false, err
+	}
+	err = decode(values[0], &stored)
+	return stored, err == nil, err
+}
+
+// claimPoll is how often it is tried to claim what another replica has: that one may have died.
+const claimPoll = time.Second
+
+// AwaitClaim claims what has a name as [Store.Claim] does, when who has it gives it back or has died. Errors: the engine's, and
+// that of ctx.
+func (s *Store) AwaitClaim(ctx context.Context, name ...string) (*Claim, error) {
+	var tokens <-chan struct{}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	for {
+		freed := s.claims.whenFreed(claimKey(name...))
+		c, err := s.Claim(ctx, name...)
+		if !errors.Is(err, ErrClaimed) {
+			return c, err
+		}
+		if tokens == nil && s.Shared() {
+			if tokens, err = s.engine.Watch(watching, claimKey(name...)); err != nil {
+				return nil, err
+			}
+			continue // it may have been given back before
+		}
+		timer := time.NewTimer(claimPoll)
+		select {
+		case <-freed:
+		case _, open := <-tokens:
+			if !open {
+				tokens = nil
+			}
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Lost is closed when it is known that another replica has taken the claim over. What is stored with [Fenced] is kept from being
+// stored before that.
+func (c *Claim) Lost() <-chan struct{} { return c.lost }
+
+// GiveBack ends the claim. When the database is away, it is given back as soon as it can be. It may be called more than once.
+func (c *Claim) GiveBack() {
+	s := c.store
+	if s.Shared() && s.claims.has(c) {
+		ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
+		defer cancel()
+		if err := s.eraseClaim(ctx, c); err != nil {
+			s.claims.owe(c)
+		}
+	}
+	s.claims.end(c.key, c)
+}
+
+// eraseClaim removes a claim, if it still stands.
+func (s *Store) eraseClaim(ctx context.Context, c *Claim) error {
+	return s.commit(ctx, func(tx kv.Txn) error {
+		stands, found, err := loadClaim(tx, c.key)
+		if err == nil && found && stands == (storedClaim{s.claims.self, c.nonce}) {
+			tx.Delete(c.key)
+		}
+		return err
+	})
+}
+
+// check fails unless the claim stands.
+func (c *Claim) check(r kv.Getter) error {
+	stands, found, err := loadClaim(r, c.key)
+	if err == nil && (!found || stands != storedClaim{c.store.claims.self, c.nonce}) {
+		err = ErrClaimLost
+	}
+	return err
+}
+
+type fenceKey struct{}
+
+// Fenced returns a context for which the store changes nothing unless the claim stands: it fails with [ErrClaimLost] then. nil is
+// no claim.
+func Fenced(ctx context.Context, c *Claim) context.Context {
+	if c == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, fenceKey{}, c)
+}
+
+// fenced is fn behind the fence of a context.
+func (s *Store) fenced(ctx context.Context, fn func(kv.Txn) error) func(kv.Txn) error {
+	c, ok := ctx.Value(fenceKey{}).(*Claim)
+	if !ok || !s.Shared() {
+		return fn
+	}
+	return func(tx kv.Txn) error {
+		if err := c.check(tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	}
+}
+
+// begin is false when this process has the claim, or is claiming it.
+func (c *claims) begin(key []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held, c.freed, c.owed = make(map[string]*Claim), make(map[string]chan struct{}), make(map[string]*Claim)
+	}
+	if _, ok := c.held[string(key)]; ok {
+		return false
+	}
+	c.held[string(key)] = nil
+	return true
+}
+
+// has reports whether this process holds a claim.
+func (c *claims) has(claim *Claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held[string(claim.key)] == claim
+}
+
+// end ends a claim, or with nil the claiming of one; false: it had ended already.
+func (c *claims) end(key []byte, claim *Claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if held, ok := c.held[string(key)]; !ok || held != claim {
+		return false
+	}
+	delete(c.held, string(key))
+	if freed := c.freed[string(key)]; freed != nil {
+		close(freed)
+		delete(c.freed, string(key))
+	}
+	return true
+}
+
+// whenFreed is closed when a claim of this process ends; nil where it has none.
+func (c *claims) whenFreed(key []byte) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, held := c.held[string(key)]; !held {
+		return nil
+	}
+	if c.freed[string(key)] == nil {
+		c.freed[string(key)] = make(chan struct{})
+	}
+	return c.freed[string(key)]
+}
+
+func (c *claims) owe(claim *Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owed[string(claim.key)] = claim
+}
+
+// Claimed returns how many claims this process holds.
+func (s *Store) Claimed() int {
+	s.claims.mu.Lock()
+	defer s.claims.mu.Unlock()
+	return len(s.claims.held)
+}
+
+// ClaimOwners returns who has what is claimed, of the names that begin as given: by the rest of the name, the id of the
+// replica, which may be dead by now.
+func (s *Store) ClaimOwners(ctx context.Context, name ...string) (owners map[string]string, err error) {
+	owners = make(map[string]string)
+	err = s.eachClaim(ctx, claimKey(name...), func(key []byte, stored storedClaim) error {
+		segments, err := kv.Split(key)
+		if err == nil && len(segments) > 2+len(name) {
+			owners[strings.Join(segments[2+len(name):], " ")] = stored.Replica
+		}
+		return nil
+	})
+	return owners, err
+}
+
+func (s *Store) eachClaim(ctx context.Context, prefix []byte, visit func(key []byte, stored storedClaim) error) error {
+	all := kv.Prefix(prefix)
+	for more := true; more; {
+		entries, stillMore, err := s.scan(ctx, all)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			var stored storedClaim
+			if err := decode(entry.Value, &stored); err != nil {
+				continue // nobody's: who claims it next replaces it
+			}
+			if err := visit(entry.Key, stored); err != nil {
+				return err
+			}
+			all.Start = kv.After(entry.Key)
+		}
+		more = stillMore && len(entries) > 0
+	}
+	return nil
+}
+
+// dropClaims removes what the dead have claimed, so that it does not stand there for ever.
+func (s *Store) dropClaims(ctx context.Context, dead members) {
+	if len(dead) == 0 {
+		return
+	}
+	err := s.eachClaim(ctx, claimKey(), func(key []byte, stored storedClaim) error {
+		if _, died := dead[stored.Replica]; !died {
+			return nil
+		}
+		return s.commit(ctx, func(tx kv.Txn) error {
+			stands, found, err := loadClaim(tx, key)
+			if err != nil || !found || stands != stored {
+				return err
+			}
+			m, err := loadMembers(tx)
+			if _, lives := m[stored.Replica]; err == nil && !lives {
+				tx.Delete(key)
+			}
+			return err
+		})
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("what dead replicas had claimed could not be removed; who needs it takes it over", "error", err)
+	}
+}
+
+// settleClaims gives back what is owed, and, when this replica may have been taken for dead, finds out which claims it has lost.
+func (s *Store) settleClaims(ctx context.Context, wasAway bool) {
+	s.claims.mu.Lock()
+	var owed, held []*Claim
+	for _, c := range s.claims.owed {
+		if s.claims.held[string(c.key)] == nil {
+			owed = append(owed, c)
+		}
+	}
+	if wasAway {
+		for _, c := range s.claims.held {
+			if c != nil {
+				held = append(held, c)
+			}
+		}
+	}
+	s.claims.mu.Unlock()
+	for _, c := range owed {
+		if err := s.eraseClaim(ctx, c); err != nil {
+			return // the next beat goes on
+		}
+		s.claims.mu.Lock()
+		if s.claims.owed[string(c.key)] == c {
+			delete(s.claims.owed, string(c.key))
+		}
+		s.claims.mu.Unlock()
+	}
+	for some := range slices.Chunk(held, kv.MaxTxnKeys) {
+		if err := s.findLost(ctx, some); err != nil {
+			return // they find out when they store something
+		}
+	}
+}
+
+func (s *Store) findLost(ctx context.Context, held []*Claim) error {
+	return s.engine.View(ctx, func(r kv.Reader) error {
+		for _, c := range held {
+			err := c.check(r)
+			switch {
+			case errors.Is(err, ErrClaimLost):
+				if s.claims.end(c.key, c) {
+					close(c.lost)
+				}
+			case err != nil:
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -137,6 +137,9 @@ type Activity struct {
 	Previous string `json:"previous,omitempty"`
 
 	State ActivityState `json:"state"`
+	// PendingSince is since when it waits to be written; zero while it does not, and in older data. Set by the store, when it becomes
+	// pending or gets another ticket, and when a change of UpdateActivity makes it zero, so that whoever writes it looks at it anew.
+	PendingSince time.Time `json:"pending_since,omitzero"`
 
 	// Restored says that it comes from a backup, or was made soon after one was restored: it may have been written meanwhile, to
 	// its ticket or any other. Look for its mark wherever it is to be written, and whether a ticket was made with it.
@@ -319,9 +322,24 @@ func (a *Activity) rows(tenant string) [][]byte {
 		rows = append(rows, activityRow(activityIndex(tenant, a.Account.AccountID, a.State), a.ID, reason))
 	}
 	if a.State == ActivityPending {
-		rows = append(rows, pendingKey(tenant, a.ID))
+		rows = append(rows, pendingKey(tenant, a))
 	}
 	return rows
+}
+
+// waits notes since when an activity waits that is changed: was is since when it did before, and anew that it is to be looked at.
+func (a *Activity) waits(was, now time.Time, anew bool) {
+	switch {
+	case a.State != ActivityPending:
+		a.PendingSince = time.Time{}
+	case anew || a.PendingSince.IsZero():
+		a.PendingSince = now
+		if earliest := was.Add(time.Microsecond); !was.IsZero() && now.Before(earliest) {
+			a.PendingSince = earliest // another row than before, or nobody would look
+		}
+	default:
+		a.PendingSince = was
+	}
 }
 
 // saveActivity stores an activity, and its rows in place of those that it had in the state it was in; zero: it is new.
@@ -431,6 +449,7 @@ func (t *InteractionTxn) Complete(a Activity) (Activity, error) {
 		return Activity{}, t.err
 	}
 	a.InteractionID, a.Restored = t.id, t.doubt
+	a.waits(time.Time{}, t.now, true)
 	if err := t.writing.enqueue(&a, t.now); err != nil {
 		t.fail(err)
 		return Activity{}, err
@@ -490,11 +509,13 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 			return err
 		}
 		next.ID, next.InteractionID, next.CreateTime, next.Place, next.Previous = was.ID, was.InteractionID, was.CreateTime, was.Place, was.Previous
-		if next.State != was.State || next.TicketID != was.TicketID || next.Account.URL != was.Account.URL {
+		anew := next.State != was.State || next.TicketID != was.TicketID || next.Account.URL != was.Account.URL
+		if anew {
 			if err := w.enqueue(next, now); err != nil {
 				return err
 			}
 		}
+		next.waits(was.PendingSince, now, anew)
 		if err := w.saveActivity(&updated, was.State, had, over); err != nil {
 			return err
 		}
@@ -504,33 +525,4 @@ func (s *Store) UpdateActivity(ctx context.Context, tenant, id string, change fu
 		return Activity{}, err
 	}
 	return updated.Activity, nil
-}
-
-// PendingActivities calls visit with the id of each activity of every tenant that is to be written, in no order that
-// matters, and stops at its error, which comes back as it is. The activities themselves are not read: one that cannot be
-// stops nobody. visit may call methods of the Store. Activities that become pending meanwhile may be left out, and those
-// that were decided on meanwhile are not.
-func (s *Store) PendingActivities(ctx context.Context, visit func(tenant, id string) error) error {
-	index := kv.Prefix(pendingsKey)
-	index.KeysOnly = true
-	for {
-		entries, more, err := s.scan(ctx, index)
-		if err != nil {
-			return err
-		}
-		for _, entry := range entries {
-			segments, err := kv.Split(entry.Key)
-			if err != nil || len(segments) != 4 {
-				s.log.ErrorContext(ctx, "an entry of the index of pending activities is damaged; restore a backup", "key", fmt.Sprintf("%q", entry.Key))
-				continue
-			}
-			if err := visit(segments[2], segments[3]); err != nil {
-				return err
-			}
-		}
-		if !more {
-			return nil
-		}
-		index.Start = kv.After(entries[len(entries)-1].Key)
-	}
 }

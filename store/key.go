@@ -55,7 +55,8 @@ import (
 //	tenant "t" hashed ticket                                    last place given to an activity of the ticket; absent: none is kept
 //	tenant "u"                                                  what the tenant has, without the last seconds; absent: nothing, as far as is known
 //
-// Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves; format 2 each record as it was.
+// Format 1 had "expiry" for "due" and "i" for "h", with the ids themselves; format 2 each record as it was; format 3 "pending" by tenant and
+// activity alone.
 var (
 	formatKey    = kv.Key("!", "format")
 	indexKey     = kv.Key("!", "index")
@@ -65,7 +66,6 @@ var (
 	restoredKey  = kv.Key("!", "restored")
 	duesKey      = kv.Key("!", "due")
 	sweptKey     = kv.Key("!", "swept")
-	pendingsKey  = kv.Key("!", "pending")
 	probeKey     = kv.Key("!", "probe")
 	notesKey     = kv.Key("!", "note")
 	replicasKey  = kv.Key("!", "replicas")
@@ -91,7 +91,6 @@ func (v *vault) hashInteraction(tenant, id string) string { return v.hash(tenant
 
 func noteKey(at time.Time, id string) []byte { return kv.Key("!", "note", kv.Time(at), id) }
 
-func pendingKey(tenant, activity string) []byte  { return kv.Key("!", "pending", tenant, activity) }
 func activityKey(tenant, activity string) []byte { return kv.Key(tenant, "c", activity) }
 
 // activityIndex is where the activities of a state have their rows: of one account, or of all if it is empty.

@@ -12,7 +12,7 @@ import (
 
 // format is the version of the layout in key.go and of the stored forms, which the data tells of itself. There is no other
 // version number: who changes what is stored adds one to it, and a step to the table.
-const format = 3
+const format = 4
 
 // firstFormat is the oldest that there is.
 const firstFormat = 1
@@ -21,6 +21,7 @@ const firstFormat = 1
 var steps = []step{
 	{from: 1, to: 2, name: "ids of interactions and requests are hashed in keys; activities and deliveries are typed and indexed", convert: (*vault).convertFormat1},
 	{from: 2, to: 3, name: "records and answers are packed, records in blocks", convert: (*vault).convertFormat2},
+	{from: 3, to: 4, name: "activities to be written are indexed in shards", convert: (*vault).convertFormat3},
 }
 
 // step goes over all entries once, in order of their keys.

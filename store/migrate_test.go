@@ -92,6 +92,22 @@ func addFormat2(t testing.TB, engine kv.Engine, c Config, n int) {
 	})
 }
 
+// unlisted is what ids of activities begin with that are no part of a golden file.
+const unlisted = "unlisted"
+
+// addFormat3 adds activities of format 3, three each, that nobody has indexed.
+func addFormat3(t testing.TB, engine kv.Engine, c Config, n int) {
+	t.Helper()
+	addOld(t, engine, c, n, func(i int) map[string]string {
+		added := make(map[string]string)
+		for j := range 3 {
+			id := fmt.Sprintf("%s%d%010d", unlisted, j, i)
+			added[string(kv.Key("default", "c", id))] = fmt.Sprintf(`{"id":%q,"interaction_id":"x","state":1,"create_time":"2026-03-01T12:00:00Z"}`, id)
+		}
+		return added
+	})
+}
+
 func addOld(t testing.TB, engine kv.Engine, c Config, n int, entries func(i int) map[string]string) {
 	t.Helper()
 	keys, err := keyfile.Parse(c.Keyset)
@@ -145,7 +161,8 @@ type oldFormat struct {
 var (
 	format1    = oldFormat{"format1", time.Date(2026, 3, 1, 13, 0, 10, 0, time.UTC), format - 1, 1, addFormat1}
 	format2    = oldFormat{"format2", time.Date(2026, 4, 9, 12, 0, 2, 0, time.UTC), format - 2, 0, addFormat2}
-	oldFormats = []oldFormat{format1, format2}
+	format3    = oldFormat{"format3", time.Date(2026, 4, 9, 12, 0, 6, 0, time.UTC), format - 3, 0, addFormat3}
+	oldFormats = []oldFormat{format1, format2, format3}
 )
 
 func readGolden(t testing.TB, name string) (g golden) {
@@ -307,10 +324,17 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 			}
 		}
 	}
-	check(s.PendingActivities(t.Context(), func(tenant, id string) error {
-		got.Tenants[tenant].Pending = append(got.Tenants[tenant].Pending, id)
-		return nil
-	}))
+	for shard := range Shards {
+		check(s.PendingActivities(t.Context(), shard, time.Time{}, func(p PendingActivity) error {
+			if !strings.HasPrefix(p.ID, unlisted) {
+				got.Tenants[p.Tenant].Pending = append(got.Tenants[p.Tenant].Pending, p.ID)
+			}
+			return nil
+		}))
+	}
+	for _, tenant := range got.Tenants {
+		slices.Sort(tenant.Pending)
+	}
 	return got
 }
 

@@ -232,9 +232,13 @@ func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 			err = missingPart("what is due to be looked at")
 		}
 		return err
-	case path[1] == "pending" && len(path) == 4 && checkTenant(path[2]) == nil:
-		in := &reading{vault: s.vault, tenant: path[2], kv: r}
-		return in.checkRow(e, path[3])
+	case path[1] == "pending":
+		p, err := parsePending(e.Key)
+		if err != nil {
+			return err
+		}
+		in := &reading{vault: s.vault, tenant: p.Tenant, kv: r}
+		return in.checkRow(e, p.ID)
 	}
 	return errUnknownKey
 }

@@ -194,23 +194,25 @@ func (w *Writer) lookForPending(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		err := w.store.PendingActivities(ctx, func(tenant, id string) error {
-			if w.queue.has(id) || w.isSetAside(id) {
+		for shard := range store.Shards {
+			err := w.store.PendingActivities(ctx, shard, time.Time{}, func(p store.PendingActivity) error {
+				if w.queue.has(p.ID) || w.isSetAside(p.ID) {
+					return nil
+				}
+				a, err := w.store.Activity(ctx, p.Tenant, p.ID)
+				switch {
+				case err == nil:
+					w.queue.add(p.Tenant, &a, w.now())
+				case ctx.Err() != nil:
+					return ctx.Err()
+				case !errors.Is(err, store.ErrNotFound):
+					w.setAside(p.Tenant, p.ID, err)
+				}
 				return nil
+			})
+			if err != nil && ctx.Err() == nil {
+				w.log.Error("pending activities could not be listed", "error", err)
 			}
-			a, err := w.store.Activity(ctx, tenant, id)
-			switch {
-			case err == nil:
-				w.queue.add(tenant, &a, w.now())
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case !errors.Is(err, store.ErrNotFound):
-				w.setAside(tenant, id, err)
-			}
-			return nil
-		})
-		if err != nil && ctx.Err() == nil {
-			w.log.Error("pending activities could not be listed", "error", err)
 		}
 		select {
 		case <-ctx.Done():

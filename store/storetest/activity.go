@@ -55,12 +55,22 @@ func changeActivity(t testing.TB, s *fixture, id string, change func(*store.Acti
 func pendingActivities(t testing.TB, s *fixture) map[string][]string {
 	t.Helper()
 	all := make(map[string][]string)
-	err := s.PendingActivities(t.Context(), func(tenant, id string) error {
-		all[tenant] = append(all[tenant], id)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	for shard := range store.Shards {
+		last := time.Time{}
+		err := s.PendingActivities(t.Context(), shard, time.Time{}, func(p store.PendingActivity) error {
+			if p.Since.Before(last) {
+				t.Errorf("activity %q waits since %s, and comes behind one since %s", p.ID, p.Since, last)
+			}
+			last = p.Since
+			all[p.Tenant] = append(all[p.Tenant], p.ID)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, ids := range all {
+		slices.Sort(ids)
 	}
 	return all
 }
@@ -100,7 +110,7 @@ func testComplete(t *testing.T, s *fixture) {
 		t.Error("activity got no place")
 	}
 	want := given
-	want.InteractionID, want.Place = "i", stored.Place
+	want.InteractionID, want.Place, want.PendingSince = "i", stored.Place, stored.PendingSince
 	read, err := s.Activity(t.Context(), tenant, "a1")
 	if err != nil {
 		t.Fatal(err)
@@ -372,12 +382,12 @@ func testPendingActivities(t *testing.T, s *fixture) {
 	// visit may use the store, and stop.
 	var visited []string
 	refused := errors.New("refused")
-	err := s.PendingActivities(t.Context(), func(tenant, id string) error {
-		visited = append(visited, tenant+id)
-		if tenant == "b" {
+	err := s.PendingActivities(t.Context(), store.ShardOf(""), time.Time{}, func(p store.PendingActivity) error {
+		visited = append(visited, p.Tenant+p.ID)
+		if p.Tenant == "b" {
 			return refused
 		}
-		_, err := s.UpdateActivity(t.Context(), tenant, id, func(a *store.Activity) error {
+		_, err := s.UpdateActivity(t.Context(), p.Tenant, p.ID, func(a *store.Activity) error {
 			a.State = store.ActivityDiscarded
 			return nil
 		})
@@ -389,6 +399,75 @@ func testPendingActivities(t *testing.T, s *fixture) {
 	if diff := cmp.Diff([]string{"aa0000", "aa0001", "aa0002", "ba0000"}, visited); diff != "" {
 		t.Errorf("visited (-want +got):\n%s", diff)
 	}
+}
+
+// testPendingSince finds what has become pending, or is to be looked at anew, since a time, in the shard of its account.
+func testPendingSince(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	use := store.AccountUse{AccountID: "x", Incarnation: "incarnation", URL: "https://x.zendesk.com"}
+	shard := store.ShardOf(use.Incarnation)
+	ids := make([]string, 3)
+	for i := range ids {
+		clock = clock.Add(time.Minute)
+		a := pendingActivity(i)
+		a.Account, a.CreateTime, ids[i] = use, clock, a.ID
+		if err := s.UpdateInteraction(t.Context(), tenant, a.ID, func(tx *store.InteractionTxn) error {
+			_, err := tx.Complete(a)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	since := func(at time.Time) (found []string) {
+		err := s.PendingActivities(t.Context(), shard, at, func(p store.PendingActivity) error {
+			found = append(found, p.ID)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	check := func(what string, at time.Time, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, since(at), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	change := func(id string, change func(*store.Activity)) {
+		t.Helper()
+		if _, err := s.UpdateActivity(t.Context(), tenant, id, func(a *store.Activity) error { change(a); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("all", time.Time{}, ids...)
+	check("the last", clock, ids[2])
+	check("none", clock.Add(time.Second))
+
+	tokens, err := s.WatchPending(t.Context(), shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(time.Hour)
+	change(ids[0], func(a *store.Activity) { a.Attempts++ })
+	check("tried", clock)
+	for range 2 { // also at one and the same time
+		for len(tokens) > 0 {
+			<-tokens
+		}
+		change(ids[0], func(a *store.Activity) { a.PendingSince = time.Time{} })
+		check("to be looked at anew", clock, ids[0])
+		<-tokens
+	}
+	clock = clock.Add(time.Hour)
+	change(ids[1], func(a *store.Activity) { a.State = store.ActivityDead })
+	change(ids[1], func(a *store.Activity) { a.State = store.ActivityPending })
+	change(ids[2], func(a *store.Activity) { a.TicketID = "7" })
+	check("again, and to another ticket", clock, ids[1], ids[2])
+	check("all", time.Time{}, ids[0], ids[1], ids[2])
+	change(ids[1], func(a *store.Activity) { a.State = store.ActivityDiscarded })
+	check("over", time.Time{}, ids[0], ids[2])
 }
 
 // listAll reads a list page by page, and holds each page to what is promised of it.
@@ -692,7 +771,10 @@ func testActivitiesModel(t *testing.T, s *fixture) {
 				}
 				want := was
 				want.State, want.TicketID, want.Attempts, want.Place = state, ticket, was.Attempts+1, a.Place
-				want.Previous = a.Previous
+				want.Previous, want.PendingSince = a.Previous, a.PendingSince
+				if (state == store.ActivityPending) == a.PendingSince.IsZero() {
+					rt.Fatalf("activity in state %d is pending since %s", state, a.PendingSince)
+				}
 				if diff := cmp.Diff(want, a); diff != "" {
 					rt.Fatalf("updated (-want +got):\n%s", diff)
 				}

@@ -117,6 +117,7 @@ var tests = []test{
 	{"ActivityHasState", testActivityHasState, onAny},
 	{"PendingFollowsState", testPendingFollowsState, onAny},
 	{"PendingActivities", testPendingActivities, onFaultless},
+	{"PendingSince", testPendingSince, onAny},
 	{"ListActivities", testListActivities, onFaultless},
 	{"ListActivitiesThatChange", testListActivitiesThatChange, onAny},
 	{"AccountActivities", testAccountActivities, onFaultless},

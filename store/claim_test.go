@@ -61,13 +61,18 @@ func (together) Close() error { return nil }
 // replicas opens stores over one engine.
 func replicas(t *testing.T, n int) []*Store {
 	t.Helper()
+	return replicasOf(t, newKeyset(t, aead.XChaCha20Poly1305KeyTemplate()), n)
+}
+
+func replicasOf(t *testing.T, keyset string, n int) []*Store {
+	t.Helper()
 	engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = engine.Close() })
 	stores := make([]*Store, n)
-	c := Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate()), Log: slog.New(slog.DiscardHandler)}
+	c := Config{Keyset: keyset, Log: slog.New(slog.DiscardHandler)}
 	for i := range stores {
 		c.Replica = string(rune('a' + i))
 		if stores[i], err = New(t.Context(), together{engine}, c); err != nil {

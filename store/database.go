@@ -30,8 +30,19 @@ func openDatabase(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// Migrate makes the schema of a database that processes share, or brings it to the version of this program. Programs of the
-// version before go on meanwhile. It needs no keys. Of the configuration it uses URL and PasswordFile.
+// Migrate makes the schema of a database that processes share, or brings it to the version of this program, and then the data in
+// it, if there are any and keys are given. Programs of the version before go on meanwhile. Of the configuration it uses URL,
+// PasswordFile, KeyFile or Keyset, and Log. Versions are those of the schema.
 func Migrate(ctx context.Context, c Config) (from, to int, err error) {
-	return pgkv.Migrate(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile})
+	from, to, err = pgkv.Migrate(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile})
+	if err != nil || c.KeyFile == "" && c.Keyset == "" {
+		return from, to, err
+	}
+	s, err := Open(ctx, Config{
+		URL: c.URL, PasswordFile: c.PasswordFile, KeyFile: c.KeyFile, Keyset: c.Keyset, Log: c.Log, Replica: "migrate", migrates: true,
+	})
+	if err != nil {
+		return from, to, err
+	}
+	return from, to, s.Close()
 }

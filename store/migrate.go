@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // format is the version of the layout in key.go and of the stored forms, which the data tells of itself. There is no other
-// version number: who changes what is stored adds one to it, and a step to the table.
+// version number: who changes what is stored adds one to it, and a step to the table. Data may say, as in 5/4, which format the
+// oldest programs are of that can go on with it beside newer ones: so replicas are upgraded one after the other.
 const format = 4
 
 // firstFormat is the oldest that there is.
@@ -63,8 +65,12 @@ func readProgress(r kv.Getter) (progress, error) {
 		return progress{}, err
 	}
 	p := progress{stored: values[1]}
-	if p.format, err = strconv.Atoi(string(values[0])); err != nil || p.format < firstFormat {
+	text, reader, _ := strings.Cut(string(values[0]), "/")
+	if p.format, err = strconv.Atoi(text); err != nil || p.format < firstFormat {
 		return progress{}, fmt.Errorf("format %.20q: %w", values[0], errNoFormat)
+	}
+	if least, err := strconv.Atoi(reader); err == nil && p.format > format && least <= format {
+		return progress{format: format}, nil // what is new in it may be left out of account until the next release
 	}
 	if p.format > format {
 		return progress{}, fmt.Errorf("format %d, this program knows %d: %w", p.format, format, errNewer)
@@ -81,8 +87,10 @@ func readProgress(r kv.Getter) (progress, error) {
 // errOvertaken says that another process has taken the migration on.
 var errOvertaken = errors.New("another process is migrating")
 
-// migrate takes the data to this program's format.
-func (s *Store) migrate(ctx context.Context) error {
+var errMigrate = errors.New("data that replicas share is migrated by a command of its own, while they serve (run migrate)")
+
+// migrate takes the data to this program's format; unless it may, that is refused of data that others may be serving.
+func (s *Store) migrate(ctx context.Context, may bool) error {
 	for {
 		var p progress
 		err := s.engine.View(ctx, func(r kv.Reader) (err error) {
@@ -91,6 +99,9 @@ func (s *Store) migrate(ctx context.Context) error {
 		})
 		if err != nil || p.format == format && p.stored == nil {
 			return err
+		}
+		if !may {
+			return fmt.Errorf("format %d, this program has %d: %w", p.format, format, errMigrate)
 		}
 		if p.stored == nil {
 			err = s.beginStep(ctx, p.format)

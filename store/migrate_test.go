@@ -670,6 +670,8 @@ func TestFormatIsRefused(t *testing.T) {
 	}{
 		{"newer", map[string][]byte{"format": []byte(newer)}, errNewer},
 		{"much newer", map[string][]byte{"format": []byte("1000000")}, errNewer},
+		{"newer, and read by none as old", map[string][]byte{"format": []byte(newer + "/" + newer)}, errNewer},
+		{"newer, and read by nobody knows whom", map[string][]byte{"format": []byte(newer + "/x")}, errNewer},
 		{"newer, on the way", map[string][]byte{"format": []byte(newer), "migration": begun(format)}, errNewer},
 		{"0", map[string][]byte{"format": []byte("0")}, errNoFormat},
 		{"negative", map[string][]byte{"format": []byte("-1")}, errNoFormat},
@@ -715,6 +717,42 @@ func TestFormatIsRefused(t *testing.T) {
 	}
 	if _, err := New(t.Context(), engine, Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}); !errors.Is(err, errNewer) {
 		t.Errorf("got %v, want errNewer", err)
+	}
+}
+
+// TestNewerFormatIsRead goes on with data that a newer program has changed so that this one can.
+func TestNewerFormatIsRead(t *testing.T) {
+	keyset := newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())
+	s := replicasOf(t, keyset, 1)[0]
+	newer := fmt.Appendf(nil, "%d/%d", format+1, format)
+	if err := s.commit(t.Context(), func(tx kv.Txn) error { tx.Put(formatKey, newer); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	reopened, err := New(t.Context(), s.engine, Config{Keyset: keyset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reopened.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := valueOf(t, s, formatKey); !bytes.Equal(left, newer) {
+		t.Errorf("the format is %q now", left)
+	}
+}
+
+// TestSharedDataIsNotMigrated without being told to: others may serve it.
+func TestSharedDataIsNotMigrated(t *testing.T) {
+	engine, c := openTestdata(t, "format3")
+	if _, err := New(t.Context(), together{engine}, c); !errors.Is(err, errMigrate) {
+		t.Errorf("got %v, want errMigrate", err)
+	}
+	c.migrates = true
+	s, err := New(t.Context(), together{engine}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

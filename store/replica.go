@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
@@ -74,6 +76,38 @@ func (m members) save(tx kv.Txn) error {
 	return err
 }
 
+// behind names a replica that seals with another key; empty: none does.
+func (m members) behind(primary uint32) string {
+	for _, id := range slices.Sorted(maps.Keys(m)) {
+		if m[id].Primary != primary {
+			return cmp.Or(m[id].Name, id)
+		}
+	}
+	return ""
+}
+
+// register puts this replica among those that work on the data, with the keys that it has, and returns the others. Where
+// nobody else can be, nothing is stored.
+func (s *Store) register(tx kv.Txn, keys *keyfile.Keys) (others members, err error) {
+	if !s.Shared() {
+		return nil, nil
+	}
+	m, err := loadMembers(tx)
+	if err != nil {
+		return nil, err
+	}
+	m[s.claims.self] = s.member(m[s.claims.self].Counter+1, keys)
+	if err := m.save(tx); err != nil {
+		return nil, err
+	}
+	delete(m, s.claims.self)
+	return m, nil
+}
+
+func (s *Store) member(counter uint64, keys *keyfile.Keys) member {
+	return member{counter, s.claims.name, s.started.UTC().Round(0), keys.Enabled(), keys.Primary()}
+}
+
 // pulse is what one replica has seen of the counters of others.
 type pulse struct {
 	looked bool
@@ -119,12 +153,10 @@ func (s *Store) Replica() string { return s.claims.self }
 // Shared reports whether other processes may work on the data at the same time.
 func (s *Store) Shared() bool { return s.engine.Shared() }
 
-// enter makes this process a replica, and keeps it one until the store is closed.
-func (s *Store) enter(ctx context.Context, name string) error {
-	s.claims.self = newID()
-	s.claims.name = name
+// enter keeps this process a replica until the store is closed.
+func (s *Store) enter(ctx context.Context) error {
 	if !s.Shared() {
-		s.claims.replicas = []Replica{{ID: s.claims.self, Name: name, Started: s.started}}
+		s.claims.replicas = []Replica{{ID: s.claims.self, Name: s.claims.name, Started: s.started}}
 		return nil
 	}
 	if _, err := s.beat(ctx, nil); err != nil {
@@ -137,16 +169,18 @@ func (s *Store) enter(ctx context.Context, name string) error {
 
 // leave ends what enter began. What this replica had claimed is free then.
 func (s *Store) leave() {
-	if s.claims.stop == nil {
+	if !s.Shared() || s.vault == nil {
 		return
 	}
-	s.claims.stop()
-	s.claims.beating.Wait()
+	if s.claims.stop != nil {
+		s.claims.stop()
+		s.claims.beating.Wait()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
 	defer cancel()
 	err := s.commit(ctx, func(tx kv.Txn) error {
 		m, err := loadMembers(tx)
-		if err != nil {
+		if _, isMember := m[s.claims.self]; err != nil || !isMember {
 			return err
 		}
 		delete(m, s.claims.self)
@@ -213,7 +247,7 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 		}
 		var self member
 		self, was = found[s.claims.self]
-		found[s.claims.self] = member{self.Counter + 1, s.claims.name, s.started.UTC().Round(0), keys.Enabled(), keys.Primary()}
+		found[s.claims.self] = s.member(self.Counter+1, keys)
 		return found.save(tx)
 	})
 	if err != nil {
@@ -222,7 +256,12 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 	for _, id := range gone {
 		s.log.Warn("a replica has died, or hangs: the others take over what it did", "replica", found.nameOf(id, dead), "replica_id", id)
 	}
-	s.noteMembers(found, was)
+	if s.noteMembers(found); s.claims.stop != nil && !was {
+		s.log.Warn("this replica was taken for dead, since it did not say for long that it lives: others do what it did", "replica_id", s.claims.self)
+		if err := s.adopt(ctx, keys); err != nil { // others may have done without what it seals with
+			return nil, err
+		}
+	}
 	return found, nil
 }
 
@@ -233,8 +272,8 @@ func (m members) nameOf(id string, or members) string {
 	return or[id].Name
 }
 
-// noteMembers takes in who the replicas are. was: this one was among them.
-func (s *Store) noteMembers(found members, was bool) {
+// noteMembers takes in who the replicas are.
+func (s *Store) noteMembers(found members) {
 	replicas := make([]Replica, 0, len(found))
 	for _, id := range slices.Sorted(maps.Keys(found)) {
 		m := found[id]
@@ -242,10 +281,6 @@ func (s *Store) noteMembers(found members, was bool) {
 	}
 	slices.SortStableFunc(replicas, func(a, b Replica) int { return a.Started.Compare(b.Started) })
 	s.claims.mu.Lock()
-	known := s.claims.replicas != nil
+	defer s.claims.mu.Unlock()
 	s.claims.replicas = replicas
-	s.claims.mu.Unlock()
-	if known && !was {
-		s.log.Warn("this replica was taken for dead, since it did not say for long that it lives: others do what it did", "replica_id", s.claims.self)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -76,7 +77,8 @@ func (v *vault) openIndex(r kv.Getter) ([]byte, error) {
 	return index, nil
 }
 
-// adopt takes keys into use. That their primary one seals is durable before it does.
+// adopt takes keys into use. That their primary one seals is durable before it does. Of replicas each tells in the same
+// transaction which keys it has: a key seals only when all of them can open what it has sealed.
 func (s *Store) adopt(ctx context.Context, keys *keyfile.Keys) error {
 	s.sealing.Lock()
 	defer s.sealing.Unlock()
@@ -85,17 +87,44 @@ func (s *Store) adopt(ctx context.Context, keys *keyfile.Keys) error {
 			return err
 		}
 		use, known, err := readKeyUse(tx, keys)
-		if err != nil || known && use.last() == keys.Primary() {
+		if err != nil {
 			return err
 		}
-		use.IDs = append(slices.DeleteFunc(use.IDs, func(id uint32) bool { return id == keys.Primary() }), keys.Primary())
-		use.Cursor = nil
+		others, err := s.register(tx, keys)
+		if err != nil {
+			return err
+		}
+		changed, err := use.takeOver(keys.Primary(), others)
+		if err != nil || known && !changed {
+			return err
+		}
 		return use.save(tx)
 	})
 	if err == nil {
 		s.vault.keys.Store(keys)
 	}
 	return err
+}
+
+// takeOver makes a key the primary one. While another replica seals with the one that is, it stays that: what is promoted on one
+// replica after the other is so at once, and not turn by turn.
+func (u *keyUse) takeOver(primary uint32, others members) (changed bool, err error) {
+	if u.last() == primary {
+		return false, nil
+	}
+	isNew := !slices.Contains(u.IDs, primary)
+	for _, id := range slices.Sorted(maps.Keys(others)) {
+		other := others[id]
+		if isNew && !slices.Contains(other.Keys, primary) {
+			return false, fmt.Errorf("key %d cannot seal yet: replica %q does not have it (add it to the key file of every replica before it becomes the primary one)", primary, other.Name)
+		}
+		if !isNew && other.Primary == u.last() {
+			return false, nil
+		}
+	}
+	u.IDs = append(slices.DeleteFunc(u.IDs, func(id uint32) bool { return id == primary }), primary)
+	u.Cursor = nil
+	return true, nil
 }
 
 // Reload reads the key file again: from then on its primary key seals, and each of its keys opens. A key file that cannot
@@ -133,7 +162,7 @@ const (
 var errKeysChanged = errors.New("the keys have changed")
 
 // Reencrypt seals all values with the primary key that other keys have sealed, in short transactions with pauses between
-// them, and returns when none is left. Interrupted, also by the end of the process, it goes on where it was when it is
+// them, and returns when none is left. It begins when every replica seals with that key. Interrupted, also by the end of the process, it goes on where it was when it is
 // called again; when the key file is reloaded meanwhile it seals with the new primary key. Progress is logged. It stops
 // at a value that no key opens: nothing is known of its key then, so that none may be dropped.
 func (s *Store) Reencrypt(ctx context.Context) error {
@@ -154,6 +183,9 @@ func (s *Store) reencrypt(ctx context.Context) error {
 		return err
 	})
 	if err != nil || len(use.IDs) == 1 {
+		return err
+	}
+	if err := s.awaitPrimary(ctx, keys); err != nil {
 		return err
 	}
 	s.log.Info("sealing values again with the primary key", "primary_key_id", keys.Primary(), "resumed", len(use.Cursor) > 0)
@@ -182,6 +214,37 @@ func (s *Store) reencrypt(ctx context.Context) error {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// othersEvery is how often it is looked whether the other replicas seal with the primary key by now.
+const othersEvery = 2 * time.Second
+
+// awaitPrimary waits until no replica seals with another key.
+func (s *Store) awaitPrimary(ctx context.Context, keys *keyfile.Keys) error {
+	for told := ""; ; {
+		var behind string
+		err := s.engine.View(ctx, func(r kv.Reader) error {
+			m, err := loadMembers(r)
+			behind = m.behind(keys.Primary())
+			return err
+		})
+		switch {
+		case err != nil || behind == "":
+			return err
+		case s.vault.keys.Load() != keys:
+			return errKeysChanged
+		case behind != told:
+			s.log.Info("values are sealed again when every replica seals with the primary key", "primary_key_id", keys.Primary(), "replica", behind)
+			told = behind
+		}
+		timer := time.NewTimer(othersEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
 			return ctx.Err()
 		}
 	}
@@ -256,20 +319,30 @@ func (s *Store) reseal(ctx context.Context, keys *keyfile.Keys, found stale) err
 			return fmt.Errorf("key %d was to take over and did not: reload the key file", use.last())
 		}
 		if use.Cursor = found.next; use.Cursor == nil {
+			m, err := loadMembers(tx)
+			if err != nil {
+				return err
+			}
+			if m.behind(keys.Primary()) != "" {
+				return errKeysChanged // it may have sealed what was looked at before
+			}
 			use.IDs = []uint32{keys.Primary()}
 		}
 		return use.save(tx)
 	})
 }
 
-// DropKey removes a key from the key file of a data file that no process has open, after compacting the data file: what
-// the key sealed is nowhere in it then. It refuses, and changes no key, when the key is the primary one or seals any
-// value. Of the configuration it uses Path and KeyFile.
+// DropKey removes a key from a key file. It refuses, and changes no key, when the key is the primary one or seals any value.
+// A data file, which no process may have open, is compacted before: what the key sealed is nowhere in it then. Of a
+// database that replicas share none may seal with the key; what was sealed with it goes when the database vacuums. Of the
+// configuration it uses Path or URL, PasswordFile, and KeyFile.
 func DropKey(ctx context.Context, c Config, id uint32) (err error) {
-	if _, err := os.Stat(c.Path); err != nil {
-		return fmt.Errorf("data file: %w", err) // Open would make one
+	if c.URL == "" {
+		if _, err := os.Stat(c.Path); err != nil {
+			return fmt.Errorf("data file: %w", err) // Open would make one
+		}
 	}
-	s, err := Open(ctx, Config{Path: c.Path, KeyFile: c.KeyFile})
+	s, err := Open(ctx, Config{Path: c.Path, URL: c.URL, PasswordFile: c.PasswordFile, KeyFile: c.KeyFile, Replica: "keys drop"})
 	if err != nil {
 		return err
 	}
@@ -279,15 +352,21 @@ func DropKey(ctx context.Context, c Config, id uint32) (err error) {
 			return err
 		}
 		// A server may start from here on. It does no harm: the key that goes is not the one that it seals with.
-		return s.engine.(*boltkv.DB).CompactInPlace()
+		if file, ok := s.engine.(*boltkv.DB); ok {
+			return file.CompactInPlace()
+		}
+		return nil
 	})
 }
 
 // unused is nil when no value is sealed with a key. It trusts no record of that, but looks at every value.
 func (s *Store) unused(ctx context.Context, id uint32) error {
 	var use keyUse
+	var replicas members
 	err := s.engine.View(ctx, func(r kv.Reader) (err error) {
-		use, _, err = readKeyUse(r, s.vault.keys.Load())
+		if use, _, err = readKeyUse(r, s.vault.keys.Load()); err == nil {
+			replicas, err = loadMembers(r)
+		}
 		return err
 	})
 	if err != nil {
@@ -295,6 +374,11 @@ func (s *Store) unused(ctx context.Context, id uint32) error {
 	}
 	if slices.Contains(use.IDs, id) {
 		return errKeyStillInUse
+	}
+	for _, m := range replicas {
+		if m.Primary == id {
+			return fmt.Errorf("replica %q seals with it", m.Name)
+		}
 	}
 	for at := []byte(nil); ; {
 		entries, more, err := s.scan(ctx, kv.Range{Start: at, Limit: resealValues})

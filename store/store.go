@@ -89,6 +89,8 @@ type Config struct {
 
 	PasswordFile string // holds the database's password; default: it comes from where libpq looks for it
 	Replica      string // name of this process for people, among those that share the database
+
+	migrates bool // data that replicas share may be migrated
 }
 
 // Store is safe for concurrent use.
@@ -217,6 +219,7 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		counter:  counter{quota: c.Quota},
 		observer: c.Observer,
 	}
+	s.claims.self, s.claims.name = newID(), c.Replica
 	known, err := s.identify(ctx, keys)
 	if err == nil && !known {
 		if err = s.initialize(ctx, keys); err == nil {
@@ -227,7 +230,7 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		err = s.adopt(ctx, keys)
 	}
 	if err == nil {
-		err = s.migrate(ctx)
+		err = s.migrate(ctx, !s.Shared() || c.migrates)
 	}
 	if err == nil {
 		s.instance, err = s.loadInstance(ctx)
@@ -236,9 +239,10 @@ func newStore(ctx context.Context, e kv.Engine, keys *keyfile.Keys, c Config) (*
 		err = s.settleRestored(ctx)
 	}
 	if err == nil {
-		err = s.enter(ctx, c.Replica)
+		err = s.enter(ctx)
 	}
 	if err != nil {
+		s.leave()
 		return nil, err
 	}
 	return s, nil

@@ -247,6 +247,26 @@ func Rotate(path string) (id uint32, err error) {
 	return id, err
 }
 
+// Add adds a new XChaCha20-Poly1305 key to a key file, which opens, and does not seal before it is promoted: processes that share
+// data get it all before the first of them seals with it.
+func Add(path string) (id uint32, err error) {
+	err = change(path, func(_ *Keys, m *keyset.Manager) (err error) {
+		id, err = m.Add(aead.XChaCha20Poly1305KeyTemplate())
+		return err
+	})
+	return id, err
+}
+
+// Promote makes a key of a key file the primary one.
+func Promote(path string, id uint32) error {
+	return change(path, func(keys *Keys, m *keyset.Manager) error {
+		if !slices.Contains(keys.enabled, id) {
+			return fmt.Errorf("key %d: %w", id, ErrUnknown)
+		}
+		return m.SetPrimary(id)
+	})
+}
+
 // Drop removes a key that is not the primary one from a key file, if release agrees, which is called while no other
 // process can change the file. Its error comes back in one sentence.
 func Drop(path string, id uint32, release func() error) error {

@@ -3,9 +3,11 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -23,7 +25,6 @@ import (
 // Server is one that runs, in a folder of its own, reached by a socket there and by no network.
 type Server struct {
 	Folder string
-	port   string
 	cmd    *exec.Cmd
 	as     *syscall.SysProcAttr
 	bin    string
@@ -33,7 +34,20 @@ type Server struct {
 // programs the test is skipped, except where the variable CI is set: there it fails.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s := &Server{port: "5432", bin: programs()}
+	s := newServer(t)
+	s.must(t, "initdb", "--pgdata", s.data(), "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+	config := slices.Concat([]string{"listen_addresses = ''", "log_min_messages = warning"}, settings)
+	if err := appendLines(filepath.Join(s.data(), "postgresql.conf"), config); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart(t)
+	return s
+}
+
+// newServer is one that has no data yet.
+func newServer(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{bin: programs()}
 	if s.bin == "" {
 		const missing = "PostgreSQL is not installed: on Debian, apt-get install postgresql-15"
 		if os.Getenv("CI") != "" {
@@ -46,34 +60,28 @@ func Start(t testing.TB, settings ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	s.Folder = folder
+	t.Cleanup(func() {
+		s.Stop()
+		_ = os.RemoveAll(folder)
+	})
 	if os.Getuid() == 0 {
 		if s.as, err = unprivileged(folder); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, err := s.command("initdb", "--pgdata", s.data(), "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync").CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	config := slices.Concat([]string{"listen_addresses = ''", fmt.Sprintf("unix_socket_directories = '%s'", folder), "log_min_messages = warning"}, settings)
-	if err := appendLines(filepath.Join(s.data(), "postgresql.conf"), config); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.run(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Stop() })
 	return s
 }
 
 func (s *Server) data() string { return filepath.Join(s.Folder, "data") }
 
-// programs is the folder of initdb and postgres; empty: they are not installed.
+// programs is the folder of PostgreSQL's programs; empty: they are not installed.
 func programs() string {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if path, err := exec.LookPath("initdb"); err == nil {
-		found = append(found, path)
+		if path, err = filepath.EvalSymlinks(path); err == nil { // the others are beside the program itself
+			found = append(found, path)
+		}
 	}
 	if len(found) == 0 {
 		return ""
@@ -117,63 +125,119 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run starts the server, and returns when it takes connections.
-func (s *Server) run() error {
-	s.cmd = s.command("postgres", "-D", s.data(), "-p", s.port)
-	log := &strings.Builder{}
-	s.cmd.Stderr = log
-	if err := s.cmd.Start(); err != nil {
-		return err
+// must runs one of PostgreSQL's programs to its end.
+func (s *Server) must(t testing.TB, program string, args ...string) {
+	t.Helper()
+	if out, err := s.command(program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, out)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+}
+
+// Restart starts a server that was stopped, and returns when it takes connections.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	cmd := s.command("postgres", "-D", s.data(), "-p", port, "-k", s.Folder)
+	log := &strings.Builder{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd = cmd
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgconn.Connect(ctx, s.address("postgres"))
+		conn, err := pgconn.Connect(ctx, address("postgres", s))
 		if err == nil {
-			return conn.Close(ctx)
+			_ = conn.Close(ctx)
+			return
 		}
 		if ctx.Err() != nil {
 			s.Stop()
-			return fmt.Errorf("PostgreSQL does not start: %w\n%s", err, log)
+			t.Fatalf("PostgreSQL does not start: %v\n%s", err, log)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-func (s *Server) address(database string) string {
-	return fmt.Sprintf("host=%s port=%s user=postgres dbname=%s", s.Folder, s.port, database)
-}
-
 // Stop ends the server as a crash does: nothing is told to those who are connected, nothing is written that was not.
 func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
 	_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+	s.Resume()
 	_ = s.cmd.Wait()
+	s.cmd = nil
 }
 
-// Restart starts a server that was stopped.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
-	if err := s.run(); err != nil {
-		t.Fatal(err)
+// Suspend has the server hang: it keeps its connections, takes new ones, and answers nothing.
+func (s *Server) Suspend() { s.signal(syscall.SIGSTOP) }
+
+// Resume has it go on.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// signal sends a signal to the server, first, and to the processes that it has started.
+func (s *Server) signal(signal syscall.Signal) {
+	if s.cmd == nil {
+		return
 	}
+	_ = s.cmd.Process.Signal(signal)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, _ := os.ReadFile(path) //nolint:gosec // one of /proc
+		// pid (program) state parent …: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+		_, after, _ := bytes.Cut(stat, []byte(") "))
+		fields := bytes.Fields(after)
+		if len(fields) < 2 || string(fields[1]) != strconv.Itoa(s.cmd.Process.Pid) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			_ = syscall.Kill(pid, signal)
+		}
+	}
+}
+
+// port names the socket within a server's folder.
+const port = "5432"
+
+// address is how a database of these servers is reached.
+func address(database string, servers ...*Server) string {
+	var folders, ports []string
+	for _, s := range servers {
+		folders, ports = append(folders, s.Folder), append(ports, port)
+	}
+	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%s", url.PathEscape(database), strings.Join(folders, ","), strings.Join(ports, ","))
 }
 
 // URL is the address of a database of this name, which is made.
 func (s *Server) URL(t testing.TB, name string) string {
 	t.Helper()
 	s.Exec(t, fmt.Sprintf("CREATE DATABASE %q", name))
-	return s.address(name)
+	return address(name, s)
 }
 
 // Exec runs SQL as the server's owner.
 func (s *Server) Exec(t testing.TB, sql string) {
 	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), s.address("postgres"))
+	s.query(t, sql)
+}
+
+// query returns what the last row of an answer begins with.
+func (s *Server) query(t testing.TB, sql string) (answer string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context()) // it may be part of a cleanup
+	conn, err := pgconn.Connect(ctx, address("postgres", s))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = conn.Exec(t.Context(), sql).Close()
-	if err := errors.Join(err, conn.Close(t.Context())); err != nil {
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err := errors.Join(err, conn.Close(ctx)); err != nil {
 		t.Fatal(err)
 	}
+	for _, result := range results {
+		for _, row := range result.Rows {
+			answer = string(row[0])
+		}
+	}
+	return answer
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
@@ -24,10 +25,12 @@ const (
 	// lateCommits is how much later a commit may become visible than others that were numbered after it.
 	lateCommits = 10 * time.Second
 
-	// changesLife and markersLife are how long both are kept, sweepEvery how often older ones are deleted.
+	// changesLife and markersLife are how long both are kept, sweepEvery how often older ones are deleted, and sweepTime how long
+	// that may take.
 	changesLife = time.Minute
 	markersLife = 15 * time.Minute
 	sweepEvery  = 10 * time.Second
+	sweepTime   = 30 * time.Second
 )
 
 // tellOthers notifies other processes of changes, some time after the first of them.
@@ -43,17 +46,22 @@ func (d *DB) tellOthers() {
 		case <-d.notify:
 		default:
 		}
-		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
-		_, _ = d.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, strconv.FormatInt(d.replica, 10)) // one that is lost is made up for by looking
-		cancel()
+		// One that is lost is made up for by looking.
+		_ = d.ask(d.ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+			_, err := conn.Exec(ctx, notifyOthers, channel, strconv.FormatInt(d.replica, 10))
+			return err
+		})
 	}
 }
+
+// notifyOthers is a transaction that nothing depends on: it waits for no disk and no standby.
+const notifyOthers = `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`
 
 // sweep deletes what has served its time.
 func (d *DB) sweep() {
 	for d.ctx.Err() == nil {
 		d.pause(sweepEvery)
-		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
+		ctx, cancel := context.WithTimeout(d.ctx, sweepTime)
 		batch := &pgx.Batch{}
 		batch.Queue(`DELETE FROM zendeskblocks_changes WHERE at < clock_timestamp() - $1::interval`, changesLife)
 		batch.Queue(`DELETE FROM zendeskblocks_commits WHERE at < clock_timestamp() - $1::interval`, markersLife)
@@ -74,11 +82,13 @@ type numbers struct {
 	above map[int64]time.Time // those above it that are known, and since when
 }
 
-// note takes a number in.
-func (n *numbers) note(seq int64, now time.Time) {
-	if seq > n.floor {
-		n.above[seq] = now
+// note takes a number in, and tells whether it is new.
+func (n *numbers) note(seq int64, now time.Time) bool {
+	if _, known := n.above[seq]; known || seq <= n.floor {
+		return false
 	}
+	n.above[seq] = now
+	return true
 }
 
 // settle raises the floor: over numbers that follow it, and over gaps that are old enough never to be filled.
@@ -109,15 +119,15 @@ func (d *DB) newFeed(ctx context.Context) (*feed, error) {
 	f := &feed{db: d, numbers: numbers{above: make(map[int64]time.Time)}}
 	err := d.pool.QueryRow(ctx, `SELECT coalesce(max(seq), 0) FROM zendeskblocks_changes`).Scan(&f.floor)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	return f, nil
 }
 
 // run looks for changes of others when it is notified of some, and now and then, until the engine is closed.
-func (f *feed) run(config *pgx.ConnConfig) {
+func (f *feed) run() {
 	notified := make(chan struct{}, 1)
-	f.db.work.Go(func() { f.db.listen(config, notified) })
+	f.db.work.Go(func() { f.db.listen(notified) })
 	last := time.Now()
 	for {
 		select {
@@ -135,9 +145,9 @@ func (f *feed) run(config *pgx.ConnConfig) {
 }
 
 // listen passes on notifications. Whenever it begins to, it passes on one that may have been missed.
-func (d *DB) listen(config *pgx.ConnConfig, notified chan<- struct{}) {
+func (d *DB) listen(notified chan<- struct{}) {
 	for d.ctx.Err() == nil {
-		d.listenOnce(config, func() {
+		d.listenOnce(func() {
 			select {
 			case notified <- struct{}{}:
 			default:
@@ -147,8 +157,8 @@ func (d *DB) listen(config *pgx.ConnConfig, notified chan<- struct{}) {
 	}
 }
 
-func (d *DB) listenOnce(config *pgx.ConnConfig, notified func()) {
-	conn, err := pgx.ConnectConfig(d.ctx, config)
+func (d *DB) listenOnce(notified func()) {
+	conn, err := d.network.connect(d.ctx)
 	if err != nil {
 		return
 	}
@@ -174,35 +184,43 @@ func (d *DB) listenOnce(config *pgx.ConnConfig, notified func()) {
 
 // selectChanges leaves out what this process has changed: its watchers have been told.
 const selectChanges = `
-SELECT seq, CASE WHEN own THEN NULL ELSE keys END, CASE WHEN own THEN NULL ELSE starts END, CASE WHEN own THEN NULL ELSE ends END
+SELECT seq, own, clock_timestamp() - at, CASE WHEN NOT own THEN keys END, CASE WHEN NOT own THEN starts END, CASE WHEN NOT own THEN ends END
 FROM (SELECT *, replica = $3 AS own FROM zendeskblocks_changes WHERE seq > $1 AND NOT seq = ANY($2)) found`
 
 // look tells watchers what others have changed.
 func (f *feed) look() error {
-	ctx, cancel := context.WithTimeout(f.db.ctx, queryTime)
-	defer cancel()
 	above := make([]int64, 0, len(f.above))
 	for seq := range f.above {
 		above = append(above, seq)
 	}
-	rows, err := f.db.pool.Query(ctx, selectChanges, f.floor, above, f.db.replica)
-	if err != nil {
-		return err
-	}
 	now := time.Now()
-	var seq int64
-	var keys, starts, ends [][]byte
-	_, err = pgx.ForEachRow(rows, []any{&seq, &keys, &starts, &ends}, func() error {
-		f.note(seq, now)
-		ops := make([]kv.Op, 0, len(keys)+len(starts))
-		for _, key := range keys {
-			ops = append(ops, kv.Op{Key: key})
+	err := f.db.ask(f.db.ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		rows, err := conn.Query(ctx, selectChanges, f.floor, above, f.db.replica)
+		if err != nil {
+			return err
 		}
-		for i := range starts {
-			ops = append(ops, kv.Op{Key: starts[i], End: ends[i], Range: true})
-		}
-		f.db.watchers.Notify(ops)
-		return nil
+		var seq int64
+		var own bool
+		var delay time.Duration
+		var keys, starts, ends [][]byte
+		_, err = pgx.ForEachRow(rows, []any{&seq, &own, &delay, &keys, &starts, &ends}, func() error {
+			if !f.note(seq, now) || own {
+				return nil
+			}
+			ops := make([]kv.Op, 0, len(keys)+len(starts))
+			for _, key := range keys {
+				ops = append(ops, kv.Op{Key: key})
+			}
+			for i := range starts {
+				ops = append(ops, kv.Op{Key: starts[i], End: ends[i], Range: true})
+			}
+			f.db.watchers.Notify(ops)
+			if f.db.heard != nil {
+				f.db.heard(delay)
+			}
+			return nil
+		})
+		return err
 	})
 	f.settle(now)
 	return err

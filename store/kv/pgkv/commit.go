@@ -2,7 +2,6 @@ package pgkv
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +35,7 @@ type group struct {
 	keys    map[string]struct{} // written
 	ranges  []kv.Op
 	bytes   int
+	retried int // updates that have to run again, for what a member writes
 }
 
 // commitGroups is one of the committers.
@@ -57,6 +57,7 @@ func (d *DB) group() *group {
 		}
 		if g.changes(u.Reads) {
 			d.rerun(u)
+			g.retried++
 		} else if !g.add(u) {
 			d.queue.Push(u)
 			break
@@ -114,11 +115,18 @@ func (d *DB) rerun(u *update) {
 
 // commit makes a group's commit, and finds out what became of it.
 func (d *DB) commit(g *group) {
+	begun := time.Now()
 	again, err := d.write(g)
+	if err == nil {
+		d.tell(g, again, begun)
+	}
 	for i, u := range g.members {
 		switch {
 		case err != nil:
 			u.again, u.err = false, err
+			if errors.Is(err, kv.ErrUnknownOutcome) {
+				d.watchers.Notify(u.Ops)
+			}
 		case again[i]:
 			d.queue.Reserve(u)
 			u.again, u.err = true, nil
@@ -136,6 +144,25 @@ func (d *DB) commit(g *group) {
 	}
 }
 
+// tell tells of a group that was committed, as far as it was not to run again.
+func (d *DB) tell(g *group, again []bool, begun time.Time) {
+	if d.committed == nil {
+		return
+	}
+	made := kv.Commit{Bytes: g.bytes, Retried: g.retried}
+	for _, again := range again {
+		if again {
+			made.Retried++
+		} else {
+			made.Updates++
+		}
+	}
+	if made.Updates > 0 {
+		made.Duration = time.Since(begun)
+	}
+	d.committed(made)
+}
+
 // Pauses between attempts, while the database is away.
 const (
 	firstPause = 20 * time.Millisecond
@@ -145,7 +172,8 @@ const (
 	maxAttempts = 5
 )
 
-// write says of each member whether it has to run again. An error means that nothing was written.
+// write says of each member whether it has to run again. An error means that nothing was written, unless it is
+// [kv.ErrUnknownOutcome].
 func (d *DB) write(g *group) (again []bool, err error) {
 	lose := d.lose()
 	id, attempts := randomID(), 0
@@ -165,8 +193,10 @@ func (d *DB) write(g *group) (again []bool, err error) {
 		case answered(err) && conflicting(err) && attempts < maxAttempts:
 			d.pause(pause)
 			continue
+		case pgconn.SafeToRetry(err) && attempts == 1: // the connection had broken unnoticed
+			continue
 		case unsent(err) || answered(err):
-			return nil, unavailable(err)
+			return nil, unavailable(d.ctx, err)
 		}
 		made, err = d.resolve(id)
 		if err != nil {
@@ -189,28 +219,48 @@ func (d *DB) pause(wait time.Duration) {
 	}
 }
 
-// markers: a commit's says made, and that of who looks for it does not. Whichever is there first stays.
+// A commit's marker says made, and that of who looks for it does not. Whichever is there first stays. Who finds one writes it
+// anew, and so waits, as each commit does, until a standby that is waited for has what was there.
 const (
 	commitMarker = `INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, true)`
-	voidMarker   = `INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, false) ON CONFLICT DO NOTHING`
-	readMarker   = `SELECT made FROM zendeskblocks_commits WHERE id = $1`
+	settleMarker = `
+INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, false)
+ON CONFLICT (id) DO UPDATE SET at = clock_timestamp() RETURNING made`
 )
+
+// resolveTime is how long it is tried to find out what became of a commit: its marker may be gone some time after.
+const resolveTime = markersLife * 2 / 3
 
 // resolve finds out whether the commit with this marker was made, and else makes sure that it never will be.
 func (d *DB) resolve(id int64) (made bool, err error) {
-	for pause := firstPause; d.ctx.Err() == nil; pause = min(2*pause, lastPause) {
-		batch := &pgx.Batch{}
-		batch.Queue(voidMarker, id)
-		batch.Queue(readMarker, id).QueryRow(func(row pgx.Row) error { return row.Scan(&made) })
-		ctx, cancel := context.WithTimeout(d.ctx, queryTime)
-		err := d.pool.SendBatch(ctx, batch).Close()
-		cancel()
-		if err == nil {
+	for pause, begun := firstPause, time.Now(); d.ctx.Err() == nil && time.Since(begun) < resolveTime; pause = min(2*pause, lastPause) {
+		if made, err = d.settle(id); err == nil {
 			return made, nil
+		}
+		if !answered(err) {
+			d.refuse(err)
 		}
 		d.pause(pause)
 	}
-	return false, fmt.Errorf("%w: the engine was closed before it was known", kv.ErrUnknownOutcome)
+	if d.ctx.Err() != nil {
+		err = kv.ErrClosed
+	}
+	return false, fmt.Errorf("%w: %v", kv.ErrUnknownOutcome, err) //nolint:errorlint // a deadline in it is none of the caller's
+}
+
+func (d *DB) settle(id int64) (made bool, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(settleMarker, id).QueryRow(func(row pgx.Row) error { return row.Scan(&made) })
+	err = d.commitBatch(batch)
+	return made, err
+}
+
+// refuse answers the updates that wait to be committed, while the database is away.
+func (d *DB) refuse(err error) {
+	for u := d.queue.Take(); u != nil; u = d.queue.Take() {
+		u.again, u.err = false, unavailable(d.ctx, err)
+		close(u.done)
+	}
 }
 
 // lockKeys locks the keys that a commit writes or relies on as missing, those that are missing by making them.
@@ -273,14 +323,7 @@ func (d *DB) send(g *group, id int64) (again []bool, err error) {
 		return err
 	})
 	batch.Queue(tellChanges, d.replica, p.written, p.starts, p.ends)
-	ctx, cancel := context.WithTimeout(d.ctx, queryTime)
-	defer cancel()
-	conn, err := d.pool.Acquire(ctx)
-	if err != nil {
-		return nil, &unsentError{err}
-	}
-	defer conn.Release()
-	return again, conn.SendBatch(ctx, batch).Close()
+	return again, d.commitBatch(batch)
 }
 
 // parameters are what the statements of a commit take.
@@ -359,16 +402,6 @@ func unsent(err error) bool {
 	return ok || pgconn.SafeToRetry(err)
 }
 
-// answered tells the errors by which the server itself says that a transaction was not made. A session that it ends may have
-// ended within the commit.
-func answered(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.SeverityUnlocalized == "ERROR"
-}
-
 // conflicting tells the errors after which the same may succeed at once: serialization_failure, deadlock_detected,
-// lock_not_available. https://www.postgresql.org/docs/current/errcodes-appendix.html
-func conflicting(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && slices.Contains([]string{"40001", "40P01", "55P03"}, e.Code)
-}
+// lock_not_available.
+func conflicting(err error) bool { return isCode(err, "40001", "40P01", "55P03") }

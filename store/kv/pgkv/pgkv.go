@@ -24,9 +24,7 @@ package pgkv
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -43,26 +41,28 @@ type Config struct {
 	// https://www.postgresql.org/docs/current/libpq-connect.html
 	URL string
 
-	PasswordFile string          // holds the password, a line of text; empty: it comes from where libpq looks for it
-	Committed    func(kv.Commit) // is told of each group of updates that was committed, or has to run again; nil: nobody is
-}
+	PasswordFile string // holds the password, a line of text, read for each connection; empty: it comes from where libpq looks for it
 
-// Connections are bounded: a database does the same work faster with few. Views hold one each while they run.
-const (
-	committers     = 4
-	fetchers       = 2
-	maxConnections = committers + fetchers + 6
-)
+	// Committed is told of each group of updates that was committed, or has to run again; nil: nobody is.
+	Committed func(kv.Commit)
+	// Heard is told of each commit of another process how long after it, by the database's clock, this one has heard of it; nil:
+	// nobody is.
+	Heard func(delay time.Duration)
+}
 
 // DB is an open database. It is safe for concurrent use and implements [kv.Engine].
 type DB struct {
-	pool     *pgxpool.Pool
-	replica  int64 // tells this process's changes from those of others
-	queue    *kv.Queue[*update]
-	fetches  chan *fetch
-	watchers kv.Watchers
-	notify   chan struct{} // holds a token when others are to hear of changes
-	lose     func() *loss  // tests make it lose answers
+	network   *network
+	pool      *pgxpool.Pool
+	replica   int64 // tells this process's changes from those of others
+	committed func(kv.Commit)
+	heard     func(time.Duration)
+	queue     *kv.Queue[*update]
+	fetches   chan *fetch
+	watchers  kv.Watchers
+	notify    chan struct{} // holds a token when others are to hear of changes
+	lose      func() *loss  // tests make it lose answers
+	size      databaseSize
 
 	ctx  context.Context // ends when the engine is closed
 	stop context.CancelFunc
@@ -84,20 +84,21 @@ type loss struct {
 
 // Open connects to a database whose schema [Migrate] has made, and refuses others.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	config, err := parse(c.URL)
+	network, err := newNetwork(c)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := pgxpool.NewWithConfig(ctx, network.config)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	if err := checkSchema(ctx, pool); err != nil {
 		pool.Close()
 		return nil, err
 	}
 	d := &DB{
-		pool: pool, replica: randomID(), queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys),
+		network: network, pool: pool, replica: randomID(), committed: c.Committed, heard: c.Heard,
+		queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys),
 		notify: make(chan struct{}, 1), lose: func() *loss { return nil },
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -114,38 +115,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	for range fetchers {
 		d.work.Go(d.fetchAll)
 	}
-	d.work.Go(func() { f.run(config.ConnConfig) })
+	d.work.Go(f.run)
 	d.work.Go(d.tellOthers)
 	d.work.Go(d.sweep)
 	return d, nil
-}
-
-// parse reads a URL, and sets what the engine relies on.
-func parse(url string) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("address of the database: %w", err) // pgx leaves the password out
-	}
-	config.MaxConns = maxConnections
-	config.MaxConnIdleTime = 5 * time.Minute
-	connection := config.ConnConfig
-	if connection.ConnectTimeout == 0 {
-		connection.ConnectTimeout = 5 * time.Second
-	}
-	if connection.ValidateConnect == nil {
-		connection.ValidateConnect = writable
-	}
-	for name, value := range map[string]string{
-		"application_name":                    cmp.Or(connection.RuntimeParams["application_name"], "zendeskblocks"),
-		"synchronous_commit":                  "on",
-		"default_transaction_isolation":       "read committed",
-		"lock_timeout":                        "5s",
-		"statement_timeout":                   "30s",
-		"idle_in_transaction_session_timeout": "60s",
-	} {
-		connection.RuntimeParams[name] = value
-	}
-	return config, nil
 }
 
 // Close implements [kv.Engine].
@@ -273,12 +246,4 @@ func (d *DB) Watch(ctx context.Context, prefix []byte) (<-chan struct{}, error) 
 		return nil, kv.ErrClosed
 	}
 	return tokens, nil
-}
-
-// unavailable is the error for a database that cannot be asked.
-func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", kv.ErrUnavailable, err)
 }

@@ -3,7 +3,6 @@ package pgkv
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,11 +21,8 @@ type fetch struct {
 	done     chan struct{}
 }
 
-const (
-	// maxFetchKeys bounds what shares a round trip.
-	maxFetchKeys = 1024
-	queryTime    = 30 * time.Second // for what nobody else bounds
-)
+// maxFetchKeys bounds what shares a round trip.
+const maxFetchKeys = 1024
 
 // fetchAll answers fetches: those that wait share a round trip.
 func (d *DB) fetchAll() {
@@ -98,8 +94,6 @@ func (d *DB) fetch(together []*fetch) {
 }
 
 func (d *DB) selectAll(wanted map[string]found, known map[string]int64) error {
-	ctx, cancel := context.WithTimeout(d.ctx, queryTime)
-	defer cancel()
 	first, second := make([][]byte, 0, len(wanted)), make([][]byte, 0, len(known))
 	for key := range wanted {
 		first = append(first, []byte(key))
@@ -107,23 +101,28 @@ func (d *DB) selectAll(wanted map[string]found, known map[string]int64) error {
 	for key := range known {
 		second = append(second, []byte(key))
 	}
-	rows, err := d.pool.Query(ctx, selectKeys, first, second)
-	if err != nil {
-		return unavailable(err)
-	}
-	var key, value []byte
-	var version int64
-	_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
-		if _, ok := wanted[string(key)]; ok {
-			wanted[string(key)] = found{value, version}
-			value = nil // is another one's from now on
-		} else {
-			known[string(key)] = version
+	err := d.ask(d.ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		clear(wanted)
+		clear(known)
+		rows, err := conn.Query(ctx, selectKeys, first, second)
+		if err != nil {
+			return err
 		}
-		return nil
+		var key, value []byte
+		var version int64
+		_, err = pgx.ForEachRow(rows, []any{&key, &value, &version}, func() error {
+			if value != nil {
+				wanted[string(key)] = found{value, version}
+				value = nil // is another one's from now on
+			} else {
+				known[string(key)] = version
+			}
+			return nil
+		})
+		return err
 	})
 	if err != nil {
-		return unavailable(err)
+		return unavailable(d.ctx, err)
 	}
 	return nil
 }
@@ -180,33 +179,53 @@ type reader struct {
 	conn *pgxpool.Conn
 }
 
-// query runs the only query of a batch within the snapshot.
-func (r *reader) query(sql string, args ...any) (pgx.Rows, func(), error) {
-	batch := &pgx.Batch{}
-	begins := r.conn == nil
-	if begins {
-		conn, err := r.db.pool.Acquire(r.ctx)
-		if err != nil {
-			return nil, nil, unavailable(err)
+// query runs a query within the snapshot, and hands its rows to read.
+func (r *reader) query(read func(pgx.Rows) error, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(r.ctx, answerTime)
+	defer cancel()
+	for again := true; ; again = false {
+		begins := r.conn == nil
+		if begins {
+			conn, err := r.db.pool.Acquire(ctx)
+			if err != nil {
+				return unavailable(r.ctx, err)
+			}
+			r.conn = conn
 		}
-		r.conn = conn
+		err := r.send(ctx, begins, read, sql, args...)
+		if err == nil {
+			return nil
+		}
+		if !r.db.drop(r.ctx, err) || !begins || !again || ctx.Err() != nil {
+			return unavailable(r.ctx, err)
+		}
+		r.conn.Release() // it had broken unnoticed
+		r.conn = nil
+	}
+}
+
+func (r *reader) send(ctx context.Context, begins bool, read func(pgx.Rows) error, sql string, args ...any) (err error) {
+	batch := &pgx.Batch{}
+	if begins {
 		batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
 	}
 	batch.Queue(sql, args...)
-	results := r.conn.SendBatch(r.ctx, batch)
-	end := func() { _ = results.Close() } // what it says, the rows have said
+	results := r.conn.SendBatch(ctx, batch)
+	defer func() {
+		if failed := results.Close(); err == nil {
+			err = failed
+		}
+	}()
 	if begins {
 		if _, err := results.Exec(); err != nil {
-			end()
-			return nil, nil, unavailable(err)
+			return err
 		}
 	}
 	rows, err := results.Query()
 	if err != nil {
-		end()
-		return nil, nil, unavailable(err)
+		return err
 	}
-	return rows, end, nil
+	return read(rows)
 }
 
 // end gives the snapshot up. The caller does not wait for it.
@@ -217,7 +236,7 @@ func (r *reader) end() {
 	conn := r.conn
 	r.db.work.Go(func() {
 		defer conn.Release()
-		ctx, cancel := context.WithTimeout(context.Background(), queryTime)
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 		defer cancel()
 		if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
 			_ = conn.Conn().Close(ctx) // nobody may go on with it
@@ -228,18 +247,17 @@ func (r *reader) end() {
 type viewGetter struct{ *reader }
 
 func (g viewGetter) Get(keys ...[]byte) ([][]byte, error) {
-	rows, end, err := g.query(`SELECT key, value FROM zendeskblocks_kv WHERE key = ANY($1)`, keys)
+	values := make(map[string][]byte, len(keys))
+	err := g.query(func(rows pgx.Rows) error {
+		var key, value []byte
+		_, err := pgx.ForEachRow(rows, []any{&key, &value}, func() error {
+			values[string(key)], value = value, nil
+			return nil
+		})
+		return err
+	}, `SELECT key, value FROM zendeskblocks_kv WHERE key = ANY($1)`, keys)
 	if err != nil {
 		return nil, err
-	}
-	defer end()
-	values := make(map[string][]byte, len(keys))
-	var key, value []byte
-	if _, err := pgx.ForEachRow(rows, []any{&key, &value}, func() error {
-		values[string(key)], value = value, nil
-		return nil
-	}); err != nil {
-		return nil, unavailable(err)
 	}
 	result := make([][]byte, len(keys))
 	for i, key := range keys {
@@ -288,19 +306,18 @@ func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {
 	if rng.Reverse {
 		sql = scanBackward
 	}
-	rows, end, err := r.query(sql, notNil(rng.Start), bound(rng.End), limit+1, rng.KeysOnly, kv.MaxScanBytes)
+	all := 0
+	err = r.query(func(rows pgx.Rows) error {
+		entries = nil
+		var e kv.Entry
+		_, err := pgx.ForEachRow(rows, []any{&e.Key, &e.Value, &all}, func() error {
+			entries, e = append(entries, e), kv.Entry{}
+			return nil
+		})
+		return err
+	}, sql, notNil(rng.Start), bound(rng.End), limit+1, rng.KeysOnly, kv.MaxScanBytes)
 	if err != nil {
 		return nil, false, err
-	}
-	defer end()
-	var e kv.Entry
-	var all int
-	_, err = pgx.ForEachRow(rows, []any{&e.Key, &e.Value, &all}, func() error {
-		entries, e = append(entries, e), kv.Entry{}
-		return nil
-	})
-	if err != nil {
-		return nil, false, unavailable(err)
 	}
 	return entries, all > len(entries), nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -50,13 +49,13 @@ CREATE TABLE zendeskblocks_changes (
 // Migrate makes the schema, or brings it to the version of this program. It is done once, by whoever comes first; programs
 // that read the version before go on meanwhile.
 func Migrate(ctx context.Context, c Config) (from, to int, err error) {
-	config, err := parse(c.URL)
+	network, err := newNetwork(c)
 	if err != nil {
 		return 0, 0, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := network.connect(ctx)
 	if err != nil {
-		return 0, 0, unavailable(err)
+		return 0, 0, unavailable(ctx, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
@@ -97,12 +96,11 @@ var ErrSchema = errors.New("the schema of the database does not fit")
 func checkSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version, least int
 	err := pool.QueryRow(ctx, `SELECT version, least_reader FROM zendeskblocks_schema`).Scan(&version, &least)
-	refused, isRefused := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows), isRefused && refused.Code == "42P01": // undefined_table
+	case errors.Is(err, pgx.ErrNoRows), isCode(err, "42P01"): // undefined_table
 		return fmt.Errorf("%w: there is none (run migrate)", ErrSchema)
 	case err != nil:
-		return unavailable(err)
+		return unavailable(ctx, err)
 	case version < schema:
 		return fmt.Errorf("%w: it has version %d, and this program needs %d (run migrate)", ErrSchema, version, schema)
 	case least > schema:
@@ -120,9 +118,4 @@ func randomID() int64 {
 			return id
 		}
 	}
-}
-
-// writable refuses a server that cannot be written, such as a standby: of several hosts the next one is tried then.
-func writable(ctx context.Context, conn *pgconn.PgConn) error {
-	return pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn)
 }

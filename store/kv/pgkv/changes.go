@@ -115,20 +115,49 @@ func (n *numbers) lowest() (seq int64, since time.Time) {
 	return seq, since
 }
 
+// newFeed begins after the changes that are known now.
 func (d *DB) newFeed(ctx context.Context) (*feed, error) {
-	f := &feed{db: d, numbers: numbers{above: make(map[int64]time.Time)}}
-	err := d.pool.QueryRow(ctx, `SELECT coalesce(max(seq), 0) FROM zendeskblocks_changes`).Scan(&f.floor)
-	if err != nil {
+	f := &feed{db: d}
+	if err := f.renew(ctx); err != nil {
 		return nil, unavailable(ctx, err)
 	}
 	return f, nil
+}
+
+// renew forgets the numbers, and takes in those that there are. What may yet become visible below the highest is no part of them.
+func (f *feed) renew(ctx context.Context) error {
+	const (
+		settled = `SELECT coalesce(max(seq), 0) FROM zendeskblocks_changes WHERE at < clock_timestamp() - $1::interval`
+		later   = `SELECT seq FROM zendeskblocks_changes WHERE seq > $1`
+	)
+	return f.db.ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		n := numbers{above: make(map[int64]time.Time)}
+		if err := conn.QueryRow(ctx, settled, lateCommits).Scan(&n.floor); err != nil {
+			return err
+		}
+		rows, err := conn.Query(ctx, later, n.floor)
+		if err != nil {
+			return err
+		}
+		var seq int64
+		now := time.Now()
+		_, err = pgx.ForEachRow(rows, []any{&seq}, func() error {
+			n.note(seq, now)
+			return nil
+		})
+		if err == nil {
+			f.numbers = n
+		}
+		return err
+	})
 }
 
 // run looks for changes of others when it is notified of some, and now and then, until the engine is closed.
 func (f *feed) run() {
 	notified := make(chan struct{}, 1)
 	f.db.work.Go(func() { f.db.listen(notified) })
-	last := time.Now()
+	var dropped uint64
+	failed := false
 	for {
 		select {
 		case <-notified:
@@ -136,11 +165,15 @@ func (f *feed) run() {
 		case <-f.db.ctx.Done():
 			return
 		}
-		if f.look() == nil {
-			last = time.Now()
-		} else if time.Since(last) > changesLife/2 {
-			f.db.watchers.Notify([]kv.Op{{Range: true}}) // what was changed meanwhile may be swept when it is looked for
+		if now := f.db.dropped.Load(); failed || now != dropped {
+			// Changes may have gone by unseen; and where another server has taken over, it may give their numbers anew.
+			if failed = f.renew(f.db.ctx) != nil; failed {
+				continue
+			}
+			dropped = now
+			f.db.watchers.Notify([]kv.Op{{Range: true}})
 		}
+		failed = f.look() != nil
 	}
 }
 

@@ -209,6 +209,7 @@ func (d *DB) drop(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || answered(err) && !readOnly(err) {
 		return false
 	}
+	d.dropped.Add(1)
 	d.pool.Reset()
 	return true
 }

@@ -27,6 +27,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -62,6 +63,7 @@ type DB struct {
 	watchers  kv.Watchers
 	notify    chan struct{} // holds a token when others are to hear of changes
 	lose      func() *loss  // tests make it lose answers
+	dropped   atomic.Uint64 // how often connections were found broken
 	size      databaseSize
 
 	ctx  context.Context // ends when the engine is closed

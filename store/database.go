@@ -18,7 +18,7 @@ func openDatabase(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
-	engine, err := pgkv.Open(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile, Committed: c.Observer.Committed})
+	engine, err := pgkv.Open(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile, Committed: c.Observer.Committed, Heard: c.Observer.Heard})
 	if err != nil {
 		return nil, err
 	}
@@ -45,4 +45,29 @@ func Migrate(ctx context.Context, c Config) (from, to int, err error) {
 		return from, to, err
 	}
 	return from, to, s.Close()
+}
+
+// CheckStandby returns nil when what is committed is waited for until a standby of the database has it, and else says in a
+// sentence why that is not so. Without a database that processes share there is nothing to check.
+func (s *Store) CheckStandby(ctx context.Context) error {
+	if database, ok := s.engine.(interface{ Standby(context.Context) error }); ok {
+		return database.Standby(ctx)
+	}
+	return nil
+}
+
+// DatabaseStats are figures of a database that processes share.
+type DatabaseStats = pgkv.Stats
+
+// DatabaseStats returns the figures of the database; ok is false where no processes share one. With an error, it has those that
+// are known.
+func (s *Store) DatabaseStats(ctx context.Context) (stats DatabaseStats, ok bool, err error) {
+	database, ok := s.engine.(interface {
+		Stats(context.Context) (pgkv.Stats, error)
+	})
+	if !ok {
+		return DatabaseStats{}, false, nil
+	}
+	stats, err = database.Stats(ctx)
+	return stats, true, err
 }

@@ -64,6 +64,9 @@ func readProgress(r kv.Getter) (progress, error) {
 	if err != nil {
 		return progress{}, err
 	}
+	if bytes.Equal(values[0], formatOfCopy) {
+		return progress{}, errCopying
+	}
 	p := progress{stored: values[1]}
 	text, reader, _ := strings.Cut(string(values[0]), "/")
 	if p.format, err = strconv.Atoi(text); err != nil || p.format < firstFormat {

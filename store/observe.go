@@ -16,6 +16,8 @@ type Commit = kv.Commit
 type Observer struct {
 	Committed func(Commit) // a group of updates was committed, or had to run again
 	Damaged   func()       // a scrub has found damage, once for each finding
+	// Heard tells how long after a commit of another replica, by the database's clock, this one has heard of it.
+	Heard func(delay time.Duration)
 	// Became tells that an activity has come to a state, or was made in it; the reason is that of its last failure, if it has one.
 	Became func(ActivityState, FailureReason)
 }

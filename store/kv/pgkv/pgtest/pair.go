@@ -31,7 +31,7 @@ func (p *Pair) join(t testing.TB) {
 	p.Standby.must(t, "pg_basebackup", "--pgdata", p.Standby.data(), "--checkpoint", "fast", "--no-sync", "--write-recovery-conf",
 		"--dbname", fmt.Sprintf("host=%s port=%s user=postgres application_name=%s", p.Primary.Folder, port, name))
 	p.Primary.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+name+"'")
-	p.Primary.Exec(t, "SELECT pg_reload_conf()")
+	p.Primary.reload(t)
 	p.Standby.Restart(t)
 	p.AwaitStandby(t)
 }

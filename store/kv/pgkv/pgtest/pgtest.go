@@ -241,3 +241,27 @@ func (s *Server) query(t testing.TB, sql string) (answer string) {
 	}
 	return answer
 }
+
+// Trust says anew, in lines of pg_hba.conf, who may connect, and how they show who they are.
+func (s *Server) Trust(t testing.TB, lines ...string) {
+	t.Helper()
+	path := filepath.Join(s.data(), "pg_hba.conf")
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := appendLines(path, lines); err != nil {
+		t.Fatal(err)
+	}
+	s.reload(t)
+}
+
+// reload has the server read its configuration, and returns when those who connect find it so.
+func (s *Server) reload(t testing.TB) {
+	t.Helper()
+	const loaded = "SELECT pg_conf_load_time()"
+	before := s.query(t, loaded)
+	s.Exec(t, "SELECT pg_reload_conf()")
+	for s.query(t, loaded) == before {
+		time.Sleep(time.Millisecond)
+	}
+}

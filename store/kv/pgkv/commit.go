@@ -185,6 +185,7 @@ func (d *DB) write(g *group) (again []bool, err error) {
 		if lose != nil {
 			lose.meanwhile()
 			lose, err = nil, errLost
+			again = nil
 		}
 		attempts++
 		switch {
@@ -198,12 +199,13 @@ func (d *DB) write(g *group) (again []bool, err error) {
 		case unsent(err) || answered(err):
 			return nil, unavailable(d.ctx, err)
 		}
-		made, err = d.resolve(id)
+		made, left, err := d.resolve(id)
 		if err != nil {
 			return nil, err
 		}
-		if !made {
-			again = slices.Repeat([]bool{true}, len(g.members))
+		again = slices.Repeat([]bool{!made}, len(g.members))
+		for _, member := range left {
+			again[member] = true
 		}
 		return again, nil
 	}
@@ -219,23 +221,24 @@ func (d *DB) pause(wait time.Duration) {
 	}
 }
 
-// A commit's marker says made, and that of who looks for it does not. Whichever is there first stays. Who finds one writes it
-// anew, and so waits, as each commit does, until a standby that is waited for has what was there.
+// A commit's marker says made, and which members have to run again; that of who looks for it does not. Whichever is there first
+// stays. Who finds one writes it anew, and so waits, as each commit does, until a standby that is waited for has what was there.
 const (
 	commitMarker = `INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, true)`
 	settleMarker = `
 INSERT INTO zendeskblocks_commits (id, made) VALUES ($1, false)
-ON CONFLICT (id) DO UPDATE SET at = clock_timestamp() RETURNING made`
+ON CONFLICT (id) DO UPDATE SET at = clock_timestamp() RETURNING made, again`
 )
 
 // resolveTime is how long it is tried to find out what became of a commit: its marker may be gone some time after.
 const resolveTime = markersLife * 2 / 3
 
-// resolve finds out whether the commit with this marker was made, and else makes sure that it never will be.
-func (d *DB) resolve(id int64) (made bool, err error) {
+// resolve finds out whether the commit with this marker was made, and which members it left out, and else makes sure that it
+// never will be.
+func (d *DB) resolve(id int64) (made bool, left []int, err error) {
 	for pause, begun := firstPause, time.Now(); d.ctx.Err() == nil && time.Since(begun) < resolveTime; pause = min(2*pause, lastPause) {
-		if made, err = d.settle(id); err == nil {
-			return made, nil
+		if made, left, err = d.settle(id); err == nil {
+			return made, left, nil
 		}
 		if !answered(err) {
 			d.refuse(err)
@@ -245,14 +248,14 @@ func (d *DB) resolve(id int64) (made bool, err error) {
 	if d.ctx.Err() != nil {
 		err = kv.ErrClosed
 	}
-	return false, fmt.Errorf("%w: %v", kv.ErrUnknownOutcome, err) //nolint:errorlint // a deadline in it is none of the caller's
+	return false, nil, fmt.Errorf("%w: %v", kv.ErrUnknownOutcome, err) //nolint:errorlint // a deadline in it is none of the caller's
 }
 
-func (d *DB) settle(id int64) (made bool, err error) {
+func (d *DB) settle(id int64) (made bool, left []int, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(settleMarker, id).QueryRow(func(row pgx.Row) error { return row.Scan(&made) })
+	batch.Queue(settleMarker, id).QueryRow(func(row pgx.Row) error { return row.Scan(&made, &left) })
 	err = d.commitBatch(batch)
-	return made, err
+	return made, left, err
 }
 
 // refuse answers the updates that wait to be committed, while the database is away.
@@ -270,7 +273,8 @@ SELECT k, v, $3 FROM unnest($1::bytea[], $2::bytea[]) AS t(k, v) ORDER BY k
 ON CONFLICT (key) DO UPDATE SET version = kv.version WHERE kv.version = 0`
 
 // apply compares what members have read, and applies those that still hold. Keys that are only read are locked unless somebody
-// else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others.
+// else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others, and notes
+// them with the marker.
 //
 //	$1 the version of the commit, by which it knows the keys that lockKeys made
 //	$2 keys that are read and not locked yet
@@ -301,6 +305,8 @@ WITH shared AS MATERIALIZED (
 ), updated AS (
 	UPDATE zendeskblocks_kv kv SET value = t.value, version = $1 FROM unnest($8::int[], $9::bytea[], $10::bytea[]) AS t(member, key, value)
 	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+), marked AS (
+	UPDATE zendeskblocks_commits SET again = ARRAY(SELECT member FROM bad) WHERE id = $1 AND EXISTS (SELECT FROM bad)
 )
 SELECT member FROM bad`
 

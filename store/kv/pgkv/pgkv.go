@@ -7,13 +7,19 @@
 // Functions run on their callers' goroutines and read what is committed; each further read of a run also looks whether what it
 // read before has changed, and starts the run again if so. The updates that wait are committed in groups, a round trip each: the
 // keys that they write, or have read as missing, are locked in order; what they have read is compared; those that still hold
-// are applied, and the others run again. A commit writes a marker of its own. When its answer is lost, another transaction
-// writes the same marker: if it can, the commit was not made and never will be.
+// are applied, and the others run again. A commit writes a marker of its own, with those that it left out. When its answer is
+// lost, another transaction writes the same marker: if it is there, the commit was made; else it was not and never will be.
 //
-// The database is asked on its primary only. An acknowledged update is as durable as the primary's synchronous_commit=on
-// makes it, which each session sets: a standby that is to be promoted without loss has to be a synchronous one.
+// The database is asked on its primary only; of several hosts, the one that was it last is tried first. An acknowledged update
+// is as durable as the primary's synchronous_commit=on makes it, which each session sets: a standby that is to be promoted
+// without loss has to be a synchronous one. Commits wait for it then, and while it is away. The engine never cancels such a wait;
+// when somebody else does, which the server calls success, the commit counts as one whose answer was lost, and is looked for
+// by a transaction that waits too. What a View reads is on the standby unless such a wait was cancelled, or the primary started
+// anew, while the standby was away.
 //
-// Errors are those of package kv. The engine never fails for good: a database that is away is [kv.ErrUnavailable].
+// Errors are those of package kv. The engine never fails for good: a database that is away, or from which no answer comes for
+// some seconds, is [kv.ErrUnavailable], and all goes on when it is back. [kv.ErrUnknownOutcome] comes, beside from contexts that
+// end, where it could not be found out for ten minutes what became of a commit.
 //
 //	db, err := pgkv.Open(ctx, pgkv.Config{URL: "postgres://zendeskblocks@db1,db2/zendeskblocks?sslmode=verify-full"})
 //	if err != nil {

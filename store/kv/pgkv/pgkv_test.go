@@ -79,6 +79,30 @@ func TestLostAnswers(t *testing.T) {
 	kvtest.RunLossy(t, func(t *testing.T) kvtest.Lossy { return pgkv.NewLossy(connect(t, databases.next(t))) })
 }
 
+// TestLostConflict loses the answer to a commit that left an update out, since what it had read has changed: it runs again.
+func TestLostConflict(t *testing.T) {
+	databases := newDatabases(t, "fsync = off")
+	url := databases.next(t)
+	db, other := pgkv.NewLossy(connect(t, url)), connect(t, url)
+	first := true
+	err := db.Update(t.Context(), func(txn kv.Txn) error {
+		values, err := txn.Get([]byte("n"))
+		if err == nil && first {
+			first, err = false, add(t.Context(), other, "n")
+			db.LoseAnswer(true, func() {})
+		}
+		n, _ := strconv.Atoi(string(values[0]))
+		txn.Put([]byte("n"), []byte(strconv.Itoa(n+1)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := number(t, other, "n"); got != 2 {
+		t.Errorf("counted to %d, want 2", got)
+	}
+}
+
 // several is what processes that share a database are: each call goes to the next of them.
 type several struct {
 	replicas []*pgkv.DB

@@ -29,9 +29,10 @@ ALTER TABLE zendeskblocks_kv ALTER COLUMN value SET STORAGE EXTERNAL;
 
 -- Markers of commits, by which it is found out what became of them.
 CREATE TABLE zendeskblocks_commits (
-	id   bigint      PRIMARY KEY,
-	made boolean     NOT NULL,
-	at   timestamptz NOT NULL DEFAULT clock_timestamp()
+	id    bigint      PRIMARY KEY,
+	made  boolean     NOT NULL,
+	again int[]       NOT NULL DEFAULT '{}', -- members of the group that it left out
+	at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX zendeskblocks_commits_at ON zendeskblocks_commits (at);
 
@@ -95,7 +96,9 @@ var ErrSchema = errors.New("the schema of the database does not fit")
 
 func checkSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version, least int
-	err := pool.QueryRow(ctx, `SELECT version, least_reader FROM zendeskblocks_schema`).Scan(&version, &least)
+	limited, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := pool.QueryRow(limited, `SELECT version, least_reader FROM zendeskblocks_schema`).Scan(&version, &least)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), isCode(err, "42P01"): // undefined_table
 		return fmt.Errorf("%w: there is none (run migrate)", ErrSchema)

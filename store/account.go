@@ -457,6 +457,15 @@ func (w *writing) rename(id, from, to string) error {
 	return w.put(toKey, []byte(id))
 }
 
+// WatchAccount sends a token after an account has changed, has been created or deleted, in whichever process; see
+// [Store.WatchDelivered].
+func (s *Store) WatchAccount(ctx context.Context, tenant, id string) (<-chan struct{}, error) {
+	if err := checkTenant(tenant); err != nil {
+		return nil, err
+	}
+	return s.engine.Watch(ctx, accountKey(tenant, id))
+}
+
 // DeleteAccount deletes an account. An etag that is not empty must be the account's. Errors: [ErrNotFound],
 // [ErrETagMismatch], and [ErrDefaultInUse] for the default account while the tenant has others.
 func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, notes ...Note) error {

@@ -471,13 +471,51 @@ func testTenants(t *testing.T, s *fixture) {
 		_, _, ofErr := s.ListActivities(t.Context(), name, store.ActivityFilter{InteractionID: "i"}, "", 1)
 		_, deliveredErr := s.DeliveredTo(t.Context(), name, "x@example.com")
 		_, watchErr := s.WatchDelivered(t.Context(), name, "x@example.com")
+		_, watchAccountErr := s.WatchAccount(t.Context(), name, "a1")
 		for _, err := range []error{
-			activityErr, updateErr, listErr, ofErr, deliveredErr, watchErr,
+			activityErr, updateErr, listErr, ofErr, deliveredErr, watchErr, watchAccountErr,
 			stageErr, s.UpdateInteraction(t.Context(), name, "i", nothing), s.ViewInteraction(t.Context(), name, "i", nothing),
 		} {
 			if err == nil {
 				t.Errorf("tenant %q is allowed", name)
 			}
+		}
+	}
+}
+
+// testWatchAccount looks as whoever waits for an account does. It waits for ever when a change is missed.
+func testWatchAccount(t *testing.T, s *fixture) {
+	tokens, err := s.WatchAccount(t.Context(), tenant, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func() string {
+		a, err := s.Account(t.Context(), tenant, "a")
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return a.Name
+	}
+	rename := func(a *store.Account) error {
+		a.Name = "B"
+		return nil
+	}
+	for _, step := range []struct {
+		want   string
+		change func() error
+	}{
+		{"A", func() error {
+			_, err := s.CreateAccount(t.Context(), tenant, store.Account{ID: "a", Name: "A"})
+			return err
+		}},
+		{"B", func() error { _, err := s.UpdateAccount(t.Context(), tenant, "a", "", rename); return err }},
+		{"", func() error { return s.DeleteAccount(t.Context(), tenant, "a", "") }},
+	} {
+		if err := step.change(); err != nil {
+			t.Fatal(err)
+		}
+		for known := false; !known; known = name() == step.want {
+			<-tokens
 		}
 	}
 }

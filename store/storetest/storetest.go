@@ -63,6 +63,7 @@ var tests = []test{
 	{"AccountOf", testAccountOf, onAny},
 	{"FindAccount", testFindAccount, onAny},
 	{"ListAccountsPages", testListAccountsPages, onFaultless},
+	{"WatchAccount", testWatchAccount, onAny},
 	{"AccountsModel", testAccountsModel, onAny},
 	{"ListTenants", testListTenants, onAny},
 	{"Tenants", testTenants, onAny},

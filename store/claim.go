@@ -32,6 +32,7 @@ type claims struct {
 	self, name string
 	stop       context.CancelFunc
 	beating    sync.WaitGroup
+	releasing  sync.WaitGroup
 
 	mu       sync.Mutex
 	replicas []Replica
@@ -106,23 +107,34 @@ func loadClaim(r kv.Getter, key []byte) (stored storedClaim, found bool, err err
 // claimPoll is how often it is tried to claim what another replica has: that one may have died.
 const claimPoll = time.Second
 
-// AwaitClaim claims what has a name as [Store.Claim] does, when who has it gives it back or has died. Errors: the engine's, and
-// that of ctx.
+// AwaitClaim claims what has a name as [Store.Claim] does, when who has it gives it back or has died. Errors: [ErrClaimed] and
+// that of ctx, when it is done before; else the engine's.
 func (s *Store) AwaitClaim(ctx context.Context, name ...string) (*Claim, error) {
+	key := claimKey(name...)
 	var tokens <-chan struct{}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	for {
-		freed := s.claims.whenFreed(claimKey(name...))
+	for waited := false; ; waited = true {
+		freed := s.claims.whenFreed(key)
 		c, err := s.Claim(ctx, name...)
-		if !errors.Is(err, ErrClaimed) {
+		switch {
+		case errors.Is(err, ErrClaimed):
+		case err != nil && waited && ctx.Err() != nil:
+			return nil, fmt.Errorf("%s: %w: %w", strings.Join(name, " "), ErrClaimed, ctx.Err())
+		default:
 			return c, err
 		}
-		if tokens == nil && s.Shared() {
-			if tokens, err = s.engine.Watch(watching, claimKey(name...)); err != nil {
+		if freed == nil { // it may have been claimed in this process since
+			freed = s.claims.whenFreed(key)
+		}
+		if s.Shared() && tokens == nil {
+			if tokens, err = s.engine.Watch(watching, key); err != nil {
 				return nil, err
 			}
 			continue // it may have been given back before
+		}
+		if freed == nil && !s.Shared() {
+			continue // it has been given back
 		}
 		timer := time.NewTimer(claimPoll)
 		select {
@@ -135,10 +147,15 @@ func (s *Store) AwaitClaim(ctx context.Context, name ...string) (*Claim, error) 
 		case <-ctx.Done():
 		}
 		timer.Stop()
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: %w: %w", strings.Join(name, " "), ErrClaimed, ctx.Err())
 		}
 	}
+}
+
+// HashedName is what stands in the name of a claim for texts that may not, such as ids that a caller chose.
+func (s *Store) HashedName(texts ...string) string {
+	return s.vault.hash(append([]string{"!", "claim"}, texts...)...)
 }
 
 // Lost is closed when it is known that another replica has taken the claim over. What is stored with [Fenced] is kept from being
@@ -169,6 +186,15 @@ func (s *Store) eraseClaim(ctx context.Context, c *Claim) error {
 	})
 }
 
+// Release is GiveBack for who does not wait for it. Closing the store waits.
+func (c *Claim) Release() {
+	if !c.store.Shared() {
+		c.GiveBack()
+		return
+	}
+	c.store.claims.releasing.Go(c.GiveBack)
+}
+
 // check fails unless the claim stands.
 func (c *Claim) check(r kv.Getter) error {
 	stands, found, err := loadClaim(r, c.key)
@@ -180,24 +206,33 @@ func (c *Claim) check(r kv.Getter) error {
 
 type fenceKey struct{}
 
-// Fenced returns a context for which the store changes nothing unless the claim stands: it fails with [ErrClaimLost] then. nil is
-// no claim.
-func Fenced(ctx context.Context, c *Claim) context.Context {
-	if c == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, fenceKey{}, c)
+// fence is a claim that must stand, and those of the contexts around.
+type fence struct {
+	claim  *Claim
+	around *fence
 }
 
-// fenced is fn behind the fence of a context.
+// Fenced returns a context for which the store changes nothing unless the claim stands, and those that the context is fenced by
+// already: it fails with [ErrClaimLost] then. With nil, what the context was fenced by does not count any more.
+func Fenced(ctx context.Context, c *Claim) context.Context {
+	if c == nil {
+		return context.WithValue(ctx, fenceKey{}, (*fence)(nil))
+	}
+	around, _ := ctx.Value(fenceKey{}).(*fence)
+	return context.WithValue(ctx, fenceKey{}, &fence{c, around})
+}
+
+// fenced is fn behind the fences of a context.
 func (s *Store) fenced(ctx context.Context, fn func(kv.Txn) error) func(kv.Txn) error {
-	c, ok := ctx.Value(fenceKey{}).(*Claim)
-	if !ok || !s.Shared() {
+	fences, _ := ctx.Value(fenceKey{}).(*fence)
+	if fences == nil || !s.Shared() {
 		return fn
 	}
 	return func(tx kv.Txn) error {
-		if err := c.check(tx); err != nil {
-			return err
+		for f := fences; f != nil; f = f.around {
+			if err := f.claim.check(tx); err != nil {
+				return err
+			}
 		}
 		return fn(tx)
 	}

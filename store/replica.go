@@ -172,6 +172,7 @@ func (s *Store) leave() {
 	if !s.Shared() || s.vault == nil {
 		return
 	}
+	s.claims.releasing.Wait()
 	if s.claims.stop != nil {
 		s.claims.stop()
 		s.claims.beating.Wait()

@@ -8,6 +8,7 @@ package blocks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/people"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
 // Config is what the service depends on. All of it is required.
@@ -39,7 +41,6 @@ type Service struct {
 	log         *slog.Logger
 	people      *people.Directory
 	now         func() time.Time
-	gate        once.Gate
 	writes      writes
 }
 
@@ -73,41 +74,106 @@ type block struct {
 	request     request
 
 	explained *zendeskv1.Explanation // what would be done, of a block that is not carried out; nil: it is
-	leave     func()                 // ends its turns, such as that of the request_id
+	turn      *store.Claim           // of its request_id, or of the ticket that it makes; nil: it needs none
 	outlived  bool                   // by a write, which ends the turn itself
 }
 
+// leave ends the block's turn.
+func (b *block) leave() {
+	if b.turn != nil {
+		b.turn.Release()
+	}
+}
+
+// inTurn is for what is stored only while the turn is the block's.
+func (b *block) inTurn(ctx context.Context) context.Context {
+	if b.turn == nil {
+		return ctx
+	}
+	return store.Fenced(ctx, b.turn)
+}
+
+// Kinds of turns.
+const (
+	turnOfRequest = "request"
+	turnOfTicket  = "ticket"
+)
+
+// turnOf says which blocks run one after the other: of what kind the turn is, and what it is about, beside the tenant; "": none.
+// One that makes the ticket of its interaction waits for all others that do. Of those with one request_id, which the transactions
+// that they end with let answer once, only those that write to Zendesk wait for one another in several processes: a turn there
+// takes transactions of its own, and what only reads may be read twice.
+func turnOf(method string, req request, shared bool) (kind string, about []string) {
+	writes := false
+	switch req := req.(type) {
+	case *zendeskv1.ScreenPopRequest:
+		if req.GetCreateTicket() != nil {
+			kind, about = turnOfTicket, []string{req.GetInteractionId()}
+		}
+	case *zendeskv1.CreateObjectRequest, *zendeskv1.UpdateObjectRequest, *zendeskv1.FindOrCreateUserRequest:
+		writes = true
+	case *zendeskv1.InvokeApiRequest:
+		writes = !zendeskapi.Reads(req.GetMethod())
+	}
+	switch {
+	case req.GetValidateOnly():
+		return "", nil
+	case kind == "" && req.GetRequestId() != "" && (writes || !shared):
+		return turnOfRequest, []string{req.GetInteractionId(), method, req.GetRequestId()}
+	}
+	return kind, about
+}
+
+// waitInVain is what a block is told that waited for its turn until its time was up.
+func waitInVain(kind string) *zendeskv1.Failure {
+	if kind == turnOfTicket {
+		return rpc.Failure(store.ReasonRequestInProgress, "the ticket of the interaction is still being made")
+	}
+	return rpc.Failure(store.ReasonRequestInProgress, "an earlier request with this request_id still runs")
+}
+
+// take waits for the block's turn, for as long as there is time; [store.ErrClaimed] when there is none left.
+func (s *Service) take(ctx context.Context, b *block, kind string, about []string) (err error) {
+	inTime, cancel := rpc.AnswerInTime(ctx)
+	defer cancel()
+	rpc.Aside(inTime, func() { b.turn, err = once.Turn(inTime, s.store, kind, b.tenant, about...) })
+	if err != nil && !errors.Is(err, store.ErrClaimed) && inTime.Err() != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // not even whose turn it is was told in time
+	}
+	return err
+}
+
 // executeOnce runs execute, unless the request was answered before: then that answer is given again. Requests with one
-// id run one after the other. inVain answers a request that waited for another until its time was up. A request that is only
-// to be explained has no part in that: it is no execution.
+// id run one after the other; see turnOf. inVain answers a request that waited for another until its time was up, or that another
+// process has begun since it took this one for dead. A request that is only to be explained has no part in that: it is no
+// execution.
 func executeOnce[R response](ctx context.Context, s *Service, method string, req request,
 	inVain func(context.Context, *block, *zendeskv1.Failure) (R, error), execute func(context.Context, *block) (R, error),
 ) (R, error) {
-	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req, leave: func() {}}
+	b := &block{tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), rpc: method, request: req}
 	if req.GetValidateOnly() {
 		b.explained = &zendeskv1.Explanation{}
 	}
 	rpc.AddFields(ctx, slog.String("interaction_id", b.interaction))
-	resp, err := func() (R, error) {
+	resp, err := func() (none R, err error) {
+		kind, about := turnOf(method, req, s.store.Shared())
+		if kind != "" {
+			if err := s.take(ctx, b, kind, about); errors.Is(err, store.ErrClaimed) {
+				return inVain(ctx, b, waitInVain(kind))
+			} else if err != nil {
+				return none, err
+			}
+		}
 		defer func() {
 			if !b.outlived {
 				b.leave()
 			}
 		}()
-		if req.GetRequestId() != "" && b.explained == nil {
-			waitCtx, cancel := rpc.AnswerInTime(ctx)
-			defer cancel()
-			var leave func()
-			var err error
-			rpc.Aside(waitCtx, func() {
-				leave, err = s.gate.Enter(waitCtx, once.Key{Tenant: b.tenant, Interaction: b.interaction, Method: method, RequestID: req.GetRequestId()})
-			})
-			if err != nil {
-				return inVain(ctx, b, rpc.Failure(store.ReasonRequestInProgress, "an earlier request with this request_id still runs"))
-			}
-			b.leave = leave
+		resp, err := execute(ctx, b)
+		if errors.Is(err, store.ErrClaimLost) {
+			return inVain(ctx, b, waitInVain(kind))
 		}
-		return execute(ctx, b)
+		return resp, err
 	}()
 	if err == nil && b.explained != nil {
 		b.explain(resp)

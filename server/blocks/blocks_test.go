@@ -102,7 +102,7 @@ func TestRequestInProgress(t *testing.T) {
 	}
 	before := search(time.Minute, "")
 	mustExit(t, before, zendeskv1.Exit_EXIT_NEXT)
-	leave, err := s.gate.Enter(t.Context(), once.Key{Tenant: tenant, Interaction: "one", Method: "Search", RequestID: "r"})
+	turn, err := once.Turn(t.Context(), s.store, turnOfRequest, tenant, "one", "Search", "r")
 	must(t, err)
 
 	resp := search(3*time.Second, "r") // of which it keeps a quarter of a second to store its answer
@@ -131,8 +131,40 @@ func TestRequestInProgress(t *testing.T) {
 	elsewhere, err := s.Search(call(t, time.Minute), &zendeskv1.SearchRequest{InteractionId: "two", RequestId: "r", SearchString: callerQuery, RecordsetName: "RS"})
 	must(t, err)
 	mustExit(t, elsewhere, zendeskv1.Exit_EXIT_NEXT)
-	leave()
+	turn.Release()
 	mustExit(t, search(time.Minute, "r"), zendeskv1.Exit_EXIT_NEXT)
+}
+
+// In several processes only what writes to Zendesk waits for another request with its id: to wait costs transactions.
+func TestTurnOf(t *testing.T) {
+	const one, id = "one", "r"
+	for name, test := range map[string]struct {
+		req         request
+		own, shared string
+	}{
+		"search":                  {&zendeskv1.SearchRequest{InteractionId: one, RequestId: id}, turnOfRequest, ""},
+		"without an id":           {&zendeskv1.SearchRequest{InteractionId: one}, "", ""},
+		"only explained":          {&zendeskv1.CreateObjectRequest{InteractionId: one, RequestId: id, ValidateOnly: true}, "", ""},
+		"stores only":             {&zendeskv1.AttachedDataRequest{InteractionId: one, RequestId: id}, turnOfRequest, ""},
+		"identifies":              {&zendeskv1.IdentifyCallerRequest{InteractionId: one, RequestId: id}, turnOfRequest, ""},
+		"finds or creates":        {&zendeskv1.FindOrCreateUserRequest{InteractionId: one, RequestId: id}, turnOfRequest, turnOfRequest},
+		"creates":                 {&zendeskv1.CreateObjectRequest{InteractionId: one, RequestId: id}, turnOfRequest, turnOfRequest},
+		"creates, without an id":  {&zendeskv1.CreateObjectRequest{InteractionId: one}, "", ""},
+		"updates":                 {&zendeskv1.UpdateObjectRequest{InteractionId: one, RequestId: id}, turnOfRequest, turnOfRequest},
+		"invokes, reading":        {&zendeskv1.InvokeApiRequest{InteractionId: one, RequestId: id, Method: "GET"}, turnOfRequest, ""},
+		"invokes, writing":        {&zendeskv1.InvokeApiRequest{InteractionId: one, RequestId: id, Method: "PUT"}, turnOfRequest, turnOfRequest},
+		"pops":                    {&zendeskv1.ScreenPopRequest{InteractionId: one, RequestId: id, Target: &zendeskv1.ScreenPopRequest_TicketId{TicketId: "1"}}, turnOfRequest, ""},
+		"pops what it makes":      {&zendeskv1.ScreenPopRequest{InteractionId: one, RequestId: id, Target: &zendeskv1.ScreenPopRequest_CreateTicket{CreateTicket: &zendeskv1.CreateTicket{}}}, turnOfTicket, turnOfTicket},
+		"the same, without an id": {&zendeskv1.ScreenPopRequest{InteractionId: one, Target: &zendeskv1.ScreenPopRequest_CreateTicket{CreateTicket: &zendeskv1.CreateTicket{}}}, turnOfTicket, turnOfTicket},
+		"the same, explained":     {&zendeskv1.ScreenPopRequest{InteractionId: one, ValidateOnly: true, Target: &zendeskv1.ScreenPopRequest_CreateTicket{CreateTicket: &zendeskv1.CreateTicket{}}}, "", ""},
+	} {
+		about := map[string][]string{turnOfRequest: {one, "Method", id}, turnOfTicket: {one}}
+		for shared, want := range map[bool]string{false: test.own, true: test.shared} {
+			if kind, got := turnOf("Method", test.req, shared); kind != want || !slices.Equal(got, about[want]) {
+				t.Errorf("%s, shared %v: a turn of %q about %q, want %q", name, shared, kind, got, want)
+			}
+		}
+	}
 }
 
 // Blocks that change nothing when they fail answer in vain as well.
@@ -140,9 +172,9 @@ func TestRequestInProgressChangesNothing(t *testing.T) {
 	t.Parallel()
 	s, _ := newService(t)
 	for _, method := range []string{"SelectAccount", "GetNextRecord", "ScreenPop", "AttachedData"} {
-		leave, err := s.gate.Enter(t.Context(), once.Key{Tenant: tenant, Interaction: "one", Method: method, RequestID: "r"})
+		turn, err := once.Turn(t.Context(), s.store, turnOfRequest, tenant, "one", method, "r")
 		must(t, err)
-		defer leave()
+		defer turn.Release()
 	}
 	ctx := call(t, 200*time.Millisecond)
 	selected, err := s.SelectAccount(ctx, &zendeskv1.SelectAccountRequest{InteractionId: "one", RequestId: "r", Choice: &zendeskv1.SelectAccountRequest_UseDefault{UseDefault: true}})

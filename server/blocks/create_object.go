@@ -259,7 +259,7 @@ func planObject[R response](ctx context.Context, s *Service, b *block, o objectB
 		return plan, answer, false, err
 	}
 	now, random := s.now(), rpc.NewID()
-	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
+	err = s.update(b.inTurn(ctx), b, func(tx *store.InteractionTxn) error {
 		plan, found = objectPlan{}, false
 		if answer, found, err = keptAnswer[R](tx, b); err != nil || found {
 			return err

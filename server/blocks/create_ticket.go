@@ -29,9 +29,6 @@ type callTicketPlan struct {
 
 // popCreated makes the interaction's ticket, unless it has one, and pops it.
 func (s *Service) popCreated(ctx context.Context, b *block, target popTarget) (*zendeskv1.ScreenPopResponse, error) {
-	if b.explained == nil && !s.takeCallTicket(ctx, b) {
-		return (&callTicketPlan{}).failed(rpc.Failure(store.ReasonRequestInProgress, "the ticket of the interaction is still being made")), nil
-	}
 	leave, ok := s.writes.enter(b.tenant)
 	if !ok {
 		return answerBusy(ctx, s, b, (&callTicketPlan{}).failed)
@@ -74,26 +71,6 @@ func (s *Service) popCreated(ctx context.Context, b *block, target popTarget) (*
 	})
 }
 
-// takeCallTicket waits until nobody else makes the interaction's ticket, for as long as there is time.
-func (s *Service) takeCallTicket(ctx context.Context, b *block) bool {
-	inTime, cancel := rpc.AnswerInTime(ctx)
-	defer cancel()
-	var leave func()
-	var err error
-	rpc.Aside(inTime, func() {
-		leave, err = s.gate.Enter(inTime, once.Key{Tenant: b.tenant, Interaction: b.interaction, Method: "create_ticket"})
-	})
-	if err != nil {
-		return false
-	}
-	before := b.leave
-	b.leave = func() {
-		leave()
-		before()
-	}
-	return true
-}
-
 // planCallTicket decides in one transaction about the ticket. It returns an answer instead of a plan when the interaction has
 // its ticket, or the request fails without Zendesk, or is only to be explained.
 func (s *Service) planCallTicket(ctx context.Context, b *block, target popTarget, popID string, now time.Time) (plan callTicketPlan, answer *zendeskv1.ScreenPopResponse, err error) {
@@ -101,7 +78,7 @@ func (s *Service) planCallTicket(ctx context.Context, b *block, target popTarget
 	if err != nil {
 		return plan, nil, err
 	}
-	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
+	err = s.update(b.inTurn(ctx), b, func(tx *store.InteractionTxn) error {
 		plan, answer = callTicketPlan{}, nil
 		kept, found, err := keptAnswer[*zendeskv1.ScreenPopResponse](tx, b)
 		if err != nil {

@@ -138,7 +138,7 @@ func (s *Service) planInvoke(ctx context.Context, b *block, req *zendeskv1.Invok
 		return plan, nil, err
 	}
 	now := s.now()
-	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
+	err = s.update(b.inTurn(ctx), b, func(tx *store.InteractionTxn) error {
 		plan, answer = invokePlan{settings: settings}, nil
 		kept, found, err := keptAnswer[*zendeskv1.InvokeApiResponse](tx, b)
 		if err != nil {

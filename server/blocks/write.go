@@ -241,12 +241,33 @@ func settle[R response](ctx context.Context, s *Service, b *block, e errand[R], 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
 	defer cancel()
+	if resp, err = conclude(b.inTurn(ctx), s, b, e, o, false); errors.Is(err, store.ErrClaimLost) {
+		return conclude(ctx, s, b, e, o, true)
+	}
+	return resp, err
+}
+
+// conclude stores how an errand ended. One is late whose turn has passed to another process, which took this one for dead: what
+// Zendesk has done is stored all the same, unless that one has kept an answer, and nothing else is.
+func conclude[R response](ctx context.Context, s *Service, b *block, e errand[R], o outcome, late bool) (resp R, err error) {
+	if late && o.failure != nil {
+		return e.fail(nil, o.told(), o.err)
+	}
 	if o.failure == nil && e.stage != nil {
 		if err := e.stage(ctx); err != nil {
 			return resp, err
 		}
 	}
+	// Until it ends, an intent that does not let a request run again is its own.
+	mayBeAnswered := e.reads || late && e.repeatable
 	err = s.update(ctx, b, func(tx *store.InteractionTxn) error {
+		if mayBeAnswered {
+			kept, found, err := keptAnswer[R](tx, b)
+			if err != nil || found {
+				resp = kept
+				return err
+			}
+		}
 		var err error
 		if o.failure == nil {
 			if resp, err = e.finish(tx); err != nil {

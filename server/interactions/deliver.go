@@ -44,13 +44,13 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	logInteraction(ctx, req.GetInteractionId())
 	d := delivery{arrived: time.Now(), tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
 	// One delivery of an interaction at a time: a pop that is being shown must not be shown again.
-	var leave func()
+	var turn *store.Claim
 	var err error
-	rpc.Aside(ctx, func() { leave, err = s.gate.Enter(ctx, once.Key{Tenant: d.tenant, Interaction: d.interaction}) })
+	rpc.Aside(ctx, func() { turn, err = once.Turn(ctx, s.store, "delivery", d.tenant, d.interaction) })
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer turn.Release()
 	resp, err := s.planDelivery(ctx, &d)
 	if err != nil || len(d.pops) == 0 {
 		return resp, err
@@ -236,32 +236,60 @@ func (s *Service) keepDelivery(ctx context.Context, d *delivery, shown []store.D
 		if err != nil {
 			return err
 		}
+		pops, err := tx.ScreenPops()
+		if err != nil {
+			return err
+		}
+		counting := shown
 		if deliveries.Visit == d.visit {
-			for _, made := range shown {
+			var fresh []store.Delivered
+			fresh, counting = counted(deliveries.Items, shown)
+			for _, made := range fresh {
 				deliveries.Items = slices.DeleteFunc(deliveries.Items, func(item store.Delivery) bool { return item.PopID == made.PopID })
 				deliveries.Items = append(deliveries.Items, made.Delivery)
 			}
-			tx.SetDeliveries(deliveries)
-			tx.NoteDelivered(d.agent.Email, shown...)
+			if len(fresh) > 0 {
+				tx.SetDeliveries(deliveries)
+				tx.NoteDelivered(d.agent.Email, fresh...)
+			}
 		}
 		switch {
 		case d.kept != nil:
-			resp.Deliveries = replaced(d.kept.GetDeliveries(), shown)
+			resp.Deliveries = replaced(d.kept.GetDeliveries(), counting)
+			return keepDeliveries(tx, d.request, resp)
 		case deliveries.Visit != d.visit:
 			// It has gone to another agent meanwhile, through another instance: what counts there is kept there.
 			for _, made := range shown {
 				resp.Deliveries = append(resp.Deliveries, deliveryToProto(made.Pop, made.Delivery))
 			}
 		default:
-			pops, err := tx.ScreenPops()
-			if err != nil {
-				return err
-			}
 			resp.Deliveries = deliveriesToProto(pops, deliveries)
+		}
+		kept, answered, err := once.Kept[*zendeskv1.DeliverInteractionResponse](tx, deliverMethod, d.request)
+		if err != nil || answered {
+			resp = withPops(kept, pops) // as counted says
+			return err
 		}
 		return keepDeliveries(tx, d.request, resp)
 	})
 	return resp, err
+}
+
+// counted decides which of the deliveries that were made count, and which of these are to be stored: of a pop that another
+// process has shown meanwhile, since it took this one for dead, the first that was stored is the one.
+func counted(stored []store.Delivery, shown []store.Delivered) (fresh, counting []store.Delivered) {
+	for _, made := range shown {
+		first := slices.IndexFunc(stored, func(item store.Delivery) bool {
+			return item.PopID == made.PopID && item.Outcome != store.DeliveryFailed
+		})
+		if first >= 0 {
+			made.Delivery = stored[first]
+		} else {
+			fresh = append(fresh, made)
+		}
+		counting = append(counting, made)
+	}
+	return fresh, counting
 }
 
 // replaced returns an answer's deliveries with those that were made anew.

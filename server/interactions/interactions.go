@@ -20,7 +20,6 @@ import (
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
-	"github.com/scenarioblocks/zendeskblocks/server/once"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/turnstile"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
@@ -50,7 +49,6 @@ type Service struct {
 	log    *slog.Logger
 	now    func() time.Time
 	agents *agents
-	gate   once.Gate
 
 	watches *turnstile.Turnstile[watched]
 

@@ -3,9 +3,9 @@
 // It hides what is kept of a request and its answer, how repeats wait for one another, and what counts as the same request.
 // The scope of a request_id is its interaction and RPC. Requests without one act each time.
 //
-//	turn, err := gate.Enter(ctx, once.Key{...}) // one after the other
+//	turn, err := once.Turn(ctx, st, "request", tenant, ...) // one after the other
 //	...
-//	defer turn()
+//	defer turn.Release()
 //	err = st.UpdateInteraction(ctx, tenant, id, func(tx *store.InteractionTxn) error {
 //		kept, found, err := once.Kept[*zendeskv1.SearchResponse](tx, "Search", req)
 //		if err != nil || found {
@@ -20,7 +20,6 @@ package once
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -115,40 +114,9 @@ func keep(tx *store.InteractionTxn, method string, req Request, resp proto.Messa
 	return nil
 }
 
-// Key is what only one request at a time may be about. Method and RequestID are empty where the whole interaction is.
-type Key struct{ Tenant, Interaction, Method, RequestID string }
-
-// Gate lets one request per key through at a time. The zero Gate is ready for use.
-type Gate struct {
-	mu      sync.Mutex
-	running map[Key]chan struct{} // closed when the request has ended
-}
-
-// Enter waits until no request with the key runs, or ctx is done. The caller calls leave when its request has ended.
-func (g *Gate) Enter(ctx context.Context, key Key) (leave func(), err error) {
-	for {
-		g.mu.Lock()
-		ended, busy := g.running[key]
-		if !busy {
-			if g.running == nil {
-				g.running = make(map[Key]chan struct{})
-			}
-			ended = make(chan struct{})
-			g.running[key] = ended
-		}
-		g.mu.Unlock()
-		if !busy {
-			return func() {
-				g.mu.Lock()
-				delete(g.running, key)
-				g.mu.Unlock()
-				close(ended)
-			}, nil
-		}
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+// Turn waits until nothing else, in any process, is about what a name tells: of a kind, such as the requests with a request_id,
+// and by the ids that tell one of them. The claim is to be released when that has ended. Errors: those of
+// [store.Store.AwaitClaim].
+func Turn(ctx context.Context, st *store.Store, kind, tenant string, ids ...string) (*store.Claim, error) {
+	return st.AwaitClaim(ctx, kind, tenant, st.HashedName(append([]string{kind, tenant}, ids...)...))
 }

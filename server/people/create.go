@@ -23,9 +23,9 @@ type NewUser struct {
 }
 
 // FindOrCreate finds somebody as Identify does with the policy All, and makes a user where there is nobody. Ticket ids count
-// for nothing. One call at a time is about a number, an address or an external id of a Zendesk; who was made is noted before,
-// and is found for as long as Zendesk's search may not know of him, also after a crash. A user who is made for a number has
-// an external id that any service makes of it, so that two services make one. Errors: as of Identify.
+// for nothing. One call at a time, of all processes, is about a number, an address or an external id of a Zendesk; who was made
+// is noted before, and is found for as long as Zendesk's search may not know of him, also after a crash. A user who is made for a
+// number has an external id that any service makes of it, so that two services make one. Errors: as of Identify.
 func (d *Directory) FindOrCreate(ctx context.Context, tenant string, account *store.Account, sought Sought, user NewUser) (Found, error) {
 	sought.TicketID = ""
 	steps := sought.steps(account.DefaultRegion)
@@ -34,10 +34,8 @@ func (d *Directory) FindOrCreate(ctx context.Context, tenant string, account *st
 	}
 	l := d.lookup(tenant, account, All)
 	identities := make([]string, len(steps))
-	keys := make([]string, len(steps))
 	for i, s := range steps {
 		identities[i] = s.identity()
-		keys[i] = account.URL + " " + s.identity()
 	}
 	// Who is remembered needs no turn.
 	for _, s := range steps {
@@ -48,18 +46,59 @@ func (d *Directory) FindOrCreate(ctx context.Context, tenant string, account *st
 			break
 		}
 	}
-	leave, err := d.turns.take(ctx, keys)
-	if err != nil {
-		return Found{}, &zendeskapi.Error{
-			Op: "find_or_create", Kind: zendeskapi.Timeout, Detail: "other calls about the same person took all the time", Err: err,
-		}
+	var err error
+	if l.turns, err = d.take(ctx, account.URL, identities); err != nil {
+		return Found{}, busy(err)
 	}
-	defer leave()
+	defer release(l.turns)
 	found, err := l.identify(ctx, steps)
 	if err != nil || found.Total > 0 {
 		return found, err
 	}
-	return l.create(ctx, steps, identities, user)
+	found, err = l.create(ctx, steps, identities, user)
+	return found, busy(err)
+}
+
+// take waits until no other call, in any process, is about one of the identities in the Zendesk at an origin, or for ctx.
+func (d *Directory) take(ctx context.Context, origin string, identities []string) (turns []*store.Claim, err error) {
+	names := make([]string, len(identities))
+	for i, identity := range identities {
+		names[i] = d.store.HashedName("person", origin, identity)
+	}
+	slices.Sort(names) // so that no two wait for each other
+	for _, name := range slices.Compact(names) {
+		turn, err := d.store.AwaitClaim(ctx, "person", name)
+		if err != nil {
+			release(turns)
+			return nil, err
+		}
+		turns = append(turns, turn)
+	}
+	return turns, nil
+}
+
+func release(turns []*store.Claim) {
+	for _, turn := range turns {
+		turn.Release()
+	}
+}
+
+// busy words an error that says that others are about the same person.
+func busy(err error) error {
+	if !errors.Is(err, store.ErrClaimed) && !errors.Is(err, store.ErrClaimLost) {
+		return err
+	}
+	return &zendeskapi.Error{
+		Op: "find_or_create", Kind: zendeskapi.Timeout, Detail: "other calls about the same person took all the time", Err: err,
+	}
+}
+
+// inTurn is for what is stored only while the turns are the call's.
+func (l *lookup) inTurn(ctx context.Context) context.Context {
+	for _, turn := range l.turns {
+		ctx = store.Fenced(ctx, turn)
+	}
+	return ctx
 }
 
 // create makes a user, unless another service has.
@@ -90,7 +129,7 @@ func (l *lookup) create(ctx context.Context, steps []step, identities []string, 
 		return Found{}, fmt.Errorf("a user cannot be written as JSON: %w", err)
 	}
 	made := store.NotedPerson{ExternalID: externalID}
-	if err := l.store.NotePerson(ctx, l.tenant, l.account.URL, identities, made); err != nil {
+	if err := l.store.NotePerson(l.inTurn(ctx), l.tenant, l.account.URL, identities, made); err != nil {
 		return Found{}, err
 	}
 	for _, s := range steps {

@@ -36,7 +36,6 @@ type Directory struct {
 	store       *store.Store
 	credentials *credentials.Keeper
 	memory      *memory
-	turns       turns
 }
 
 // New makes a directory.
@@ -95,6 +94,7 @@ type lookup struct {
 	fields  []string
 	not     []string // ids of people who are no more, or not who is sought, whatever a search says
 	said    zendeskapi.Said
+	turns   []*store.Claim // of who is to be made
 }
 
 func (d *Directory) lookup(tenant string, account *store.Account, policy Policy) *lookup {
@@ -360,17 +360,17 @@ func (l *lookup) fresh(ctx context.Context, matches []match, s step) ([]match, e
 // or not as he was.
 func (l *lookup) known(ctx context.Context, s step) (matches []match, known bool, err error) {
 	key := l.key(s)
-	entry, found := l.memory.get(key)
+	entry, _ := l.memory.get(key)
 	l.not = append(l.not, entry.not...)
-	if found && (entry.userID == "" || !entry.alone && l.policy != First) {
-		return nil, false, nil
-	}
-	if !found {
+	switch {
+	case entry.userID == "": // another process may have made somebody since
 		made, noted, err := l.store.PersonNoted(ctx, l.tenant, l.account.URL, s.identity())
-		if err != nil || !noted || made.UserID == "" {
+		if err != nil || !noted || made.UserID == "" || slices.Contains(l.not, made.UserID) {
 			return nil, false, err
 		}
 		entry = remembered{userID: made.UserID, alone: true}
+	case !entry.alone && l.policy != First:
+		return nil, false, nil
 	}
 	person, numbers, err := l.read(ctx, entry.userID, entry.field == identitiesField)
 	if err != nil {

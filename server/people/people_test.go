@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scenarioblocks/zendeskblocks/server/phone"
+	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
@@ -278,44 +280,57 @@ func TestMemoryForgets(t *testing.T) {
 	}
 }
 
-func TestTurns(t *testing.T) {
+// One call at a time is about a person, by whatever he is sought.
+func TestTake(t *testing.T) {
+	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "data.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
-		var all turns
-		leave, err := all.take(t.Context(), []string{"b", "a", "b"})
+		d := &Directory{store: st}
+		turns, err := d.take(t.Context(), "z", []string{"b", "a", "b"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := make(chan string, 2)
-		for _, keys := range [][]string{{"a", "c"}, {"c", "b"}} {
+		for _, identities := range [][]string{{"a", "c"}, {"c", "b"}} {
 			go func() {
-				leave, err := all.take(t.Context(), keys)
+				turns, err := d.take(t.Context(), "z", identities)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				got <- keys[0]
-				leave()
+				got <- identities[0]
+				release(turns)
 			}()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := all.take(ctx, []string{"0", "a"}); !errors.Is(err, context.DeadlineExceeded) {
+		_, err = d.take(ctx, "z", []string{"0", "a"})
+		if failed, ok := errors.AsType[*zendeskapi.Error](busy(err)); !ok || failed.Kind != zendeskapi.Timeout {
 			t.Errorf("a turn that another has: %v", err)
 		}
 		if len(got) != 0 {
 			t.Errorf("%s has a turn", <-got)
 		}
-		free, err := all.take(t.Context(), []string{"0"})
-		if err != nil {
-			t.Fatal(err)
+		for _, free := range []struct{ origin, identity string }{{"z", "0"}, {"other", "a"}} {
+			if more, err := d.take(t.Context(), free.origin, []string{free.identity}); err != nil {
+				t.Error(err)
+			} else {
+				release(more)
+			}
 		}
-		free()
-		leave()
+		release(turns)
 		<-got
 		<-got
 		synctest.Wait()
-		if len(all.taken) != 0 {
-			t.Errorf("%d turns are left", len(all.taken))
+		if n := st.Claimed(); n != 0 {
+			t.Errorf("%d turns are left", n)
 		}
 	})
 }

@@ -49,7 +49,7 @@ type testServer struct {
 	config    Config
 	ownSeries int // how many accounts have series of their own in the metrics
 	server    *Server
-	keep      store.Config // lives and quotas
+	keep      store.Config // lives and quotas; the database, where it is not a file in dir
 	stop      func()
 }
 
@@ -59,10 +59,18 @@ var patient = Timeouts{Block: time.Minute, BlockCap: time.Minute, Zendesk: time.
 // newTestServer starts a service. adjust, if given, changes its configuration and that of its Zendesk first.
 func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {
 	t.Helper()
+	s := newStopped(t, adjust...)
+	s.start(t)
+	return s
+}
+
+// newStopped is a service that has yet to be started, and its Zendesk, which runs.
+func newStopped(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {
+	t.Helper()
 	s := &testServer{clock: &testClock{}, log: &textBuffer{}, replies: &textBuffer{}, dir: t.TempDir(), stop: func() {}}
 	zendeskConfig := zendesktest.Config{Clock: s.clock.now}
 	s.config = Config{
-		Log:       slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:       s.log.logger(),
 		Clock:     s.clock.now,
 		UserAgent: "zendeskblocks/test",
 		Timeouts:  patient,
@@ -77,7 +85,6 @@ func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *
 	must(t, err)
 	s.config.AllowHosts = append(s.config.AllowHosts, origin.Host)
 	t.Cleanup(func() { s.stop() })
-	s.start(t)
 	return s
 }
 
@@ -87,7 +94,10 @@ func (s *testServer) start(t testing.TB) {
 	s.config.Metrics = metrics.New(metrics.Config{Accounts: s.ownSeries, Now: s.clock.now})
 	config := s.keep
 	config.Observer = s.config.Metrics.Store()
-	config.Path, config.Log, config.Now = filepath.Join(s.dir, "data.db"), s.config.Log, s.clock.now
+	config.Log, config.Now = s.config.Log, s.clock.now
+	if config.URL == "" {
+		config.Path = filepath.Join(s.dir, "data.db")
+	}
 	s.store, err = store.Open(t.Context(), config)
 	must(t, err)
 	s.config.Store = s.store
@@ -249,6 +259,11 @@ func (b *textBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.Write(p)
+}
+
+// logger writes to the buffer, one JSON object a line.
+func (b *textBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Append implements audit.Sink.

@@ -21,6 +21,7 @@ import (
 type drain struct {
 	name     string
 	accounts int           // of one Zendesk, each of a tenant of its own
+	replicas int           // of the service: all of them have blocks, and each account is written by one
 	every    time.Duration // a block, of one of the accounts
 	minutes  int
 	limits   map[int]zendesktest.Limits // from these minutes on
@@ -69,6 +70,14 @@ func TestDraining(t *testing.T) {
 			limits: map[int]zendesktest.Limits{0: at(400, 0, zendesktest.HeadersAll), 3: at(200, 0, zendesktest.HeadersAll), 6: at(700, 0, zendesktest.HeadersAll)},
 			slack:  map[int]bool{3: true, 6: true}, least: truthful,
 		},
+		{name: "three replicas", replicas: 3, limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersAll)}, least: truthful},
+		{
+			name: "three replicas, others come and go", replicas: 3, every: time.Second, minutes: 10,
+			limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersAll), 3: at(200, 100, zendesktest.HeadersAll), 6: at(200, 0, zendesktest.HeadersAll)},
+			slack:  map[int]bool{3: true, 4: true, 6: true}, least: figures{98, 2, 85},
+		},
+		{name: "three replicas, no headers", replicas: 3, limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersNone)}, least: figures{70, 4, 70}},
+		{name: "three replicas, three accounts", replicas: 3, accounts: 3, limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersAll)}, slack: map[int]bool{1: true}, least: figures{97, 1, 90}},
 		{name: "two accounts", accounts: 2, limits: map[int]zendesktest.Limits{0: at(200, 0, zendesktest.HeadersAll)}, least: truthful},
 		{
 			name: "an endpoint of its own", every: time.Second,
@@ -78,7 +87,7 @@ func TestDraining(t *testing.T) {
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			d.accounts, d.minutes = max(1, d.accounts), max(6, d.minutes)
+			d.accounts, d.replicas, d.minutes = max(1, d.accounts), max(1, d.replicas), max(6, d.minutes)
 			if d.every == 0 {
 				d.every = 500 * time.Millisecond
 			}
@@ -91,25 +100,30 @@ func TestDraining(t *testing.T) {
 func (d drain) run(t *testing.T) {
 	const latency = 150 * time.Millisecond
 	zendesk := zendesktest.New(zendesktest.Config{TicketUpdateLimit: 1 << 20})
-	first := bubbleClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(latency)
 		zendesk.ServeHTTP(w, r)
-	}))
-	first.credential = APITokenCredential(zendesktest.Admin.Email, secret.New(zendesktest.Admin.APIToken))
+	})
+	replicas := make([]*Client, d.replicas)
+	for i := range replicas {
+		replicas[i] = bubbleClient(t, handler)
+		replicas[i].credential = APITokenCredential(zendesktest.Admin.Email, secret.New(zendesktest.Admin.APIToken))
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	left := make(chan string, 10_000) // the tickets of the activities
 	for i := range cap(left) {
 		left <- fmt.Sprint(zendesktest.CallerTickets[i%len(zendesktest.CallerTickets)])
 	}
-	client := func(account int, lane limit.Lane) *Client {
-		c := *first
+	shareLimits(ctx, replicas, &group)
+	client := func(replica, account int, lane limit.Lane) *Client {
+		c := *replicas[replica%d.replicas]
 		c.tenant, c.account, c.lane = fmt.Sprint("tenant", account), fmt.Sprint("account", account), lane
 		return &c
 	}
 	for account := range d.accounts {
 		for range 4 {
-			group.Go(func() { write(ctx, client(account, limit.Activities), left) })
+			group.Go(func() { write(ctx, client(account, account, limit.Activities), left) })
 		}
 	}
 	var mu sync.Mutex
@@ -127,7 +141,7 @@ func (d drain) run(t *testing.T) {
 			group.Go(func() {
 				asking, cancel := context.WithTimeout(ctx, d.patience)
 				defer cancel()
-				found, err := client(i%d.accounts, limit.Blocks).Search(asking, SearchQuery{
+				found, err := client(i, i/d.replicas%d.accounts, limit.Blocks).Search(asking, SearchQuery{
 					Query: fmt.Sprintf("type:user phone:*5135557611 created>1970-01-01T00:%02d:%02dZ", n%60, i%60), Max: 1,
 				})
 				if err == nil && len(found.Records) == 0 {
@@ -163,6 +177,26 @@ func (d drain) run(t *testing.T) {
 		if got.succeeded < d.least.succeeded || got.refused > d.least.refused || got.used < d.least.used {
 			t.Errorf("minute %d is not good enough", n)
 		}
+	}
+}
+
+// shareLimits has the transports of replicas share limits, as through a store, until ctx ends.
+func shareLimits(ctx context.Context, replicas []*Client, group *sync.WaitGroup) {
+	const underWay = 100 * time.Millisecond
+	for i, from := range replicas {
+		from.transport.Governor().Share(len(replicas))
+		group.Go(func() {
+			for notices := from.transport.Governor().Learned(ctx); notices != nil; notices = from.transport.Governor().Learned(ctx) {
+				time.Sleep(underWay)
+				for j, to := range replicas {
+					for _, notice := range notices {
+						if i != j {
+							to.transport.Governor().Learn(notice)
+						}
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -133,6 +133,9 @@ func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Tra
 	}
 }
 
+// Governor decides when requests may be sent, of all clients.
+func (t *Transport) Governor() *limit.Governor { return t.governor }
+
 // Limits tells what is known of the limit of the Zendesk at an origin. It asks nobody.
 func (t *Transport) Limits(origin string) limit.Limits { return t.governor.Limits(origin) }
 

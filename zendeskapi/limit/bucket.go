@@ -1,6 +1,9 @@
 package limit
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // maxBuckets bounds how many limits of endpoints are kept for one Zendesk.
 const maxBuckets = 64
@@ -20,11 +23,15 @@ type bucket struct {
 
 // ready says when a request may be sent there. When the time has come that was told, a slot is free, or all of them: Zendesks
 // mean the one or the other. One request finds out.
-func (b *bucket) ready(now time.Time, lane Lane) time.Time {
+func (b *bucket) ready(now time.Time, lane Lane, others peers) time.Time {
 	if now.Before(b.held) {
 		return b.held
 	}
-	if !b.mustProbe(now, lane) {
+	if !b.mustProbe(now, lane, others) {
+		// Each of the other replicas may have sent as many as this one since.
+		if untold := min(b.since, b.inFlight); b.counts(now) && b.left(lane, others) < 1+others.meanwhile(untold) {
+			return now.Add(slice) // an answer tells before
+		}
 		return now
 	}
 	if resets := b.at.Add(b.resetsAfter()); !b.probing && now.Before(resets) {
@@ -37,9 +44,18 @@ func (b *bucket) ready(now time.Time, lane Lane) time.Time {
 }
 
 // mustProbe says that nothing is known to be left.
-func (b *bucket) mustProbe(now time.Time, lane Lane) bool {
-	spare := int(float64(b.figures.limit) * reserve[lane])
-	return b.probing || b.figures.known && now.Before(b.at.Add(window)) && b.figures.remaining-b.since-spare < 1
+func (b *bucket) mustProbe(now time.Time, lane Lane, others peers) bool {
+	return b.probing || b.counts(now) && b.left(lane, others) < 1
+}
+
+// counts says that what was told counts still.
+func (b *bucket) counts(now time.Time) bool { return b.figures.known && now.Before(b.at.Add(window)) }
+
+// left is what a lane may send of what was told to be left.
+func (b *bucket) left(lane Lane, others peers) float64 {
+	limit := float64(b.figures.limit)
+	spare := math.Floor(limit*reserve[lane]) + max(0, others.margin(limit)-math.Floor(limit*reserve[Blocks]))
+	return float64(b.figures.remaining-b.since) - spare
 }
 
 func (b *bucket) resetsAfter() time.Duration {
@@ -50,8 +66,8 @@ func (b *bucket) resetsAfter() time.Duration {
 }
 
 // send notes that a request is sent there; probe, that it finds something out.
-func (b *bucket) send(now time.Time, lane Lane) (probe bool) {
-	probe = b.mustProbe(now, lane)
+func (b *bucket) send(now time.Time, lane Lane, others peers) (probe bool) {
+	probe = b.mustProbe(now, lane, others)
 	if probe {
 		b.probes++
 	}

@@ -26,6 +26,9 @@ type Governor struct {
 
 	mu       sync.Mutex
 	zendesks map[string]*zendesk // by origin
+	peers    int                 // other replicas
+	untold   map[*news]struct{}  // what they are to be told
+	learned  chan struct{}       // holds a token when there is more of it
 }
 
 // New makes a governor that knows nothing yet.
@@ -39,7 +42,10 @@ func New(c Config) *Governor {
 	if c.MaxWaiting == 0 {
 		c.MaxWaiting = 1024
 	}
-	return &Governor{config: c, zendesks: make(map[string]*zendesk)}
+	return &Governor{
+		config: c, zendesks: make(map[string]*zendesk),
+		untold: make(map[*news]struct{}), learned: make(chan struct{}, 1),
+	}
 }
 
 // RefusedError says that a request would wait in vain: longer than its context lasts, or behind too many others.
@@ -64,6 +70,7 @@ type zendesk struct {
 	loads    map[loadKey]*load
 	refused  map[string]time.Time // endpoints that refuse, and until when
 	records  map[record]time.Time // that alone refuse
+	news     map[string]*news     // by endpoint, for the other replicas
 	timer    *time.Timer
 	used     time.Time
 }
@@ -134,6 +141,7 @@ type Turn struct {
 	bucket                  *bucket
 	request                 Request
 	begun                   time.Time
+	number, recent          int // of the ledger
 	probesAll, probesBucket bool
 }
 
@@ -230,14 +238,14 @@ func (z *zendesk) ready(now time.Time, r Request) time.Time {
 // readyThere says when the endpoint of a request will have room for it.
 func (z *zendesk) readyThere(now time.Time, r Request) time.Time {
 	b := z.endpoint(r.Endpoint)
-	at := b.ready(now, r.Lane)
+	at := b.ready(now, r.Lane, z.ledger.others(now))
 	if r.Record != "" {
 		at = later(at, z.records[record{r.Endpoint, r.Record}])
 	}
 	z.ledger.sent.until(now)
 	of := r.endpoint()
 	if missing := float64(z.ledger.sent.of[of]+1) - b.shown.limit(now); missing > 0 {
-		at = later(at, z.ledger.freed(now, missing, &of))
+		at = later(at, z.ledger.sent.freed(missing, &of))
 	}
 	return at
 }
@@ -269,7 +277,7 @@ func (t *Turn) Done(a Answer) {
 	defer g.mu.Unlock()
 	now := g.config.Now()
 	z.end(now, t)
-	z.answered(now, t, a, said)
+	g.answered(z, now, t, a, said)
 	g.dispatch(z)
 }
 
@@ -295,35 +303,34 @@ func (z *zendesk) end(now time.Time, t *Turn) {
 }
 
 // answered learns from an answer.
-func (z *zendesk) answered(now time.Time, t *Turn, a Answer, s said) {
+func (g *Governor) answered(z *zendesk, now time.Time, t *Turn, a Answer, s said) {
 	endpoint := t.request.Endpoint
+	ofAll, ofEndpoint := Notice{Origin: t.request.Origin}, Notice{Origin: t.request.Origin, Endpoint: endpoint}
+	ofAll.says(s.account)
 	exhausted, least := false, math.MaxInt // a limit of the endpoint's own
 	for name, f := range s.buckets {
 		z.bucket(name).tell(now, f)
 		exhausted = exhausted || f.remaining == 0
 		if f.remaining < least {
 			least, z.bucketOf[endpoint] = f.remaining, name
+			ofEndpoint.says(f)
 		}
 	}
-	var refused *refusal
+	refused := false // for the limit of all
 	switch {
 	case a.throttled():
-		until := now.Add(a.Pause)
+		until, usedUp := now.Add(a.Pause), a.Status == http.StatusTooManyRequests
 		switch {
 		case z.blamesAccount(now, endpoint, s, exhausted):
-			refused = &refusal{until: until, shows: a.Status == http.StatusTooManyRequests}
+			refused, ofAll.Pause, ofAll.UsedUp = true, a.Pause, usedUp
 			for other := range z.refused {
 				z.endpoint(other).shown = shown{} // it was blamed for the limit of all
 			}
 		case !exhausted && z.blamesRecord(now, t.request):
 			z.records[record{endpoint, t.request.Record}] = until
 		default:
-			b := z.endpoint(endpoint)
-			if !exhausted && a.Status == http.StatusTooManyRequests && !now.Before(b.held) {
-				b.shown = showing(now, float64(z.ledger.sent.of[t.request.endpoint()]))
-			}
-			b.hold(until)
-			z.refused[endpoint] = until
+			ofEndpoint.Pause, ofEndpoint.UsedUp = a.Pause, usedUp
+			z.refuse(now, endpoint, until, usedUp && !exhausted)
 		}
 	case a.Status != 0:
 		delete(z.refused, endpoint)
@@ -331,7 +338,24 @@ func (z *zendesk) answered(now time.Time, t *Turn, a Answer, s said) {
 			t.bucket.probing = false
 		}
 	}
-	z.ledger.done(now, t.probesAll, s.account, refused)
+	z.ledger.done(now, t, s.account)
+	if refused {
+		z.ledger.refuse(now, now.Add(ofAll.Pause), ofAll.shows())
+	} else {
+		z.ledger.taken(now)
+	}
+	g.tell(z, now, ofAll)
+	g.tell(z, now, ofEndpoint)
+}
+
+// refuse notes that an endpoint refuses. shows: that its limit is lower than what is believed.
+func (z *zendesk) refuse(now time.Time, endpoint string, until time.Time, shows bool) {
+	b := z.endpoint(endpoint)
+	if shows && !now.Before(b.held) {
+		b.shown = showing(now, float64(z.ledger.sent.of[party{endpoint: endpoint}]))
+	}
+	b.hold(until)
+	z.refused[endpoint] = until
 }
 
 // maxRecords bounds how many records are known to refuse.
@@ -357,7 +381,8 @@ func (z *zendesk) blamesAccount(now time.Time, endpoint string, s said, exhauste
 		return false
 	}
 	// Nobody says which. One endpoint that refuses is one; two at a time are all, and so is one at the limit that is believed.
-	if l := &z.ledger; float64(l.sent.total) >= target*l.limit(now) || l.shown.most > 0 && float64(l.sent.total) >= l.shown.most {
+	l := &z.ledger
+	if used := float64(l.sent.total) + l.foreign(now); used >= target*l.limit(now) || l.shown.most > 0 && used >= l.shown.most {
 		return true
 	}
 	for other, until := range z.refused {
@@ -375,8 +400,9 @@ func (g *Governor) zendesk(origin string) *zendesk {
 		z = &zendesk{
 			buckets: make(map[string]*bucket), bucketOf: make(map[string]string),
 			loads: make(map[loadKey]*load), refused: make(map[string]time.Time),
-			records: make(map[record]time.Time),
+			records: make(map[record]time.Time), news: make(map[string]*news),
 		}
+		z.ledger.peers = g.peers
 		g.zendesks[origin] = z
 	}
 	return z
@@ -457,8 +483,9 @@ func (g *Governor) grant(z *zendesk, w *waiter, now time.Time) {
 	b := z.endpoint(r.Endpoint)
 	w.turn = &Turn{
 		governor: g, zendesk: z, bucket: b, request: r, begun: now,
-		probesBucket: b.send(now, r.Lane), probesAll: z.ledger.send(now, r),
+		probesBucket: b.send(now, r.Lane, z.ledger.others(now)),
 	}
+	w.turn.number, w.turn.recent, w.turn.probesAll = z.ledger.send(now, r)
 	w.granted <- w.turn
 }
 

@@ -286,7 +286,7 @@ func BenchmarkThousandsWait(b *testing.B) {
 	g := New(Config{})
 	z := g.zendesk("z")
 	now := time.Now()
-	z.ledger.told, z.ledger.others, z.ledger.othersAt = 700, 700, now.Add(time.Hour)
+	z.ledger.tell(now, figures{known: true, limit: 700}, 0, 0)
 	for i := range 4000 {
 		r := ask(Blocks)
 		r.Tenant = fmt.Sprint(i % 100)

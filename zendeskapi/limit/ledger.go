@@ -8,7 +8,7 @@ import (
 const (
 	// target is how much of a limit paced lanes fill up to.
 	target = .97
-	// fresh is for how long what others use is what an answer has told.
+	// fresh is for how long it is believed, where other replicas may send, that others use no less than what was told.
 	fresh = 2 * time.Second
 	// regrow is how a limit that a refusal has shown is believed to grow again: by this part of itself in the first minute, and
 	// then ever faster. It may not have been the limit at all.
@@ -44,12 +44,16 @@ func (s shown) limit(now time.Time) float64 {
 type ledger struct {
 	sent     sent
 	inFlight int
+	peers    int // other replicas, which may send as much as this one
 
 	told  float64 // what headers said, a minute; 0: nothing
 	shown shown
 
-	others   float64 // what others of the customer used in the last minute, at most
-	othersAt time.Time
+	begunCount int // requests sent so far
+	toldBy     int // which of them was the newest whose answer told what others use; 0: none
+	toldAt     time.Time
+	toldOthers int
+	fixed      fixedMinute
 
 	heldUntil time.Time
 	probing   bool // after a hold, until an answer is no refusal: one request at a time
@@ -59,26 +63,46 @@ type ledger struct {
 	begun time.Time        // when the first request was sent
 }
 
-// limit is what may be sent in a minute, by all of the customer; infinite, when it is not known.
+// limit is what may be sent in a minute, by all of the customer; infinite, when it is not known. Where nobody tells what others
+// use, it is what may be sent from here.
 func (l *ledger) limit(now time.Time) float64 {
 	limit := math.Inf(1)
-	if l.told > 0 {
+	switch {
+	case l.told > 0 && l.toldAt.IsZero():
+		limit = max(1, l.told/float64(1+l.peers))
+	case l.told > 0:
 		limit = l.told
 	}
 	return min(limit, l.shown.limit(now))
 }
 
-// foreign is what others are believed to have used in the last minute. What was told some time ago has gone from the minute in
-// part: what they have used since nobody knows until the next answer tells.
-func (l *ledger) foreign(at time.Time) float64 {
-	left := 1 - float64(at.Sub(l.othersAt))/float64(window)
-	return l.others * min(1, max(0, left))
+// foreign is what others are believed to have used in the last minute. What they have used since an answer told, nobody knows
+// until the next one; other replicas send on.
+func (l *ledger) foreign(now time.Time) float64 {
+	l.sent.until(now)
+	if l.peers > 0 && now.Sub(l.toldAt) < fresh {
+		return float64(max(l.toldOthers, l.sent.others))
+	}
+	return float64(l.sent.others)
 }
 
 // remaining is how many requests may be sent now, by all lanes together; may be negative.
 func (l *ledger) remaining(now time.Time) float64 {
+	return l.limit(now) - l.foreign(now) - float64(l.sent.total)
+}
+
+// others are the other replicas.
+func (l *ledger) others(now time.Time) peers {
 	l.sent.until(now)
-	return l.limit(now) - float64(l.sent.total) - l.foreign(now)
+	return peers{count: l.peers, lately: l.sent.othersLate()}
+}
+
+// untold is how many of our requests are on their way that no answer has told of yet.
+func (l *ledger) untold() int { return min(l.begunCount-l.toldBy, l.inFlight) }
+
+// spare is how much of the limit a lane leaves free.
+func (l *ledger) spare(now time.Time, limit float64, lane Lane) float64 {
+	return math.Ceil(limit*reserve[lane]) + max(0, l.others(now).margin(limit)-math.Ceil(limit*reserve[Blocks]))
 }
 
 // waiting is how many requests of each lane wait.
@@ -101,8 +125,11 @@ func (l *ledger) ready(now time.Time, lane Lane, w waiting, own, earlier int) ti
 	if math.IsInf(limit, 1) {
 		return at
 	}
-	if missing := l.missing(now, lane, limit, w) + float64(own+earlier); missing > 0 {
-		at = later(at, l.freed(now, missing, nil))
+	switch missing := l.missing(now, lane, limit, w) + float64(own+earlier); {
+	case missing > 0:
+		at = later(at, l.sent.freed(missing, nil))
+	case missing+l.others(now).meanwhile(l.untold()) > 0:
+		at = later(at, now.Add(slice)) // an answer tells before
 	}
 	return at
 }
@@ -115,28 +142,16 @@ func (l *ledger) readyForShare(now time.Time, r Request, own int) time.Time {
 	}
 	l.sent.until(now)
 	of := r.account()
-	missing := float64(l.sent.of[of]+own+1) - max(1, limit*float64(r.MaxShare)/100)
+	missing := float64(l.sent.of[of]+own+1) - l.others(now).share(max(1, limit*float64(r.MaxShare)/100), l.foreign(now))
 	if missing <= 0 {
 		return now
 	}
-	return l.freed(now, missing, &of)
-}
-
-// freed says when so many requests have ceased to count: of a party, if it is not nil, else of everybody.
-func (l *ledger) freed(now time.Time, missing float64, of *party) time.Time {
-	foreign := l.foreign(now)
-	return l.sent.freed(func(ours int, at time.Time) bool {
-		free := float64(ours)
-		if of == nil {
-			free += foreign - l.foreign(at)
-		}
-		return free >= missing
-	}, of)
+	return l.sent.freed(missing, &of)
 }
 
 // missing is how many requests must cease to count until one of a lane may be sent; not positive: none.
 func (l *ledger) missing(now time.Time, lane Lane, limit float64, w waiting) float64 {
-	left := l.remaining(now) - math.Ceil(limit*reserve[lane])
+	left := l.remaining(now) - l.spare(now, limit, lane)
 	own := max(0, limit-l.foreign(now))
 	higherWait := false
 	for other := range lanes {
@@ -153,7 +168,7 @@ func (l *ledger) missing(now time.Time, lane Lane, limit float64, w waiting) flo
 		return max(1-left, float64(l.sent.lanes[lane])+1-own*guaranteed[lane])
 	}
 	if higherWait {
-		left += math.Ceil(limit * reserve[lane]) // the part is its own, to the last request
+		left += l.spare(now, limit, lane) // the part is its own, to the last request
 	}
 	return 1 - left
 }
@@ -162,21 +177,33 @@ func (l *ledger) missing(now time.Time, lane Lane, limit float64, w waiting) flo
 // guaranteed, spread over the minute.
 func (l *ledger) gap(now time.Time, lane Lane, limit float64) time.Duration {
 	if math.IsInf(limit, 1) {
-		return startGap >> min(30, now.Sub(l.begun)/startTime)
+		return startGap >> min(30, now.Sub(l.begun)/startTime) * time.Duration(1+l.peers)
 	}
-	own := limit - l.foreign(now)
-	rate := target*limit - l.foreign(now)
+	others, used := l.others(now), l.foreign(now)
+	if others.count > 0 {
+		used = max(used, float64(others.lately)*sliceCount/late)
+	}
+	rate := target*limit - used
 	for before := range lane {
 		rate -= float64(l.sent.demand(before))
 	}
-	rate = max(rate, own*guaranteed[lane], 1)
+	least := limit - used
+	if others.count > 0 {
+		// Those who find the same left at the same time take a part of it each.
+		own := float64(l.sent.pace(lane))
+		rate = own + (rate-own)/float64(1+others.count)
+		least = others.share(limit, used)
+	}
+	rate = max(rate, least*guaranteed[lane], 1)
 	return time.Duration(float64(window) / rate)
 }
 
-// send notes that a request is sent; probe, that it finds out whether a refusal is over.
-func (l *ledger) send(now time.Time, r Request) (probe bool) {
+// send notes that a request is sent. It returns the request's number, and how many of ours Zendesk counts when it arrives; probe,
+// that it finds out whether a refusal is over.
+func (l *ledger) send(now time.Time, r Request) (number, recent int, probe bool) {
 	l.sent.add(now, r)
 	l.inFlight++
+	l.begunCount++
 	if l.begun.IsZero() {
 		l.begun = now
 	}
@@ -186,18 +213,13 @@ func (l *ledger) send(now time.Time, r Request) (probe bool) {
 		if !math.IsInf(limit, 1) {
 			spared = math.Floor(burst * limit)
 		}
+		spared /= float64((1 + l.peers) * (1 + l.peers))
 		l.pace[r.Lane] = later(l.pace[r.Lane], now.Add(-time.Duration(spared*float64(gap)))).Add(gap)
 	}
 	if l.probing {
 		l.probes++
 	}
-	return l.probing
-}
-
-// refusal is an answer by which Zendesk refused a request for the limit of all.
-type refusal struct {
-	until time.Time
-	shows bool // that the limit is used up: not merely that it takes no requests now
+	return l.begunCount, l.sent.recent(), l.probing
 }
 
 // end notes that a request is not under way any more.
@@ -208,33 +230,74 @@ func (l *ledger) end(probe bool) {
 	}
 }
 
-// done notes how a request has ended; refused is nil, if it was not refused.
-func (l *ledger) done(now time.Time, probe bool, f figures, refused *refusal) {
-	l.end(probe)
-	l.sent.until(now)
+// done notes how a request has ended, and what its answer told.
+func (l *ledger) done(now time.Time, t *Turn, f figures) {
+	l.end(t.probesAll)
+	if f.known && t.number > l.toldBy {
+		l.toldBy = t.number
+		l.tell(now, f, t.number, t.recent)
+	}
 	if f.limit > 0 {
 		l.told = float64(f.limit)
 	}
-	if f.known {
-		// Of ours, those that are under way may not have been counted yet.
-		others := max(0, float64(f.limit-f.remaining)-float64(max(0, l.sent.total-l.inFlight)))
-		if others <= l.foreign(now) || now.Sub(l.othersAt) >= fresh {
-			l.others, l.othersAt = others, now
-		}
+}
+
+// taken notes that Zendesk did not refuse a request.
+func (l *ledger) taken(now time.Time) {
+	if !now.Before(l.heldUntil) {
+		l.probing = false
 	}
-	if refused == nil {
-		if !now.Before(l.heldUntil) {
-			l.probing = false
-		}
-		return
+}
+
+// tell notes what is used of the limit, by an answer to the request of a number, when so many of ours were sent in the last minute.
+func (l *ledger) tell(now time.Time, f figures, number, recent int) {
+	l.told, l.toldAt = float64(f.limit), now
+	used := f.limit - f.remaining
+	l.sent.until(now)
+	if more, ok := l.fixed.others(now, f.limit, used, number, l.sent.settled()); ok {
+		l.toldOthers = l.sent.others + more
+	} else {
+		l.toldOthers = max(0, used-recent)
 	}
+	l.sent.tellOthers(now, l.toldOthers)
+}
+
+// fixedMinute is one by which Zendesk counts: at its beginning what was used before it is forgotten. That shows in that not even
+// what we have sent is counted any more. Since all who have waited for it would begin at once, it is not relied on: it counts what
+// was sent in the last minute, whatever is told.
+type fixedMinute struct {
+	begun        time.Time // zero: it is not known that Zendesk counts so
+	used, number int       // told first in it, and by the answer to which request
+	told         int       // how many others have sent since
+	before       int       // used, as it was told last, whether Zendesk counts so or not
+}
+
+// others returns how many more others have sent than was told before; false, when Zendesk does not count by fixed minutes.
+func (m *fixedMinute) others(now time.Time, limit, used, number, settled int) (more int, ok bool) {
+	little, before := limit/10, m.before
+	m.before = used
+	switch {
+	case used <= little && settled-used > little && before-used > little:
+		if m.begun.IsZero() || now.Sub(m.begun) > window/2 {
+			*m = fixedMinute{begun: now, used: used, number: number, before: used}
+		}
+	case now.Sub(m.begun) > window:
+		*m = fixedMinute{before: used}
+		return 0, false
+	}
+	more = max(0, (used-m.used)-(number-m.number)-m.told)
+	m.told += more
+	return more, true
+}
+
+// refuse notes that Zendesk refuses. shows: that the limit is lower than what is believed.
+func (l *ledger) refuse(now, until time.Time, shows bool) {
 	if now.Before(l.heldUntil) {
-		l.heldUntil = later(l.heldUntil, refused.until)
+		l.heldUntil = later(l.heldUntil, until)
 		return // it was sent before the hold began: it shows nothing more
 	}
-	l.heldUntil, l.probing = refused.until, true
-	if refused.shows && (!f.known || f.remaining > 0) {
-		// Nobody said that the limit is used up: it must be lower than what is believed.
+	l.heldUntil, l.probing = until, true
+	if shows {
 		l.shown = showing(now, float64(l.sent.total)+l.foreign(now))
 	}
 }

@@ -13,6 +13,15 @@
 //
 // Enter returns *RefusedError, or why the context was canceled. What is decided is in ledger and bucket, which know neither
 // time nor goroutines; Governor is the queue around them.
+//
+// Several replicas of the service share a limit, as [Governor.Share] is told, without asking each other before they send. What the
+// others use, a replica sees as it sees what the customer's own programs use: in how much less is left, by an answer, than it
+// has used itself. Until an answer tells, it supposes that each of the others has sent as many requests as itself, but not many more
+// than others did of late; of what is left for lanes that are paced it takes its part, and comes to have all of it within half
+// a minute when the others leave it. So they keep to the limit together, and one of them that is busy alone has nearly all of it.
+// Where no header tells what is left, each has its part of the limit, or what refusals show. That a Zendesk refuses, or that a limit
+// is nearly used up, they tell each other, by [Governor.Learned] and [Governor.Learn]: the others wait, too. Whose refusal
+// concerns one record alone, each finds out for itself.
 package limit
 
 import (

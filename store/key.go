@@ -29,6 +29,7 @@ import (
 //	"!" "keys"                                                  ids of the keys that values are sealed with
 //	"!" "migration"                                             how far the step to this format has come; absent: it is done
 //	"!" "note" time id                                          a line for the audit that is to be written to it
+//	"!" "notice" id                                             what a replica has told the others of late; absent: nothing
 //	"!" "pending" shard time activity id tenant                 the activity is to be written, since that time
 //	"!" "probe"                                                 written and removed, to find out whether there is room again
 //	"!" "replicas"                                              processes that work on the data, and that they live; absent: one alone may
@@ -72,6 +73,11 @@ var (
 )
 
 func claimKey(name ...string) []byte { return slices.Concat(kv.Key("!", "claim"), kv.Key(name...)) }
+
+// noticeKey is that of what a replica has told, or what all of them begin with.
+func noticeKey(replica ...string) []byte {
+	return slices.Concat(kv.Key("!", "notice"), kv.Key(replica...))
+}
 
 // A tenant is never called "!".
 var tenantPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)

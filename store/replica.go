@@ -185,6 +185,7 @@ func (s *Store) leave() {
 			return err
 		}
 		delete(m, s.claims.self)
+		tx.Delete(noticeKey(s.claims.self))
 		return m.save(tx)
 	})
 	if err != nil && !errors.Is(err, ErrClosed) {

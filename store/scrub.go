@@ -218,6 +218,8 @@ func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 	case bytes.Equal(e.Key, indexKey), bytes.Equal(e.Key, instanceKey), bytes.Equal(e.Key, probeKey), bytes.Equal(e.Key, sweptKey), path[1] == "note" && len(path) == 4:
 		_, err := s.vault.open(e.Key, e.Value)
 		return err
+	case path[1] == "notice" && len(path) == 3:
+		return (&reading{vault: s.vault, kv: r}).decodes(e, new(storedNotices))
 	case path[1] == "due":
 		due, err := parseDue(e.Key)
 		if err != nil {

@@ -109,8 +109,9 @@ type Store struct {
 	// that another primary key has sealed.
 	sealing sync.RWMutex
 
-	lives  lives
-	claims claims
+	lives   lives
+	claims  claims
+	notices notices
 
 	started     time.Time // with the monotonic reading
 	clock       sweepClock

@@ -302,6 +302,7 @@ func TestKeyTree(t *testing.T) {
 		tx.Put(probeKey, nil)
 		tx.Put(replicasKey, nil)
 		tx.Put(claimKey("sweep"), nil)
+		tx.Put(noticeKey(newID()), nil)
 		return nil
 	}); err != nil {
 		t.Fatal(err)

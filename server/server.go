@@ -36,6 +36,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/blocks"
 	"github.com/scenarioblocks/zendeskblocks/server/credentials"
 	"github.com/scenarioblocks/zendeskblocks/server/interactions"
+	"github.com/scenarioblocks/zendeskblocks/server/limits"
 	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/operations"
 	"github.com/scenarioblocks/zendeskblocks/server/people"
@@ -108,6 +109,7 @@ type Server struct {
 	blocks      *blocks.Service
 
 	interactions *interactions.Service
+	limits       *limits.Sharing
 
 	log      *slog.Logger
 	bounds   Bounds
@@ -196,6 +198,7 @@ func New(c Config) (*Server, error) {
 	}
 	directory := people.New(people.Config{Store: c.Store, Credentials: keeper, Now: c.Clock})
 	s.blocks = blocks.New(blocks.Config{Store: c.Store, Credentials: keeper, People: directory, Log: c.Log, Now: c.Clock})
+	s.limits = limits.New(limits.Config{Store: c.Store, Governor: c.Transport.Governor(), Log: c.Log})
 	s.health = &healthService{Server: health.NewServer(), ready: c.Ready}
 	services := registrar{Server: s.grpc}
 	if c.NoWrites {
@@ -258,6 +261,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
 	background.Go(func() { s.repeat(ctx, "looking at what metrics tell", s.survey) })
 	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
+	background.Go(func() { s.repeat(ctx, "sharing limits with other replicas", s.limits.Run) })
 	if !s.noWrites {
 		background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
 	}

@@ -246,15 +246,17 @@ func (s *Store) loadUsage(ctx context.Context, tenant string) error {
 func (s *Store) Quota() Usage { return s.counter.quota }
 
 // Usage returns what a tenant has. Accounts are exact. The rest is counted as it changes: a crash loses the changes of the
-// last seconds, and Scrub counts anew; it last did so at counted, or never, if that is zero.
+// last seconds, and Scrub counts anew; it last did so at counted, or never, if that is zero. What other processes count is in it
+// some seconds later.
 func (s *Store) Usage(ctx context.Context, tenant string) (used Usage, counted time.Time, err error) {
 	if err := checkTenant(tenant); err != nil {
 		return Usage{}, time.Time{}, err
 	}
-	if err := s.loadUsage(ctx, tenant); err != nil {
-		return Usage{}, time.Time{}, err
-	}
+	c := &s.counter
+	c.storing.Lock() // else what is stored meanwhile would count twice, or not at all
+	defer c.storing.Unlock()
 	accounts := 0
+	var stored storedUsage
 	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
 		values, err := r.get(accountCountKey(tenant))
 		if err != nil {
@@ -263,18 +265,19 @@ func (s *Store) Usage(ctx context.Context, tenant string) (used Usage, counted t
 		if accounts, err = parseCount(values[0]); err != nil {
 			return err
 		}
-		stored, err := s.usage(ctx, r.kv, tenant)
-		counted = stored.CountTime
+		stored, err = s.usage(ctx, r.kv, tenant)
 		return err
 	})
 	if err != nil {
 		return Usage{}, time.Time{}, err
 	}
-	s.counter.mu.Lock()
-	defer s.counter.mu.Unlock()
-	used = s.counter.of(tenant).now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	count := c.of(tenant)
+	count.stored, count.loaded = stored.Usage, true // which other processes may have changed
+	used = count.now()
 	used.Accounts = int64(accounts)
-	return used, counted, nil
+	return used, stored.CountTime, nil
 }
 
 // flushTenants is how many counts are stored in one transaction.

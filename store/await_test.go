@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Of those who wait for a claim one has it at a time, as soon as it is given back.
-func TestAwaitClaim(t *testing.T) {
+// Of those in one process who wait for a claim one has it at a time, as soon as it is given back.
+func TestAwaitClaimAlone(t *testing.T) {
 	s, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "data.db")})
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +64,35 @@ func TestAwaitClaim(t *testing.T) {
 		synctest.Wait()
 		if done != 5 || s.Claimed() != 0 {
 			t.Errorf("%d of 5 had it, and %d claims are left", done, s.Claimed())
+		}
+	})
+}
+
+// What is fenced by several claims needs all of them, and by none what is not to be stopped.
+func TestFencesStandInOneAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := replicas(t, 1)[0]
+		var claims []*Claim
+		for _, name := range []string{"a", "b"} {
+			c, err := s.Claim(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			claims = append(claims, c)
+		}
+		ctx := Fenced(Fenced(t.Context(), claims[0]), claims[1])
+		note := func(ctx context.Context) error {
+			return s.NotePerson(ctx, "acme", "z", []string{"x"}, NotedPerson{})
+		}
+		if err := note(ctx); err != nil {
+			t.Error(err)
+		}
+		claims[0].GiveBack()
+		if err := note(ctx); !errors.Is(err, ErrClaimLost) {
+			t.Errorf("without one of the claims: %v", err)
+		}
+		if err := note(Fenced(ctx, nil)); err != nil {
+			t.Error(err)
 		}
 	})
 }

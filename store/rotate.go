@@ -162,12 +162,19 @@ const (
 var errKeysChanged = errors.New("the keys have changed")
 
 // Reencrypt seals all values with the primary key that other keys have sealed, in short transactions with pauses between
-// them, and returns when none is left. It begins when every replica seals with that key. Interrupted, also by the end of the process, it goes on where it was when it is
-// called again; when the key file is reloaded meanwhile it seals with the new primary key. Progress is logged. It stops
+// them, and returns when none is left. It begins when every replica seals with that key; one of them does so at a time, and the
+// others wait for it, and go on where it was if it dies. Interrupted, also by the end of the process, it goes on where it was when
+// it is called again; when the key file is reloaded meanwhile it seals with the new primary key. Progress is logged. It stops
 // at a value that no key opens: nothing is known of its key then, so that none may be dropped.
 func (s *Store) Reencrypt(ctx context.Context) error {
 	for {
-		if err := s.reencrypt(ctx); !errors.Is(err, errKeysChanged) {
+		turn, err := s.AwaitClaim(ctx, "reencrypt")
+		if err != nil {
+			return err
+		}
+		err = s.reencrypt(Fenced(ctx, turn))
+		turn.GiveBack()
+		if !errors.Is(err, errKeysChanged) && !errors.Is(err, ErrClaimLost) {
 			return err
 		}
 	}

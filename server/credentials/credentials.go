@@ -91,7 +91,7 @@ func New(c Config) *Keeper {
 	return k
 }
 
-// Run keeps the accounts alive until ctx is done.
+// Run keeps the accounts alive until ctx is done. One process does so at a time; it may be called again.
 func (k *Keeper) Run(ctx context.Context) { k.upkeep.run(ctx) }
 
 // Wait returns when the token requests and renewals that run have ended: they outlive their callers, since what Zendesk

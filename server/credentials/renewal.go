@@ -37,9 +37,10 @@ var (
 	}
 )
 
-// renewals get successors of access tokens: one at a time for each account, whoever wants it. A renewal does not end with
-// those who wait for it, since Zendesk kills the old pair of tokens while it answers: the new one is stored before anything
-// else is done.
+// renewals get successors of access tokens: one at a time for each account, whoever wants it, in whichever process. A renewal
+// does not end with those who wait for it, since Zendesk kills the old pair of tokens while it answers: the new one is stored
+// before anything else is done. Nor does it end with its claim: what it brings is stored while the account has the credential
+// that it replaces, although another process has taken this one for dead and has asked too, maybe in vain.
 type renewals struct {
 	keeper   *Keeper
 	failures *cache.Cache[Key, failedRenewal]
@@ -98,7 +99,7 @@ func (r *renewals) join(ctx context.Context, key Key, refused store.Account) *re
 		return running
 	}
 	begun := &renewal{ended: make(chan struct{})}
-	ctx = context.WithoutCancel(ctx)
+	ctx = store.Fenced(context.WithoutCancel(ctx), nil) // no claim of whoever wants it keeps a token from being stored
 	started := r.keeper.exchanges.start(key, maxAccountRequests+1, func() {
 		defer func() {
 			// No interceptor stands around this goroutine.
@@ -112,13 +113,29 @@ func (r *renewals) join(ctx context.Context, key Key, refused store.Account) *re
 			delete(r.running, key)
 			close(begun.ended)
 		}()
-		begun.account, begun.err = r.replace(ctx, key, refused)
+		begun.account, begun.err = r.inTurn(ctx, key, refused)
 	})
 	if !started {
 		return nil
 	}
 	r.running[key] = begun
 	return begun
+}
+
+// inTurn is replace when no other process renews the credential: it may have replaced it then.
+func (r *renewals) inTurn(ctx context.Context, key Key, refused store.Account) (store.Account, error) {
+	wait, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	turn, err := r.keeper.store.AwaitClaim(wait, "renewal", key.Tenant, key.Incarnation)
+	switch {
+	case errors.Is(err, store.ErrClaimed):
+		return store.Account{}, errStillRenewing
+	case err != nil:
+		r.keeper.log.Error("a renewal of a token could not be begun", "tenant", key.Tenant, "account_id", refused.ID, "store_error", err)
+		return store.Account{}, err
+	}
+	defer turn.Release()
+	return r.replace(ctx, key, refused)
 }
 
 // replace finds or gets what replaces a refused credential. Whoever has replaced it meanwhile has won.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +53,7 @@ func TestRenewalStoresBeforeUse(t *testing.T) {
 	}
 }
 
-// What another process has renewed is used, whether it did so before or meanwhile.
+// What another process has renewed is used.
 func TestRenewalByAnotherProcess(t *testing.T) {
 	k := newKeeping(t, 0)
 	old := k.authorized(t, grantRefreshToken)
@@ -66,29 +68,73 @@ func TestRenewalByAnotherProcess(t *testing.T) {
 	if !Same(got, k.account(t)) || k.tokenRequests() != before {
 		t.Errorf("Zendesk was asked for a token although there is another")
 	}
+}
 
+// Whoever waits for a renewal of another process has a bound.
+func TestRenewalOfAnotherProcessHangs(t *testing.T) {
+	k := newKeeping(t, 0)
+	old := k.authorized(t, grantRefreshToken)
 	k.clock.advance(time.Hour)
-	old = k.account(t)
-	first := sync.OnceFunc(func() {
-		if _, err := other.renewals.renew(t.Context(), tenant, old); err != nil {
-			t.Error(err)
-		}
-	})
-	var entered sync.Mutex
-	inside := false
-	k.before = func(r *http.Request) {
-		entered.Lock()
-		outer := r.URL.Path == tokenPath && !inside
-		inside = true
-		entered.Unlock()
-		if outer {
-			first() // and so the refresh token of this request is dead
-		}
-	}
-	got, err = k.keeper.renewals.renew(t.Context(), tenant, old)
+	turn, err := k.store.Claim(t.Context(), "renewal", tenant, old.Incarnation)
 	must(t, err)
-	if now := k.account(t); !Same(got, now) || Same(got, old) || renewalRefused(now.OAuthToken) {
-		t.Errorf("the account is %v", now)
+	before := k.tokenRequests()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := k.keeper.renewals.renew(ctx, tenant, old); !errors.Is(err, errStillRenewing) || k.tokenRequests() != before {
+		t.Errorf("got %v", err)
+	}
+	turn.GiveBack()
+	got, err := k.keeper.renewals.renew(t.Context(), tenant, old)
+	must(t, err)
+	if Same(got, old) || k.tokenRequests() != before+1 {
+		t.Errorf("%d token requests", k.tokenRequests()-before)
+	}
+}
+
+// A process that slept over its renewal was taken for dead, and another one asks with the same refresh token: whichever of them
+// Zendesk hears, the account has the token that it granted in the end, whatever is stored first.
+func TestRenewalIsSucceeded(t *testing.T) {
+	for name, heardFirst := range map[string]bool{"the sleeper was heard": true, "the successor was heard": false} {
+		t.Run(name, func(t *testing.T) {
+			k := newKeeping(t, 0)
+			old := k.authorized(t, grantRefreshToken)
+			other := k.process(t, 0)
+			k.clock.advance(time.Hour)
+			key := Key{tenant, old.Incarnation}
+			var succeeded sync.Once
+			succeed := func() {
+				succeeded.Do(func() {
+					_, err := other.renewals.replace(t.Context(), key, old) // as one that has taken the claim over
+					if refused := errors.Is(err, errNotRenewed); refused != heardFirst || renewalRefused(k.account(t).OAuthToken) != heardFirst {
+						t.Errorf("the successor: %v", err)
+					}
+				})
+			}
+			var asked atomic.Int32
+			k.instead = func(w http.ResponseWriter, r *http.Request) {
+				sleeper := r.URL.Path == tokenPath && asked.Add(1) == 1
+				if sleeper && !heardFirst {
+					succeed()
+				}
+				answer := httptest.NewRecorder()
+				k.zendesk.ServeHTTP(answer, r)
+				if sleeper && heardFirst {
+					succeed()
+				}
+				maps.Copy(w.Header(), answer.Header())
+				w.WriteHeader(answer.Code)
+				_, _ = w.Write(answer.Body.Bytes())
+			}
+			got, err := k.keeper.renewals.renew(t.Context(), tenant, old)
+			must(t, err)
+			if now := k.account(t); !Same(got, now) || Same(got, old) || renewalRefused(now.OAuthToken) {
+				t.Errorf("the account is %v", now)
+			}
+			must(t, k.keeper.Do(t.Context(), limit.Blocks, tenant, &got, func(c *zendeskapi.Client) error {
+				_, err := c.Me(t.Context())
+				return err
+			}))
+		})
 	}
 }
 

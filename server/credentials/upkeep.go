@@ -15,8 +15,9 @@ import (
 const (
 	parallelDuties = 8   // of a tenant
 	accountsAtOnce = 200 // that are read
-	// lookAgain is how often all accounts are read anew: another process may have changed them.
-	lookAgain = time.Hour
+	// lookAgain is how often all accounts are read anew, and lookAgainShared how often where other processes change them.
+	lookAgain       = time.Hour
+	lookAgainShared = time.Minute
 	// lookSoon is how long the reading of accounts waits after it has failed.
 	lookSoon = 10 * time.Second
 	// idleTime is how long an API token may go unused. Zendesk deactivates one after 30 days.
@@ -86,6 +87,7 @@ func (u *upkeep) wake() {
 // run keeps accounts alive until ctx is done, and returns when nothing is being done any more.
 func (u *upkeep) run(ctx context.Context) {
 	defer u.attending.Wait()
+	u.lookAt = time.Time{} // another process may have done it meanwhile
 	for {
 		timer := time.NewTimer(u.round(ctx))
 		select {
@@ -138,6 +140,9 @@ func (u *upkeep) read(ctx context.Context) error {
 			changed[tenant] = true
 		}
 		u.lookAt = now.Add(lookAgain)
+		if u.keeper.store.Shared() {
+			u.lookAt = now.Add(lookAgainShared)
+		}
 	}
 	for tenant := range changed {
 		if err := u.readTenant(ctx, tenant); err != nil {

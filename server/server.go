@@ -255,15 +255,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			stop(fmt.Errorf("writing activities: %w", err))
 		}
 	})
-	background.Go(func() { s.repeat(ctx, "expiry of interactions", s.sweep) })
-	background.Go(func() { s.repeat(ctx, "looking at all data", s.scrub) })
+	background.Go(func() { s.repeat(ctx, "expiry of interactions", s.alone("sweep", s.sweep)) })
+	background.Go(func() { s.repeat(ctx, "looking at all data", s.alone("scrub", s.scrub)) })
 	background.Go(func() { s.repeat(ctx, "counting what tenants have", s.count) })
-	background.Go(func() { s.repeat(ctx, "writing the audit", s.audit.Run) })
+	background.Go(func() { s.repeat(ctx, "writing the audit", s.alone(audit.Turn, s.audit.Run)) })
+	background.Go(func() { s.repeat(ctx, "writing refused calls to the audit", s.audit.Follow) })
 	background.Go(func() { s.repeat(ctx, "looking at what metrics tell", s.survey) })
 	background.Go(func() { s.repeat(ctx, "looking at the callers of streams", s.access.run) })
 	background.Go(func() { s.repeat(ctx, "sharing limits with other replicas", s.limits.Run) })
 	if !s.noWrites {
-		background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.credentials.Run) })
+		background.Go(func() { s.repeat(ctx, "upkeep of accounts", s.alone("upkeep", s.credentials.Run)) })
 	}
 	background.Go(func() { stop(s.watchStore(ctx)) })
 	background.Go(func() { s.repeat(ctx, "following readiness", s.health.run) })
@@ -364,6 +365,51 @@ func (s *Server) repeat(ctx context.Context, what string, run func(context.Conte
 	}
 }
 
+// aloneEvery is how often it is looked whether another process still does what one at a time does.
+const aloneEvery = 3 * time.Second
+
+// alone is run for one process at a time of those that share the data: it begins when no other one has the claim of the name. When
+// this process loses the claim, since it was taken for dead, run's context ends, nothing that it stores is stored, and it waits
+// again. It ends when run does so by itself, or with ctx.
+func (s *Server) alone(name string, run func(context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		for failing := false; ctx.Err() == nil; {
+			claim, err := s.store.Claim(ctx, name)
+			switch {
+			case err == nil:
+				if whileClaimed(ctx, claim, run) {
+					return
+				}
+				continue
+			case errors.Is(err, store.ErrClaimed):
+			case !failing && ctx.Err() == nil && s.store.Err() == nil && !errors.Is(err, store.ErrUnavailable):
+				s.log.Error("what one process at a time does could not be claimed; it is tried again", "claim", name, "error", err)
+			}
+			failing = !errors.Is(err, store.ErrClaimed)
+			select {
+			case <-time.After(aloneEvery):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// whileClaimed reports whether run has ended by itself.
+func whileClaimed(ctx context.Context, claim *store.Claim, run func(context.Context)) bool {
+	defer claim.GiveBack()
+	ctx, cancel := context.WithCancel(store.Fenced(ctx, claim))
+	defer cancel()
+	go func() {
+		select {
+		case <-claim.Lost():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	run(ctx)
+	return ctx.Err() == nil
+}
+
 // probeEvery is how often a store that cannot be written is tried.
 const probeEvery = time.Second
 
@@ -438,7 +484,7 @@ func (s *Server) scrub(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		if _, err := s.store.Scrub(ctx); err != nil && ctx.Err() == nil && s.store.Err() == nil {
+		if _, err := s.store.Scrub(ctx); err != nil && ctx.Err() == nil && s.store.Err() == nil && !errors.Is(err, store.ErrClaimLost) {
 			s.log.Error("not all data could be looked at; it is tried again later", "error", err)
 		}
 	}
@@ -470,7 +516,7 @@ func (s *Server) sweep(ctx context.Context) {
 	for {
 		for {
 			swept, err := s.store.Sweep(ctx, sweepStep)
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClaimLost) {
 				s.log.Error("expired interactions could not be swept", "error", err)
 			}
 			s.metrics.Expired(swept.Expired, swept.Lost)

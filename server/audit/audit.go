@@ -9,6 +9,10 @@
 //
 // Calls that were refused are in it as well, counted: those of known callers by method, all others together.
 //
+// Where several processes share the data each has a stream. One at a time, whose turn has the name [Turn], writes what was
+// changed, whoever has changed it: when the turn passes on, a line may be in both streams, with one id. Refused calls are in
+// the stream of the process that has refused them. Whoever reads them needs all streams.
+//
 //	_, err := st.CreateAccount(ctx, tenant, account, log.Note(caller, "account created", slog.String("account_id", id)))
 package audit
 
@@ -16,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -25,6 +30,9 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
+
+// Turn is the name of the claim of the one process that runs [Log.Run].
+const Turn = "audit"
 
 // What may wait in the outbox before changes are refused.
 const (
@@ -39,6 +47,8 @@ const (
 	retryEvery = time.Second
 	// refusedEvery is how often refused calls are written.
 	refusedEvery = time.Second
+	// followEvery is how often it is looked at what waits for another process to write it.
+	followEvery = 10 * time.Second
 )
 
 // Service is the caller of what this service does for a tenant by itself.
@@ -72,8 +82,10 @@ type Log struct {
 
 	writing sync.Mutex // of one who writes at a time
 	failing bool       // the last write has failed
+	lookAt  time.Time  // when to look at what waits for another process
 	sure    bool       // that of what waits nothing is in the stream: it is so after a write that has succeeded
 	waiting atomic.Pointer[backlog]
+	running atomic.Bool // Run is
 	refused refused
 }
 
@@ -160,7 +172,8 @@ func (b *backlog) check(now time.Time) error {
 	return nil
 }
 
-// Pending is how many lines wait that could not be written, up to a little more than 10,000, as of the last try.
+// Pending is how many lines wait that could not be written, up to a little more than 10,000, as of the last try; or that wait for
+// another process, as of the last look.
 func (l *Log) Pending() int { return l.waiting.Load().lines }
 
 // Run writes the stream until ctx is done.
@@ -175,10 +188,12 @@ func (l *Log) Run(ctx context.Context) {
 		}
 		return
 	}
+	l.running.Store(true)
+	defer l.running.Store(false)
 	ticker := time.NewTicker(refusedEvery)
 	defer ticker.Stop()
 	for {
-		if err := l.write(ctx, false); err != nil {
+		if err := l.write(ctx, true, false); err != nil {
 			select {
 			case <-time.After(retryEvery):
 				continue
@@ -198,21 +213,60 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// Flush writes all that waits: when Run has ended, what came last.
+// Follow is for the time in which another process runs Run, until ctx is done: it writes the calls that this one has refused, and
+// sees how much of what was changed waits.
+func (l *Log) Follow(ctx context.Context) {
+	if l.sink == nil {
+		return
+	}
+	ticker := time.NewTicker(refusedEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if !l.running.Load() {
+			_ = l.write(ctx, false, false) // it is tried again
+		}
+	}
+}
+
+// Flush writes all that waits: when Run and Follow have ended, what came last. While it is another process's turn, that one
+// writes what was changed.
 func (l *Log) Flush(ctx context.Context) error {
 	if l.sink == nil {
 		return nil
 	}
-	return l.write(ctx, true)
+	turn, err := l.store.Claim(ctx, Turn)
+	if errors.Is(err, store.ErrClaimed) {
+		return l.write(ctx, false, true)
+	}
+	if err != nil {
+		return err
+	}
+	defer turn.GiveBack()
+	return l.write(store.Fenced(ctx, turn), true, true)
 }
 
-func (l *Log) write(ctx context.Context, last bool) error {
+// write writes the calls that were refused and, when it is this process's turn, what was changed.
+func (l *Log) write(ctx context.Context, changes, last bool) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	err := l.flush(ctx, last)
-	l.sure = err == nil
+	var err error
+	if changes {
+		err = l.flush(ctx)
+		l.sure = err == nil
+	}
+	if err == nil {
+		err = l.refused.write(l.now(), last, l.sink)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, store.ErrClaimLost) {
+		return err // another one writes
 	}
 	switch {
 	case err != nil && !l.failing:
@@ -221,19 +275,35 @@ func (l *Log) write(ctx context.Context, last bool) error {
 		l.log.InfoContext(ctx, "the audit is written again")
 	}
 	l.failing = err != nil
-	waiting := new(backlog)
+	if err := l.follow(ctx, changes); err != nil {
+		return err
+	}
 	if l.failing {
-		if waiting.lines, waiting.oldest, err = l.store.OutboxBacklog(ctx, maxWaiting+1); err != nil {
-			return err
-		}
-		l.waiting.Store(waiting)
 		return errNotWritten
 	}
-	l.waiting.Store(waiting)
 	return nil
 }
 
-func (l *Log) flush(ctx context.Context, last bool) error {
+// follow sees how much waits: what has just been written does not.
+func (l *Log) follow(ctx context.Context, changes bool) (err error) {
+	waiting := new(backlog)
+	switch {
+	case l.failing:
+	case changes:
+		l.waiting.Store(waiting)
+		return nil
+	case l.now().Before(l.lookAt):
+		return nil
+	}
+	if waiting.lines, waiting.oldest, err = l.store.OutboxBacklog(ctx, maxWaiting+1); err != nil {
+		return err
+	}
+	l.waiting.Store(waiting)
+	l.lookAt = l.now().Add(followEvery)
+	return nil
+}
+
+func (l *Log) flush(ctx context.Context) error {
 	written, err := l.written()
 	if err != nil {
 		return err
@@ -268,7 +338,7 @@ func (l *Log) flush(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	return l.refused.write(l.now(), last, l.sink)
+	return nil
 }
 
 // written returns the ids of the lines that the stream may have of those that wait: it was not seen whether the last write, of

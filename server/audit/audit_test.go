@@ -310,3 +310,43 @@ func TestFile(t *testing.T) {
 		t.Errorf("file is made with %v, %v", info.Mode(), err)
 	}
 }
+
+// Of several processes one writes what was changed, whoever has changed it; each writes the calls that it has refused, and
+// refuses changes when too much waits.
+func TestTurn(t *testing.T) {
+	st := openStore(t)
+	now := time.Now()
+	sink := new(memory)
+	other := New(Config{Store: st, Sink: sink, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	turn, err := st.Claim(t.Context(), Turn)
+	must(t, err)
+	_, err = st.CreateAccount(t.Context(), "acme", store.Account{ID: "a", Name: "a"}, other.Note(someone, "account created"))
+	must(t, err)
+	other.Denied(someone, "m")
+	must(t, other.Flush(t.Context()))
+	if lines := decode(t, sink.String()); len(lines) != 1 || lines[0]["event"] != "call denied" {
+		t.Errorf("lines are %v", lines)
+	}
+	if n := other.Pending(); n != 1 || other.Ready() != nil {
+		t.Errorf("%d lines wait: %v", n, other.Ready())
+	}
+	now = now.Add(maxWaitingFor + time.Minute)
+	must(t, other.write(t.Context(), false, false))
+	if err := other.Ready(); !errors.Is(err, store.ErrNotNoted) {
+		t.Errorf("got %v", err)
+	}
+	lines, _, err := st.Outbox(t.Context(), 10) // as whoever has the turn writes them
+	must(t, errors.Join(err, st.ClearOutbox(t.Context(), lines)))
+	must(t, other.write(t.Context(), false, false)) // it was looked a moment ago
+	now = now.Add(followEvery)
+	must(t, other.write(t.Context(), false, false))
+	if n := other.Pending(); n != 0 || other.Ready() != nil {
+		t.Errorf("%d lines wait: %v", n, other.Ready())
+	}
+	turn.GiveBack()
+	_, err = st.CreateAccount(t.Context(), "acme", store.Account{ID: "b", Name: "b"}, other.Note(someone, "account created"))
+	must(t, errors.Join(err, other.Flush(t.Context())))
+	if lines := decode(t, sink.String()); len(lines) != 2 || lines[1]["event"] != "account created" {
+		t.Errorf("lines are %v", lines)
+	}
+}

@@ -91,6 +91,29 @@ func (s *Server) watchKeys(ctx context.Context) {
 	}
 }
 
+// watchStandby looks whether the database has a synchronous standby, until ctx is done.
+func (s *Server) watchStandby(ctx context.Context) {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for lacking := false; ; {
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		err := s.store.CheckStandby(asking)
+		cancel()
+		if ctx.Err() == nil {
+			if err != nil && !lacking {
+				s.log.Error("the database has no synchronous standby; health is NOT_SERVING until it has", "error", err)
+			}
+			lacking = err != nil
+			s.ready.Set(readiness.Standby, err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // errDraining is what readiness says while the service ends.
 var errDraining = errors.New("the service drains: it is about to end")
 

@@ -197,7 +197,8 @@ func TestErrorsOfHandlers(t *testing.T) {
 		{"time-out of something else", fmt.Errorf("secret cause: %w", other), codes.Internal, zendeskv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error"},
 		{"store closed", fmt.Errorf("secret cause: %w", store.ErrClosed), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"},
 		{"store failed", fmt.Errorf("secret cause: %w", store.ErrFailed), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN, "the service is shutting down"},
-		{"store unavailable", fmt.Errorf("secret cause: %w", store.ErrUnavailable), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"},
+		{"store unavailable", fmt.Errorf("secret cause: %w", store.ErrUnavailable), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot reach or write its data now"},
+		{"outcome unknown", fmt.Errorf("secret cause: %w", store.ErrUnknownOutcome), codes.Unavailable, zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the database has not said in time whether it has stored this"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newChained(t, Timeouts{})

@@ -101,7 +101,14 @@ func (s *Server) sources(c *Config) metrics.Sources {
 			stats, ok, err := s.store.FileStats()
 			return stats, ok && err == nil
 		},
-		Writable:       func() bool { return !s.unwritable.Load() && s.store.Err() == nil },
+		Writable: func() bool { return !s.unwritable.Load() && s.store.Err() == nil },
+		Database: func() (int64, bool) {
+			bytes := s.databaseBytes.Load()
+			return bytes, bytes > 0
+		},
+		Replicas: func() (claims, replicas int, ok bool) {
+			return s.store.Claimed(), len(s.store.Replicas()), s.store.Shared()
+		},
 		CertificateEnd: c.Auth.CertificateEnd,
 	}
 }
@@ -111,6 +118,8 @@ type observed struct {
 	metrics     *metrics.Metrics
 	connections atomic.Pointer[connections]
 	unwritable  atomic.Bool
+
+	databaseBytes atomic.Int64 // as of the last survey
 }
 
 const (
@@ -147,6 +156,9 @@ func (s *Server) survey(ctx context.Context) {
 
 func (s *Server) look(ctx context.Context) (*metrics.Survey, error) {
 	found := new(metrics.Survey)
+	if stats, ok, err := s.store.DatabaseStats(ctx); ok && err == nil {
+		s.databaseBytes.Store(stats.DatabaseBytes)
+	}
 	tenants, err := s.store.Tenants(ctx)
 	for i := 0; err == nil && i < len(tenants); i++ {
 		if err = s.lookAt(ctx, tenants[i], found); errors.Is(err, store.ErrDamaged) {

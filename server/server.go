@@ -87,11 +87,13 @@ type Config struct {
 	// default 30 min. What runs on it has 30 % more, and streams end in the first half of that.
 	MaxConnectionAge time.Duration
 
-	UserAgent string           // sent to Zendesk
-	Version   string           // of the program, which backups name
-	NoWrites  bool             // nothing is written to Zendesk: Transport has the same; for looking at a copy of the data
-	TestEvery time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
-	Clock     func() time.Time // default time.Now
+	UserAgent string // sent to Zendesk
+	Version   string // of the program, which backups name
+	NoWrites  bool   // nothing is written to Zendesk: Transport has the same; for looking at a copy of the data
+	// RequireStandby has the service be ready only while its database has a synchronous standby.
+	RequireStandby bool
+	TestEvery      time.Duration    // how often, about, the connection of each account is tested; 0: only when asked
+	Clock          func() time.Time // default time.Now
 
 	clockMoved <-chan struct{} // tells that Clock has jumped, as it does in tests; nil: it never does
 }
@@ -114,6 +116,7 @@ type Server struct {
 	log      *slog.Logger
 	bounds   Bounds
 	noWrites bool
+	standby  bool // is required
 	now      func() time.Time
 	observed
 
@@ -193,6 +196,7 @@ func New(c Config) (*Server, error) {
 		now:         c.Clock,
 		observed:    observed{metrics: c.Metrics},
 		noWrites:    c.NoWrites,
+		standby:     c.RequireStandby,
 		drainDelay:  c.DrainDelay, drainTimeout: c.DrainTimeout,
 		draining: draining, endStreams: endStreams,
 	}
@@ -220,8 +224,11 @@ func New(c Config) (*Server, error) {
 	s.health.services = append(slices.Collect(maps.Keys(s.grpc.GetServiceInfo())), "")
 	c.Metrics.Read(s.sources(&c))
 	s.ready.Ask(readiness.Access, c.Auth.Err)
-	for _, check := range []string{readiness.Store, readiness.Writer, readiness.Keys} {
+	for _, check := range []string{readiness.Store, readiness.Standby, readiness.Writer, readiness.Keys} {
 		s.ready.Set(check, nil) // until more is known: an open store has its keys, and was written
+	}
+	if s.standby {
+		s.ready.Set(readiness.Standby, readiness.ErrStarting)
 	}
 	s.health.follow()
 	return s, nil
@@ -269,6 +276,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { stop(s.watchStore(ctx)) })
 	background.Go(func() { s.repeat(ctx, "following readiness", s.health.run) })
 	background.Go(func() { s.repeat(ctx, "looking for keys", s.watchKeys) })
+	if s.standby {
+		background.Go(func() { s.repeat(ctx, "looking for a standby", s.watchStandby) })
+	}
 	var served sync.WaitGroup
 	var err error
 	served.Go(func() {
@@ -410,11 +420,16 @@ func whileClaimed(ctx context.Context, claim *store.Claim, run func(context.Cont
 	return ctx.Err() == nil
 }
 
-// probeEvery is how often a store that cannot be written is tried.
-const probeEvery = time.Second
+const (
+	// probeEvery is how often a store that cannot be written is tried.
+	probeEvery = time.Second
+	// probeTime is how long a database may take to answer a try: one that is away may not answer at all.
+	probeTime = 2 * time.Second
+)
 
-// watchStore keeps health NOT_SERVING while the store cannot be written. It ends when the store has failed for good, and
-// says why, or with ctx.
+// watchStore keeps health NOT_SERVING while the store cannot be written. A service that nobody calls finds out too where its store is
+// a database: the store tells others each second that this process lives. It ends when the store has failed for good, and says why, or
+// with ctx.
 func (s *Server) watchStore(ctx context.Context) error {
 	for {
 		var why error
@@ -436,7 +451,7 @@ func (s *Server) watchStore(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			err := s.store.Probe(ctx)
+			err := s.probe(ctx)
 			select {
 			case <-s.store.Unavailable(): //nolint:errcheck // what was told meanwhile is known
 			default:
@@ -449,6 +464,16 @@ func (s *Server) watchStore(ctx context.Context) error {
 		s.unwritable.Store(false)
 		s.ready.Set(readiness.Store, nil)
 	}
+}
+
+// probe finds out whether the store can be written.
+func (s *Server) probe(ctx context.Context) error {
+	if s.store.Shared() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, probeTime)
+		defer cancel()
+	}
+	return s.store.Probe(ctx)
 }
 
 // stalledAfter is after how long without a round the writer is taken for one that hangs.

@@ -5,20 +5,13 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv"
 )
 
 // openDatabase opens the data in a database that processes share. Its keys are made by people, once, and given to all of them.
 func openDatabase(ctx context.Context, c Config) (*Store, error) {
-	if c.KeyFile == "" && c.Keyset == "" {
-		return nil, errors.New("a database that processes share needs a key file, the same for all of them")
-	}
-	source, keyFile := keySource("", c.KeyFile, c.Keyset)
-	keys, err := readKeys(keyFile, c.Keyset)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
-	}
-	engine, err := pgkv.Open(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile, Committed: c.Observer.Committed, Heard: c.Observer.Heard})
+	engine, keys, source, err := connect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -26,8 +19,21 @@ func openDatabase(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("database, %s: %w", source, err), engine.Close())
 	}
-	s.keyFile = keyFile
+	_, s.keyFile = keySource("", c.KeyFile, c.Keyset)
 	return s, nil
+}
+
+// connect reads the keys of a database, and opens it. Source says where the keys are.
+func connect(ctx context.Context, c Config) (engine *pgkv.DB, keys *keyfile.Keys, source string, err error) {
+	if c.KeyFile == "" && c.Keyset == "" {
+		return nil, nil, "", errors.New("a database that processes share needs a key file, the same for all of them")
+	}
+	source, keyFile := keySource("", c.KeyFile, c.Keyset)
+	if keys, err = readKeys(keyFile, c.Keyset); err != nil {
+		return nil, nil, "", fmt.Errorf("%s: %w", source, err)
+	}
+	engine, err = pgkv.Open(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile, Committed: c.Observer.Committed, Heard: c.Observer.Heard})
+	return engine, keys, source, err
 }
 
 // Migrate makes the schema of a database that processes share, or brings it to the version of this program, and then the data in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
@@ -30,6 +31,9 @@ const probeBytes = 256 << 10
 
 // Probe finds out whether the data can be written again.
 func (s *Store) Probe(ctx context.Context) error {
+	if s.Shared() {
+		return s.eraseProbe(ctx) // there is nothing to erase, which is a commit all the same
+	}
 	err := s.commit(ctx, func(tx kv.Txn) error {
 		sealed, err := s.vault.seal(probeKey, make([]byte, probeBytes))
 		if err == nil {
@@ -40,10 +44,39 @@ func (s *Store) Probe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("probing: %w", err)
 	}
+	return s.eraseProbe(ctx)
+}
+
+func (s *Store) eraseProbe(ctx context.Context) error {
 	return s.commit(ctx, func(tx kv.Txn) error {
 		tx.Delete(probeKey)
 		return nil
 	})
+}
+
+const (
+	// tellTime is what is left of a caller's time to say that the database does not answer.
+	tellTime = 500 * time.Millisecond
+	// answerTime is how long a database may take in any case: most answers take milliseconds.
+	answerTime = time.Second
+)
+
+// inTime asks a database that is reached over a network. One that does not answer is away, which is said before the caller's time
+// is over.
+func (s *Store) inTime(ctx context.Context, ask func(context.Context) error) error {
+	deadline, ok := ctx.Deadline()
+	left := time.Until(deadline)
+	early := left - min(left/4, tellTime)
+	if !ok || !s.Shared() || early < answerTime {
+		return ask(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, early)
+	defer cancel()
+	err := ask(within)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !errors.Is(err, ErrUnknownOutcome) {
+		return fmt.Errorf("%w: it has not answered for %s: %w", ErrUnavailable, early.Round(time.Millisecond), err)
+	}
+	return err
 }
 
 // noteUnavailable passes on the error of an update.

@@ -12,7 +12,7 @@ import (
 func TestInspect(t *testing.T) {
 	folder := t.TempDir()
 	c := Config{Path: filepath.Join(folder, "data.db")}
-	if err := Inspect(c); err != nil {
+	if err := Inspect(t.Context(), c); err != nil {
 		t.Errorf("nothing there: %v", err)
 	}
 	if made := files(t, folder); len(made) > 0 {
@@ -22,7 +22,7 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Inspect(c); !errors.Is(err, ErrLocked) {
+	if err := Inspect(t.Context(), c); !errors.Is(err, ErrLocked) {
 		t.Errorf("while it is open: %v, want ErrLocked", err)
 	}
 	populate(t, s)
@@ -30,7 +30,7 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := files(t, folder)
-	if err := Inspect(c); err != nil {
+	if err := Inspect(t.Context(), c); err != nil {
 		t.Errorf("closed: %v", err)
 	}
 	if diff := cmp.Diff(before, files(t, folder)); diff != "" {

@@ -207,6 +207,7 @@ func (s *Store) keepBeating(ctx context.Context) {
 		}
 		found, err := s.beat(ctx, dead)
 		if err != nil {
+			_ = s.noteUnavailable(err) // which a database that does not answer has not told
 			if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 				s.log.Warn("other replicas could not be told that this one lives", "error", err)
 			}

@@ -342,16 +342,20 @@ func (s *Store) view(ctx context.Context, tenant string, fn func(*reading, kv.Re
 	if err := checkTenant(tenant); err != nil {
 		return err
 	}
-	return s.engine.View(ctx, func(r kv.Reader) error {
-		return fn(&reading{vault: s.vault, tenant: tenant, kv: r}, r)
+	return s.inTime(ctx, func(ctx context.Context) error {
+		return s.engine.View(ctx, func(r kv.Reader) error {
+			return fn(&reading{vault: s.vault, tenant: tenant, kv: r}, r)
+		})
 	})
 }
 
 // scan reads entries in a snapshot of its own.
 func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, more bool, err error) {
-	err = s.engine.View(ctx, func(r kv.Reader) (err error) {
-		entries, more, err = r.Scan(keys)
-		return err
+	err = s.inTime(ctx, func(ctx context.Context) error {
+		return s.engine.View(ctx, func(r kv.Reader) (err error) {
+			entries, more, err = r.Scan(keys)
+			return err
+		})
 	})
 	return entries, more, err
 }
@@ -377,7 +381,9 @@ func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) err
 func (s *Store) commit(ctx context.Context, fn func(kv.Txn) error) error {
 	s.sealing.RLock()
 	defer s.sealing.RUnlock()
-	return s.noteUnavailable(s.engine.Update(ctx, s.fenced(ctx, fn)))
+	return s.inTime(ctx, func(ctx context.Context) error {
+		return s.noteUnavailable(s.engine.Update(ctx, s.fenced(ctx, fn)))
+	})
 }
 
 // checkTenant keeps a caller's slip from reaching what belongs to no tenant.

@@ -425,7 +425,7 @@ func TestOpenRefuses(t *testing.T) {
 				}
 			}
 			before := files(t, folder)
-			if err := Inspect(c); !errors.Is(err, test.want) {
+			if err := Inspect(t.Context(), c); !errors.Is(err, test.want) {
 				t.Errorf("Inspect: %v, want %v", err, test.want)
 			}
 			s, err := Open(t.Context(), c)

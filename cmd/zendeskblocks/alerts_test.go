@@ -221,6 +221,7 @@ var drives = map[string]func(*driven){
 var undriven = map[string]string{
 	"Panics":               `zendeskblocks_panics_total{where="call"}`,                   // no request makes it panic
 	"UnwrittenDataExpired": `zendeskblocks_interactions_expired_total{unwritten="true"}`, // an interaction lives for an hour at least
+	"NotificationsLate":    `zendeskblocks_notification_delay_seconds_count`,             // only a network or a database that is ill makes them late
 	"DataDamaged":          `zendeskblocks_store_damages_total`,                          // all data is looked at first after 5 minutes
 }
 

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,7 +25,7 @@ type note func(event string, args ...any) error
 
 // auditFileFlags say how the audit of a service is kept.
 type auditFileFlags struct {
-	AuditLog     string `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line. Default: the data file's name with .audit after it." placeholder:"FILE"`
+	AuditLog     string `help:"File that changes of accounts, tokens and activities are noted in, one JSON object a line; - is standard output. Default: the data file's name with .audit after it, with a database zendeskblocks.audit." placeholder:"FILE"`
 	AuditMaxSize int64  `help:"How large the audit gets, in MiB, until it is moved aside to its name with .000001 and so on after it; 0: it is never." default:"100" placeholder:"MIB"`
 	AuditKeep    int    `help:"How many files of the audit that were moved aside are kept, the newest." default:"10" placeholder:"FILES"`
 }
@@ -40,10 +40,38 @@ func (f *auditFileFlags) problems() (problems []error) {
 	return problems
 }
 
-// openAudit opens the audit beside a data file.
-func (f *auditFileFlags) openAudit(data string, log *slog.Logger) (*audit.File, error) {
+// auditToStdout is what stands for standard output in place of a file.
+const auditToStdout = "-"
+
+// auditStream keeps the audit of a service.
+type auditStream interface {
+	audit.Sink
+	Reopen() error
+	Close() error
+}
+
+// lines are an audit that is handed on, a line each, to who keeps it: it is as lasting as that one makes it.
+type lines struct{ to io.Writer }
+
+// Append implements audit.Sink.
+func (l lines) Append(some []byte) error {
+	_, err := l.to.Write(some)
+	return err
+}
+
+// Tail implements audit.Sink: what was handed on is not known.
+func (lines) Tail() ([]byte, error) { return nil, nil }
+
+func (lines) Reopen() error { return nil }
+func (lines) Close() error  { return nil }
+
+// openAudit opens the audit.
+func (f *auditFileFlags) openAudit(path string, stdout io.Writer, log *slog.Logger) (auditStream, error) {
+	if path == auditToStdout {
+		return lines{stdout}, nil
+	}
 	stream, err := audit.OpenFile(audit.FileConfig{
-		Path: cmp.Or(f.AuditLog, data+".audit"), MaxBytes: f.AuditMaxSize << 20, Keep: f.AuditKeep, Log: log,
+		Path: path, MaxBytes: f.AuditMaxSize << 20, Keep: f.AuditKeep, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--audit-log: %w", err)
@@ -75,7 +103,7 @@ func (f auditFlag) noted(change func(note) error) (err error) {
 }
 
 // reopenAudit opens the audit of a service anew at each SIGHUP, until the function that it returns is called.
-func reopenAudit(stream *audit.File, log *slog.Logger) (stop func()) {
+func reopenAudit(stream auditStream, log *slog.Logger) (stop func()) {
 	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGHUP)
 	var group sync.WaitGroup

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -28,9 +29,13 @@ func checking(command *kong.Context) (*serveCommand, bool) {
 
 // derivedDefaults implements derived.
 func (c *serveCommand) derivedDefaults(env environment) map[string]string {
-	follows := map[string]string{"audit-log": c.Data + ".audit"}
-	if env[keysetVariable] == "" {
-		follows["key-file"] = c.Data + ".key"
+	follows := map[string]string{"audit-log": c.auditLog(), replicaFlag: c.replicaName()}
+	if file := c.where().file(); file != "" {
+		follows["store"] = c.where().String()
+		follows["data"] = file
+		if env[keysetVariable] == "" {
+			follows["key-file"] = file + ".key"
+		}
 	}
 	return follows
 }
@@ -93,26 +98,23 @@ func (c *serveCommand) look(ctx context.Context, env environment) (problems []er
 			problems = append(problems, fmt.Errorf("--%s: %w", a.flag, err))
 		}
 	}
-	if c.Data == "" {
-		return problems, warnings // which is told already
-	}
-	keyset, key, unfit := env[keysetVariable], "--key-file", false
-	if keyset != "" {
-		key = keysetVariable
-	}
-	switch err := store.Inspect(store.Config{Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset}); {
+	data, keyset, unfit := c.where().file(), env[keysetVariable], false
+	switch err := c.inspect(ctx, env); {
 	case errors.Is(err, store.ErrLocked):
-		warnings = append(warnings, fmt.Sprintf("--data: %q is open, as it is while the server runs: it was not looked into, nor whether the key is its own", c.Data))
+		warnings = append(warnings, fmt.Sprintf("%s: %q is open, as it is while the server runs: it was not looked into, nor whether the key is its own", c.named(), data))
 	case err != nil:
-		problems = append(problems, fmt.Errorf("%w (see --data and %s)", err, key))
+		problems = append(problems, c.openingHint(err, env))
 		unfit = true
 	}
-	files := []struct{ flag, path string }{{"audit-log", cmp.Or(c.AuditLog, c.Data+".audit")}}
-	if !unfit {
-		files = append(files, struct{ flag, path string }{"data", c.Data})
+	var files []struct{ flag, path string }
+	if c.AuditLog != auditToStdout {
+		files = append(files, struct{ flag, path string }{"audit-log", c.auditLog()})
 	}
-	if keyset == "" && !unfit {
-		files = append(files, struct{ flag, path string }{"key-file", cmp.Or(c.KeyFile, c.Data+".key")})
+	if !unfit && data != "" {
+		files = append(files, struct{ flag, path string }{"data", data})
+	}
+	if keyset == "" && !unfit && data != "" {
+		files = append(files, struct{ flag, path string }{"key-file", cmp.Or(c.KeyFile, data+".key")})
 	}
 	folders := map[string]error{} // each is tried, and told, once
 	for _, f := range files {
@@ -134,6 +136,20 @@ func (c *serveCommand) look(ctx context.Context, env environment) (problems []er
 		}
 	}
 	return problems, warnings
+}
+
+// inspectTime is how long a database may take to answer.
+const inspectTime = 10 * time.Second
+
+// inspect says whether the store could be opened. Where it is, or its key, is told elsewhere when that is not said.
+func (c *serveCommand) inspect(ctx context.Context, env environment) error {
+	opening := c.opening(env)
+	if _, _, err := c.where().withoutPassword(); err != nil || opening.URL != "" && opening.KeyFile == "" && opening.Keyset == "" {
+		return nil //nolint:nilerr // see above
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTime)
+	defer cancel()
+	return store.Inspect(ctx, opening)
 }
 
 // tryListen listens for a moment, where nobody else does. An address that is none is told elsewhere.

@@ -57,7 +57,7 @@ func (c demoCommand) Run(ctx context.Context, p *process) (err error) {
 	}
 	serveCtx, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	command := serveCommand{Data: filepath.Join(dir, "demo.db"), AllowHost: []string{hostOf(sandbox.Origin())}}
+	command := serveCommand{storeFlags: storeFlags{Data: filepath.Join(dir, "demo.db")}, AllowHost: []string{hostOf(sandbox.Origin())}}
 	level, _ := logFlags{LogLevel: slog.LevelError}.newLevel(p.stderr)
 	go func() { served <- command.serve(serveCtx, p, listeners{api: l}, level, command.watched()) }()
 	defer func() {

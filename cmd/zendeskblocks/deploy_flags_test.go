@@ -69,18 +69,26 @@ func TestFlagsOfDeployments(t *testing.T) {
 			t.Errorf("%s calls nothing", file)
 		}
 	}
-	serve, backup := commandOf(parser.Model.Node, []string{"serve"}), commandOf(parser.Model.Node, []string{"backup"})
-	if serve == nil || backup == nil {
-		t.Fatal("there is no command serve, or backup")
+	command := func(name string) *kong.Node {
+		found := commandOf(parser.Model.Node, []string{name})
+		if found == nil {
+			t.Fatalf("there is no command %s", name)
+		}
+		return found
 	}
-	for file, command := range map[string]*kong.Node{"deploy/kubernetes/statefulset.yaml": serve, "deploy/kubernetes/backup.yaml": backup} {
+	serve := command("serve")
+	for file, command := range map[string]*kong.Node{
+		"deploy/kubernetes/statefulset.yaml": serve, "deploy/kubernetes/backup.yaml": command("backup"),
+		"deploy/kubernetes-replicas/deployment.yaml": serve, "deploy/kubernetes-replicas/migrate.yaml": command("migrate"),
+	} {
 		mustHave(file, command, named(regexp.MustCompile(`(?m)#.*$`).ReplaceAllString(readGuide(t, file), ""))...)
 	}
 
 	key := regexp.MustCompile(`(?m)^ *([a-z-]+): `)
 	for where, text := range map[string]string{
-		"deploy/kubernetes/config.yaml": readGuide(t, "deploy/kubernetes/config.yaml"),
-		deploymentGuide:                 fenced(t, strings.ReplaceAll(readGuide(t, deploymentGuide), "\n   ", "\n"), "yaml", "token-file: /etc"),
+		"deploy/kubernetes/config.yaml":          readGuide(t, "deploy/kubernetes/config.yaml"),
+		"deploy/kubernetes-replicas/config.yaml": readGuide(t, "deploy/kubernetes-replicas/config.yaml"),
+		deploymentGuide:                          fenced(t, strings.ReplaceAll(readGuide(t, deploymentGuide), "\n   ", "\n"), "yaml", "token-file: /etc"),
 	} {
 		found := 0
 		for _, match := range key.FindAllStringSubmatch(text, -1) {

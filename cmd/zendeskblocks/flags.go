@@ -98,6 +98,9 @@ func distance(a, b string) int {
 // checked is a command whose flags have rules. Its problems are told with those of all other flags and variables.
 type checked interface{ problems() []error }
 
+// sourced is a command with rules about where values are from.
+type sourced interface{ sourceProblems(from sources) []error }
+
 // heedsVariables is a command that heeds variables of others, such as OpenTelemetry's.
 type heedsVariables interface{ variableProblems(environment) []error }
 
@@ -155,6 +158,9 @@ func (p *process) parse(args []string) (*kong.Context, error) {
 		}
 		if c, ok := command.Selected().Target.Addr().Interface().(checked); ok {
 			problems = append(problems, c.problems()...)
+		}
+		if c, ok := command.Selected().Target.Addr().Interface().(sourced); ok {
+			problems = append(problems, c.sourceProblems(values.sourcesOf(command))...)
 		}
 		if c, ok := command.Selected().Target.Addr().Interface().(heedsVariables); ok {
 			problems = append(problems, c.variableProblems(p.env)...)
@@ -243,6 +249,27 @@ func (r *valueReader) resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) 
 	return nil, nil
 }
 
+// sourcesOf says where the values of a command's flags are from.
+func (r *valueReader) sourcesOf(command *kong.Context) sources {
+	return func(name string) string {
+		for _, flag := range command.Selected().Flags {
+			switch {
+			case flag.Name != name:
+			case r.sources[flag.Value] != "":
+				return r.sources[flag.Value]
+			case onCommandLine(command, flag):
+				return "--" + name
+			}
+		}
+		return ""
+	}
+}
+
+// onCommandLine says whether a flag stands there.
+func onCommandLine(command *kong.Context, flag *kong.Flag) bool {
+	return slices.ContainsFunc(command.Path, func(p *kong.Path) bool { return p.Flag == flag && !p.Resolved })
+}
+
 // configFile reads the configuration file, if the command takes one and one is named.
 func (r *valueReader) configFile(ctx *kong.Context) *configFile {
 	node := ctx.Selected()
@@ -254,7 +281,7 @@ func (r *valueReader) configFile(ctx *kong.Context) *configFile {
 		return &configFile{}
 	}
 	path := r.env[envName(configFlag)]
-	if slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag == node.Flags[at] && !p.Resolved }) {
+	if onCommandLine(ctx, node.Flags[at]) {
 		path, _ = ctx.FlagValue(node.Flags[at]).(string)
 	}
 	if path == "" {

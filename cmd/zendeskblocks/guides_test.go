@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthsrv "google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -32,6 +37,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 )
 
 var update = flag.Bool("update", false, "run the commands of the guides, with the grpcurl and curl of the path, and write what they print into the guides")
@@ -603,6 +610,73 @@ func TestServiceConfigOfTheClientGuide(t *testing.T) {
 				t.Errorf("a call that is answered UNAVAILABLE once is sent %d times, want %d", got, want)
 			}
 		})
+	}
+}
+
+// With the entries for several replicas calls are spread over those that serve, and what one does not take another one does.
+func TestReplicasOfTheClientGuide(t *testing.T) {
+	t.Parallel()
+	guide := readGuide(t, clientGuide)
+	config := map[string]json.RawMessage{}
+	for _, part := range []string{"methodConfig", "round_robin"} {
+		must(t, json.Unmarshal([]byte(fenced(t, guide, "json", part)), &config))
+	}
+	merged, err := json.Marshal(config)
+	must(t, err)
+	type replica struct {
+		health  *healthsrv.Server
+		asked   atomic.Int64
+		refuses atomic.Bool
+	}
+	var replicas [2]replica
+	addresses := manual.NewBuilderWithScheme("replicas")
+	var state resolver.State
+	for i := range replicas {
+		r := &replicas[i]
+		r.health = healthsrv.NewServer()
+		service := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			if err := stream.RecvMsg(&zendeskv1.GetUsageRequest{}); err != nil {
+				return err
+			}
+			r.asked.Add(1)
+			if r.refuses.Load() {
+				return status.Error(codes.Unavailable, "the service is shutting down")
+			}
+			return stream.SendMsg(&zendeskv1.GetUsageResponse{})
+		}))
+		healthv1.RegisterHealthServer(service, r.health)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		served := make(chan error, 1)
+		go func() { served <- service.Serve(listener) }()
+		t.Cleanup(func() {
+			service.Stop()
+			must(t, <-served)
+		})
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: listener.Addr().String()})
+	}
+	addresses.InitialState(state)
+	conn, err := grpc.NewClient("replicas:///", grpc.WithResolvers(addresses), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(string(merged)))
+	must(t, err)
+	defer func() { must(t, conn.Close()) }()
+	// calls makes some, all of which are answered, and returns how often each replica was asked.
+	calls := func() (asked [2]int64) {
+		t.Helper()
+		before := [2]int64{replicas[0].asked.Load(), replicas[1].asked.Load()}
+		for range 10 {
+			_, err := zendeskv1.NewOperationsServiceClient(conn).GetUsage(t.Context(), &zendeskv1.GetUsageRequest{}, grpc.WaitForReady(true))
+			must(t, err)
+		}
+		return [2]int64{replicas[0].asked.Load() - before[0], replicas[1].asked.Load() - before[1]}
+	}
+	until(t, "both replicas are asked", func() bool { return calls() == [2]int64{5, 5} })
+	replicas[0].health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	until(t, "only the one that serves is asked", func() bool { return calls() == [2]int64{0, 10} })
+	replicas[0].health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+	until(t, "both are asked again", func() bool { return calls() == [2]int64{5, 5} })
+	replicas[0].refuses.Store(true)
+	if asked := calls(); asked[0] == 0 || asked[1] != 10 {
+		t.Errorf("while one refuses, they are asked %v times", asked)
 	}
 }
 

@@ -3,11 +3,13 @@
 //
 //	zendeskblocks serve       serve the API
 //	zendeskblocks tokens      manage the bearer tokens of callers
-//	zendeskblocks keys        manage the keys that encrypt the data file
+//	zendeskblocks keys        manage the keys that encrypt the data
 //	zendeskblocks backup      copy all data of a server that runs to a file
 //	zendeskblocks restore     make a data file of a backup
 //	zendeskblocks check       look whether all is well with a data file or a backup
 //	zendeskblocks compact     give up free pages of the data file
+//	zendeskblocks migrate     make or migrate the tables of a database
+//	zendeskblocks copy        copy all data of a file to a database
 //	zendeskblocks sandbox     serve a fake Zendesk to try things on
 //	zendeskblocks demo        play a scenario from beginning to end
 //	zendeskblocks health      say whether a server that runs serves

@@ -26,16 +26,22 @@ func (restoreCommand) Help() string {
 A copy of the past does not know what was done since. When it is first served, activities that are not written are looked for in Zendesk before they are: none is written twice. Accounts whose token was renewed since need RequestToken. Look at the copy with serve --no-writes first, and never let the copy and the original write to one Zendesk.`
 }
 
+// sourceProblems implements sourced.
+func (c *restoreCommand) sourceProblems(from sources) []error {
+	return append(c.storeFlags.sourceProblems(from), c.onlyFile("it is restored by PostgreSQL's own means, such as pg_restore; restore makes a data file, which copy takes to a database")...)
+}
+
 // Run restores.
 func (c restoreCommand) Run(ctx context.Context, p *process) error {
-	made, err := store.Restore(ctx, store.RestoreConfig{Backup: c.Backup, Path: c.Data, Replace: c.Replace})
+	data := c.where().file()
+	made, err := store.Restore(ctx, store.RestoreConfig{Backup: c.Backup, Path: data, Replace: c.Replace})
 	if errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("%w: choose another --data, or --replace it", err)
+		return fmt.Errorf("%w: choose another %s, or --replace it", err, c.named())
 	}
 	if err != nil {
 		return err
 	}
-	words := fmt.Sprintf("%s holds the data of %s.\n", c.Data, made.CreateTime.Format(time.RFC3339))
+	words := fmt.Sprintf("%s holds the data of %s.\n", data, made.CreateTime.Format(time.RFC3339))
 	if made.Kept != "" {
 		words += fmt.Sprintf("What was there is now %s.\n", made.Kept)
 	}
@@ -102,6 +108,9 @@ type backupReport struct {
 
 // Run checks, and says what it has found.
 func (c checkCommand) Run(ctx context.Context, p *process) error {
+	if strings.Contains(c.File, "://") {
+		return errors.New("check looks at files: PostgreSQL looks at a database by its own means, such as pg_amcheck, and replicas look at all values of it while they serve")
+	}
 	checked, err := store.CheckFile(ctx, store.CheckFileConfig{Path: c.File, KeyFile: c.KeyFile, Keyset: p.env[keysetVariable], NoKey: c.NoKey})
 	if err != nil {
 		return err

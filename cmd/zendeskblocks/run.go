@@ -13,11 +13,13 @@ type commandLine struct {
 	Sandbox sandboxCommand `cmd:"" help:"Serve a fake Zendesk with seeded people and tickets, to try things on."`
 	Demo    demoCommand    `cmd:"" help:"Play a scenario from beginning to end, on a fake Zendesk, and show each step."`
 	Tokens  tokensCommand  `cmd:"" help:"Manage the bearer tokens of callers."`
-	Keys    keysCommand    `cmd:"" help:"Rotate the keys that encrypt the data file."`
+	Keys    keysCommand    `cmd:"" help:"Rotate the keys that encrypt the data."`
 	Backup  backupCommand  `cmd:"" help:"Copy all data of a server that runs to a file."`
 	Restore restoreCommand `cmd:"" help:"Make a data file of a backup."`
 	Check   checkCommand   `cmd:"" help:"Look whether all is well with a data file or a backup, and what is in it."`
 	Compact compactCommand `cmd:"" help:"Rewrite a data file without its free pages."`
+	Migrate migrateCommand `cmd:"" help:"Make or migrate the tables of a database."`
+	Copy    copyCommand    `cmd:"" help:"Copy all data of a file to a database."`
 
 	Health     healthCommand     `cmd:"" group:"Of a server that runs:" help:"Say whether it serves; for probes."`
 	Accounts   accountsCommand   `cmd:"" group:"Of a server that runs:" help:"Look at accounts."`

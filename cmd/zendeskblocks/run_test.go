@@ -16,7 +16,7 @@ import (
 )
 
 // runCommand runs a command line that is expected to end by itself.
-func runCommand(t *testing.T, env map[string]string, args ...string) (stdout, stderr string, err error) {
+func runCommand(t testing.TB, env map[string]string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -89,7 +89,7 @@ func TestServeRefusesDataFile(t *testing.T) {
 }
 
 // writeKey makes a key file, as the first start of a server does.
-func writeKey(t *testing.T, path string) {
+func writeKey(t testing.TB, path string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -23,12 +23,13 @@ import (
 )
 
 type serveCommand struct {
-	Config         string        `help:"File with settings, in YAML: the names of these flags, without dashes before, and their values. Flags and variables override it." placeholder:"FILE"`
-	Check          bool          `help:"Serve nothing: say all that is wrong with the configuration, or what is in force, and end."`
-	JSON           bool          `help:"What --check says as one JSON object."`
-	Listen         string        `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
-	Data           string        `help:"Data file; made when it is not there." default:"zendeskblocks.db" placeholder:"FILE"`
-	KeyFile        string        `help:"Keyset that encrypts the data file; made on first start. Default: the data file's name with .key after it." placeholder:"FILE"`
+	Config         string `help:"File with settings, in YAML: the names of these flags, without dashes before, and their values. Flags and variables override it." placeholder:"FILE"`
+	Check          bool   `help:"Serve nothing: say all that is wrong with the configuration, or what is in force, and end."`
+	JSON           bool   `help:"What --check says as one JSON object."`
+	Listen         string `help:"Address to serve gRPC on. One that others reach needs TLS and authentication." default:"127.0.0.1:50051" placeholder:"HOST:PORT"`
+	storeFlags     `embed:""`
+	KeyFile        string `help:"Keyset that encrypts the data; made on first start with a data file. Default: the data file's name with .key after it; a database has none." placeholder:"FILE"`
+	replicaFlags   `embed:""`
 	AllowHost      []string      `help:"Host that account URLs may name beside *.zendesk.com; repeatable. Without a port the default one of https or http, with :* any. TENANT= before it allows it to that tenant alone. Plain http only to loopback." placeholder:"[TENANT=]HOST[:PORT]"`
 	AnswerMemory   int64         `help:"Memory in MiB that answers of Zendesk take at most, 64 or more. A tenant has half of it, an account a quarter; who finds no room waits. The process takes about twice as much for it." default:"128" placeholder:"MIB"`
 	TestEvery      time.Duration `help:"How often, about, the connection of each account is tested, 1m or more; 0: only when asked." default:"0s" placeholder:"DURATION"`
@@ -58,6 +59,51 @@ type sandboxFlags struct {
 	Sandbox       bool   `help:"Start a fake Zendesk too, and make an account for it in a data file that has no accounts."`
 	SandboxListen string `help:"Loopback address of the fake Zendesk." default:"127.0.0.1:50080" placeholder:"HOST:PORT"`
 }
+
+// replicaFlags are about the replicas that share a database.
+type replicaFlags struct {
+	Replica                   string `help:"Name of this process among the replicas that share a database, for people. Default: the host's." placeholder:"NAME"`
+	RequireSynchronousStandby bool   `help:"Be ready only while the database has a synchronous standby: without one what was acknowledged is lost with its machine."`
+}
+
+const replicaFlag = "replica"
+
+func (f *replicaFlags) problems(where whereabouts) []error {
+	if f.RequireSynchronousStandby && !where.inDatabase() {
+		return []error{errors.New("--require-synchronous-standby is for a database, and the data is in a file")}
+	}
+	return nil
+}
+
+// replicaName is empty where the host has no name.
+func (f *replicaFlags) replicaName() string {
+	host, _ := os.Hostname()
+	return cmp.Or(f.Replica, host)
+}
+
+// opening is where the store is, and what opens it.
+func (c *serveCommand) opening(env environment) store.Config {
+	opening := c.storeConfig()
+	opening.KeyFile, opening.Keyset, opening.Replica = c.KeyFile, env[keysetVariable], c.replicaName()
+	return opening
+}
+
+// openingHint adds to an error of the store which flags say what it is about.
+func (c *serveCommand) openingHint(err error, env environment) error {
+	key := "--key-file"
+	if env[keysetVariable] != "" {
+		key = keysetVariable
+	}
+	return fmt.Errorf("%w (see %s and %s)", lineError{err}, c.named(), key)
+}
+
+// auditLog is the file of the audit.
+func (c *serveCommand) auditLog() string {
+	return cmp.Or(c.AuditLog, cmp.Or(c.where().file(), "zendeskblocks")+".audit")
+}
+
+// shown is where the data is, for people.
+func (c *serveCommand) shown() string { return cmp.Or(c.where().file(), c.where().String()) }
 
 // timeFlags bound how long things take.
 type timeFlags struct {
@@ -136,9 +182,6 @@ func (c *serveCommand) problems() []error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("--listen must be HOST:PORT: %w", err))
 	}
-	if c.Data == "" {
-		problems = append(problems, errors.New("--data must name a file"))
-	}
 	for _, host := range c.AllowHost {
 		if _, err := zendeskapi.ParseOrigin("https://example.zendesk.com", "", []string{host}); err != nil {
 			problems = append(problems, fmt.Errorf("--allow-host: %w", err))
@@ -156,8 +199,19 @@ func (c *serveCommand) problems() []error {
 	return slices.Concat(problems, c.auditFileFlags.problems(), c.accessFlags.problems(c.Listen))
 }
 
+// sourceProblems implements sourced.
+func (c *serveCommand) sourceProblems(from sources) []error {
+	return append(c.storeFlags.sourceProblems(from), c.replicaFlags.problems(c.where())...)
+}
+
 // variableProblems says what is wrong with variables that are no flag's.
-func (c *serveCommand) variableProblems(env environment) []error { return traceProblems(env) }
+func (c *serveCommand) variableProblems(env environment) []error {
+	problems := traceProblems(env)
+	if c.where().inDatabase() && c.KeyFile == "" && env[keysetVariable] == "" {
+		problems = append(problems, fmt.Errorf("--key-file is missing: a database needs a key file, or %s, the same for all replicas; keys create makes one", keysetVariable))
+	}
+	return problems
+}
 
 // loopback says whether an address is HOST:PORT on this machine only.
 func loopback(address string) bool {
@@ -242,27 +296,21 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		return err
 	}
 	defer transport.Close()
-	keyset := p.env[keysetVariable]
-	st, err := store.Open(ctx, store.Config{
-		Path: c.Data, KeyFile: c.KeyFile, Keyset: keyset, Log: log,
-		IdleLife: time.Duration(c.InteractionLife), TombstoneLife: time.Duration(c.TombstoneLife), ActivityLife: time.Duration(c.ActivityLife),
-		Quota: c.quota(), Observer: seen.metrics.Store(),
-	})
+	opened := c.opening(p.env)
+	opened.Log, opened.Quota, opened.Observer = log, c.quota(), seen.metrics.Store()
+	opened.IdleLife, opened.TombstoneLife, opened.ActivityLife = time.Duration(c.InteractionLife), time.Duration(c.TombstoneLife), time.Duration(c.ActivityLife)
+	st, err := store.Open(ctx, opened)
 	if err != nil {
-		key := "--key-file"
-		if keyset != "" {
-			key = keysetVariable
-		}
-		return fmt.Errorf("%w (see --data and %s)", err, key)
+		return c.openingHint(err, p.env)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	if c.Sandbox {
 		if err := ensureSandboxAccount(ctx, st, sandbox.Origin()); err != nil {
-			return fmt.Errorf("data file %q: %w", c.Data, err)
+			return fmt.Errorf("%s: %w", c.where(), err)
 		}
 	}
 	defer keepKeys(ctx, st, reload, log)()
-	stream, err := c.openAudit(c.Data, log)
+	stream, err := c.openAudit(c.auditLog(), p.stdout, log)
 	if err != nil {
 		return err
 	}
@@ -280,6 +328,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		MaxConnectionAge: c.ConnectionAge,
 		TestEvery:        c.TestEvery,
 		NoWrites:         c.NoWrites,
+		RequireStandby:   c.RequireSynchronousStandby,
 		UserAgent:        "zendeskblocks/" + version(),
 		Version:          version(),
 	})
@@ -289,7 +338,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	if c.Insecure {
 		log.Warn("whoever reaches the address may call, if no authentication is configured", "address", l.Addr().String())
 	}
-	log.Info("serving", "address", l.Addr().String(), "data", c.Data, "version", version(), "config_digest", p.settings.digest())
+	log.Info("serving", "address", l.Addr().String(), "data", c.shown(), "version", version(), "config_digest", p.settings.digest())
 	if sandbox != nil {
 		log.Info("serving a fake Zendesk", "origin", sandbox.Origin(), "account_id", sandboxAccount)
 		if c.LogFormat != "json" { // whose reader is a program

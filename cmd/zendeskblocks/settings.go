@@ -48,7 +48,7 @@ func settingsOf(command *kong.Context, values *valueReader) settings {
 			s.From, s.Place = "variable", source
 		case source != "":
 			s.From, s.Place = "file", source
-		case slices.ContainsFunc(command.Path, func(p *kong.Path) bool { return p.Flag == flag && !p.Resolved }):
+		case onCommandLine(command, flag):
 			s.From = "flag"
 		}
 		if s.Value == "" {
@@ -104,10 +104,14 @@ func withoutSecrets(text string) string {
 }
 
 // digest is the same for all processes that have the same values, wherever those are from: SHA-256, in hexadecimal. Of a
-// secret it holds no more than that there is one, and of a file no more than its name.
+// secret it holds no more than that there is one, and of a file no more than its name. Replicas with names of their own are
+// configured alike.
 func (s settings) digest() string {
 	hash := sha256.New()
 	for _, one := range s {
+		if one.Name == replicaFlag {
+			continue
+		}
 		_, _ = fmt.Fprintf(hash, "%s=%q\n", one.Name, one.Value) // a hash takes everything
 	}
 	return hex.EncodeToString(hash.Sum(nil))

@@ -93,22 +93,22 @@ func TestProbes(t *testing.T) {
 		}
 	}
 	mustAnswer("/livez", 200, "[+]writer ok\nlivez check passed\n")
-	mustAnswer("/readyz", 503, "[-]store: the service is starting\n[-]writer: the service is starting\n[-]access: the service is starting\n"+
+	mustAnswer("/readyz", 503, "[-]store: the service is starting\n[-]standby: the service is starting\n[-]writer: the service is starting\n[-]access: the service is starting\n"+
 		"[-]keys: the service is starting\n[+]drain ok\nreadyz check failed\n")
-	for _, name := range []string{readiness.Store, readiness.Writer, readiness.Access, readiness.Keys} {
+	for _, name := range []string{readiness.Store, readiness.Standby, readiness.Writer, readiness.Access, readiness.Keys} {
 		s.ready.Set(name, nil)
 	}
-	const well = "[+]store ok\n[+]writer ok\n[+]access ok\n[+]keys ok\n[+]drain ok\nreadyz check passed\n"
+	const well = "[+]store ok\n[+]standby ok\n[+]writer ok\n[+]access ok\n[+]keys ok\n[+]drain ok\nreadyz check passed\n"
 	mustAnswer("/readyz", 200, well)
 	s.ready.Set(readiness.Store, errors.New("no\nspace left"))
 	mustAnswer("/readyz", 503, strings.NewReplacer("[+]store ok", "[-]store: no space left", "passed", "failed").Replace(well))
 	mustAnswer("/readyz?exclude=store", 200, strings.Replace(well, "store ok", "store excluded", 1))
 	mustAnswer("/readyz?exclude=store&exclude=keys", 200, strings.NewReplacer("store ok", "store excluded", "keys ok", "keys excluded").Replace(well))
 	mustAnswer("/readyz?exclude=keys", 503, strings.NewReplacer("[+]store ok", "[-]store: no space left", "keys ok", "keys excluded", "passed", "failed").Replace(well))
-	mustAnswer("/readyz?exclude=disk", 400, "there is no check \"disk\" here; there is: store, writer, access, keys, drain\n")
+	mustAnswer("/readyz?exclude=disk", 400, "there is no check \"disk\" here; there is: store, standby, writer, access, keys, drain\n")
 	mustAnswer("/readyz/store", 503, "[-]store: no space left\n")
 	mustAnswer("/readyz/keys", 200, "[+]keys ok\n")
-	mustAnswer("/readyz/disk", 404, "there is no check \"disk\" here; there is: store, writer, access, keys, drain\n")
+	mustAnswer("/readyz/disk", 404, "there is no check \"disk\" here; there is: store, standby, writer, access, keys, drain\n")
 	mustAnswer("/livez", 200, "[+]writer ok\nlivez check passed\n")
 	mustAnswer("/livez/store", 404, "there is no check \"store\" here; there is: writer\n")
 	s.ready.Set(readiness.Writer, errors.New("stalled"))

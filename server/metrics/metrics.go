@@ -58,8 +58,8 @@ type Metrics struct {
 	waits    []prometheus.Observer // by lane
 	refusals []prometheus.Counter  // by lane
 
-	commitTime, commitUpdates, commitBytes prometheus.Histogram
-	retries, damages, droppedLines         prometheus.Counter
+	commitTime, commitUpdates, commitBytes, heard prometheus.Histogram
+	retries, damages, droppedLines                prometheus.Counter
 
 	watches    prometheus.Gauge
 	lastBackup prometheus.Gauge
@@ -107,9 +107,10 @@ func New(c Config) *Metrics {
 	m.expired = labelled(m, "interactions_expired_total", "Interactions that were left alone for too long.", one, "unwritten")
 	m.panics = labelled(m, "panics_total", "Panics that were survived.", one, "where")
 
-	m.commitTime = m.histogram("store_commit_seconds", "Durable commits of the data file.", .001, .002, .005, .01, .025, .1, .5, 2)
+	m.commitTime = m.histogram("store_commit_seconds", "Durable commits of the data file, or the database.", .001, .002, .005, .01, .025, .1, .5, 2)
 	m.commitUpdates = m.histogram("store_commit_updates", "Updates that shared a commit.", 1, 2, 4, 8, 16, 64, 256)
 	m.commitBytes = m.histogram("store_commit_bytes", "Bytes of keys and values in a commit.", 1<<10, 4<<10, 16<<10, 64<<10, 256<<10, 1<<20, 4<<20)
+	m.heard = m.histogram("notification_delay_seconds", "From a commit of another replica until this one heard of it.", .01, .025, .05, .1, .2, .5, 1, 2.5, 10)
 	m.retries = m.counter("store_update_retries_total", "Updates that ran again, since what they had read had changed.")
 	m.damages = m.counter("store_damages_total", "Damage that was found in the data file.")
 	m.lastBackup = m.gauge("store_last_backup_timestamp_seconds", "When the last complete backup ended; 0: there was none since the start.")
@@ -209,6 +210,7 @@ func (m *Metrics) Store() store.Observer {
 			}
 		},
 		Damaged: m.damages.Inc,
+		Heard:   func(delay time.Duration) { m.heard.Observe(delay.Seconds()) },
 		Became: func(state store.ActivityState, reason store.FailureReason) {
 			name, ok := activityStates[state]
 			if !ok {

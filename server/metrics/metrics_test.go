@@ -162,16 +162,21 @@ func TestSources(t *testing.T) {
 		AuditPending:   func() int { return 8 },
 		File:           func() (store.FileStats, bool) { return store.FileStats{Bytes: 9, FreeBytes: 10, DiskFree: 11}, true },
 		Writable:       func() bool { return false },
+		Database:       func() (int64, bool) { return 13, true },
+		Replicas:       func() (int, int, bool) { return 12, 3, true },
 		CertificateEnd: func() (time.Time, bool) { return now.Add(time.Hour), true },
 	})
-	mustEqual(t, "series", series(t, m, "zendesk_limit.*|cache_.*|connections|audit_.*|store_(file|free|disk|writable).*|certificate_.*|ready"), []string{
+	mustEqual(t, "series", series(t, m, "zendesk_limit.*|cache_.*|connections|audit_.*|store_(file|free|disk|writable).*|claims_held|database_.*|replicas|certificate_.*|ready"), []string{
 		`audit_pending 8`,
 		`cache_lookups_total{cache="agents",result="hit"} 5`,
 		`cache_lookups_total{cache="agents",result="miss"} 2`,
 		`certificate_expiry_seconds 3600`,
+		`claims_held 12`,
 		`connections 7`,
+		`database_bytes 13`,
 		`ready{check="drain"} 0`,
 		`ready{check="store"} 1`,
+		`replicas 3`,
 		`store_disk_free_bytes 11`,
 		`store_file_bytes 9`,
 		`store_free_bytes 10`,
@@ -198,6 +203,7 @@ func TestObservers(t *testing.T) {
 	s.Committed(store.Commit{Duration: time.Second, Updates: 3, Bytes: 5, Retried: 2})
 	s.Committed(store.Commit{Retried: 1})
 	s.Damaged()
+	s.Heard(30 * time.Millisecond)
 	s.Became(store.ActivityPending, "")
 	s.Became(store.ActivityDead, store.ReasonNotFound)
 	s.Became(store.ActivityWritten, store.ReasonTimeout)
@@ -233,6 +239,7 @@ func TestObservers(t *testing.T) {
 		`limit_wait_seconds_count{lane="blocks"} 0`,
 		`limit_wait_seconds_count{lane="deliveries"} 0`,
 		`log_lines_dropped_total 1`,
+		`notification_delay_seconds_count 1`,
 		`panics_total{where="background"} 1`,
 		`panics_total{where="call"} 0`,
 		`screen_pop_delay_seconds_count{outcome="link"} 1`,

@@ -20,6 +20,8 @@ type Sources struct {
 	AuditPending   func() int // lines
 	File           func() (stats store.FileStats, ok bool)
 	Writable       func() bool
+	Database       func() (bytes int64, ok bool)          // of a database; 0 bytes: not known yet
+	Replicas       func() (claims, replicas int, ok bool) // those that this one holds, and those that live; false: no others share the store
 	CertificateEnd func() (end time.Time, ok bool)
 }
 
@@ -82,7 +84,10 @@ var (
 	fileBytes      = desc("store_file_bytes", "Size of the data file.")
 	freeBytes      = desc("store_free_bytes", "Size of the pages of the data file that hold nothing.")
 	diskFree       = desc("store_disk_free_bytes", "What is free on the disk of the data file.")
-	writable       = desc("store_writable", "Whether the data file can be written.")
+	writable       = desc("store_writable", "Whether the data can be written.")
+	databaseBytes  = desc("database_bytes", "Size of the database.")
+	claimsHeld     = desc("claims_held", "Work that this replica has claimed.")
+	replicasLive   = desc("replicas", "Replicas that live, as this one sees it.")
 	certificateEnd = desc("certificate_expiry_seconds", "Until the TLS certificate that is served ends.")
 	readyCheck     = desc("ready", "Whether a check of readiness passes.", "check")
 
@@ -156,6 +161,17 @@ func (p page) sources(s *Sources) {
 	}
 	if s.Writable != nil {
 		p.gauge(writable, truth(s.Writable()))
+	}
+	if s.Database != nil {
+		if bytes, ok := s.Database(); ok && bytes > 0 {
+			p.gauge(databaseBytes, float64(bytes))
+		}
+	}
+	if s.Replicas != nil {
+		if claims, replicas, ok := s.Replicas(); ok {
+			p.gauge(claimsHeld, float64(claims))
+			p.gauge(replicasLive, float64(replicas))
+		}
 	}
 	if s.CertificateEnd != nil {
 		if end, ok := s.CertificateEnd(); ok {

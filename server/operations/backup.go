@@ -66,7 +66,7 @@ func backupError(err error) error {
 		}
 	case errors.Is(err, store.ErrBackupUnsupported):
 		return &rpc.Error{
-			Reason: zendeskv1.ErrorReason_ERROR_REASON_BACKUP_UNSUPPORTED, Message: "the database has a backup of its own", Cause: err,
+			Reason: zendeskv1.ErrorReason_ERROR_REASON_BACKUP_UNSUPPORTED, Message: "the data is in a PostgreSQL database, which has backups of its own: pg_dump, or pg_basebackup and an archive of WAL", Cause: err,
 		}
 	case errors.Is(err, store.ErrUnavailable):
 		return &rpc.Error{

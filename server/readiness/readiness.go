@@ -18,15 +18,16 @@ import (
 
 // The checks.
 const (
-	Store  = "store"  // the data can be written
-	Writer = "writer" // what writes activities makes its rounds
-	Access = "access" // what says who may call can be read
-	Keys   = "keys"   // there is every key that values are sealed with
-	Drain  = "drain"  // the service is not about to end
+	Store   = "store"   // the data can be written
+	Standby = "standby" // the database has a synchronous standby, where one is asked for
+	Writer  = "writer"  // what writes activities makes its rounds
+	Access  = "access"  // what says who may call can be read
+	Keys    = "keys"    // there is every key that values are sealed with
+	Drain   = "drain"   // the service is not about to end
 )
 
 // known are all checks, in their order.
-var known = []string{Store, Writer, Access, Keys, Drain}
+var known = []string{Store, Standby, Writer, Access, Keys, Drain}
 
 // live are those that a restart would mend.
 var live = []string{Writer}

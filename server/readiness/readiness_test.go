@@ -31,18 +31,18 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("%s, ready is %v", when, r.Ready())
 		}
 	}
-	mustFail("starting", []string{Store, Writer, Access, Keys}, nil)
+	mustFail("starting", []string{Store, Standby, Writer, Access, Keys}, nil)
 	stalled := errors.New("stalled")
 	var writer error
 	r.Ask(Writer, func() error { return writer })
-	for _, name := range []string{Store, Access, Keys} {
+	for _, name := range []string{Store, Standby, Access, Keys} {
 		r.Set(name, nil)
 	}
 	mustFail("serving", nil, nil)
 	writer = stalled
 	mustFail("stalled", []string{Writer}, []string{Writer})
 	writer = nil
-	for _, name := range []string{Store, Access, Keys, Drain} {
+	for _, name := range []string{Store, Standby, Access, Keys, Drain} {
 		r.Set(name, stalled)
 		mustFail("without "+name, []string{name}, nil)
 		r.Set(name, nil)

@@ -252,7 +252,10 @@ func toStatus(ctx context.Context, err error) error {
 		public.Message = fmt.Sprintf("the tenant is at its quota of %d %s", quota.Limit, quota.Quota)
 		public.Metadata = map[string]string{"quota": quota.Quota, "limit": strconv.FormatInt(quota.Limit, 10)}
 	case errors.Is(err, store.ErrUnavailable):
-		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot store anything now"
+		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the service cannot reach or write its data now"
+		public.RetryAfter = time.Second
+	case errors.Is(err, store.ErrUnknownOutcome):
+		public.Reason, public.Message = zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE, "the database has not said in time whether it has stored this"
 		public.RetryAfter = time.Second
 	case errors.Is(err, store.ErrNotNoted):
 		public.Reason, public.RetryAfter = zendeskv1.ErrorReason_ERROR_REASON_AUDIT_UNAVAILABLE, auditRetry

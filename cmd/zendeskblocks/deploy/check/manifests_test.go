@@ -45,14 +45,27 @@ type deployed struct {
 	names   map[string]bool // "Kind name"
 }
 
-// rendered builds the kustomization, as kubectl apply -k does, with secrets that an operator has put in place, and reads what
+// The folders of manifests: one pod with its volume, and several replicas over a database.
+const (
+	onePod   = "kubernetes"
+	replicas = "kubernetes-replicas"
+)
+
+// eachVariant runs a test for each of them.
+func eachVariant(t *testing.T, test func(t *testing.T, variant string)) {
+	for _, variant := range []string{onePod, replicas} {
+		t.Run(variant, func(t *testing.T) { test(t, variant) })
+	}
+}
+
+// rendered builds the kustomization of a variant, as kubectl apply -k does, with secrets that an operator has put in place, and reads what
 // comes of it by Kubernetes' own types: a field that they do not have is refused.
-func rendered(t *testing.T) deployed {
+func rendered(t *testing.T, variant string) deployed {
 	t.Helper()
 	folder := t.TempDir()
-	must(t, os.CopyFS(folder, os.DirFS("../kubernetes")))
+	must(t, os.CopyFS(folder, os.DirFS("../"+variant)))
 	must(t, os.MkdirAll(filepath.Join(folder, "secrets"), 0o700))
-	for _, name := range []string{"keyset.json", "tokens.jsonl", "backup.token"} {
+	for _, name := range []string{"keyset.json", "tokens.jsonl", "backup.token", "database.password", "database-ca.crt"} {
 		must(t, os.WriteFile(filepath.Join(folder, "secrets", name), []byte("x"), 0o600))
 	}
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
@@ -103,20 +116,32 @@ func only[T runtime.Object](t *testing.T, d deployed) T {
 }
 
 // pods are the templates of the pods that come of it, by what makes them.
-func (d deployed) pods(t *testing.T) map[string]corev1.PodTemplateSpec {
-	return map[string]corev1.PodTemplateSpec{
-		"service": only[*appsv1.StatefulSet](t, d).Spec.Template,
-		"backup":  only[*batchv1.CronJob](t, d).Spec.JobTemplate.Spec.Template,
+func (d deployed) pods() map[string]corev1.PodTemplateSpec {
+	pods := map[string]corev1.PodTemplateSpec{}
+	for _, object := range d.objects {
+		switch o := object.(type) {
+		case *appsv1.StatefulSet:
+			pods["service"] = o.Spec.Template
+		case *appsv1.Deployment:
+			pods["service"] = o.Spec.Template
+		case *batchv1.CronJob:
+			pods["backup"] = o.Spec.JobTemplate.Spec.Template
+		case *batchv1.Job:
+			pods["migrate"] = o.Spec.Template
+		}
 	}
+	return pods
 }
 
 // The pods are what the strictest of Kubernetes' profiles asks for, and what they mount is there.
-func TestPods(t *testing.T) {
-	d := rendered(t)
+func TestPods(t *testing.T) { eachVariant(t, testPods) }
+
+func testPods(t *testing.T, variant string) {
+	d := rendered(t, variant)
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	must(t, err)
 	madeByHand := []string{"Secret zendeskblocks-tls"}
-	for name, pod := range d.pods(t) {
+	for name, pod := range d.pods() {
 		restricted := podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()}
 		for _, result := range evaluator.EvaluatePod(restricted, &pod.ObjectMeta, &pod.Spec) {
 			if !result.Allowed {
@@ -147,7 +172,7 @@ func TestPods(t *testing.T) {
 				t.Errorf("%s mounts %s, which nobody makes", name, source)
 			}
 		}
-		if name == "service" {
+		if name == "service" && variant == onePod {
 			for _, claim := range only[*appsv1.StatefulSet](t, d).Spec.VolumeClaimTemplates {
 				volumes[claim.Name] = true
 			}
@@ -166,12 +191,12 @@ func TestPods(t *testing.T) {
 }
 
 // Who selects pods selects some.
-func TestSelectors(t *testing.T) {
-	d := rendered(t)
-	pods := d.pods(t)
-	set := only[*appsv1.StatefulSet](t, d)
+func TestSelectors(t *testing.T) { eachVariant(t, testSelectors) }
+
+func testSelectors(t *testing.T, variant string) {
+	d := rendered(t, variant)
+	pods := d.pods()
 	selectors := map[string]*metav1.LabelSelector{
-		"StatefulSet":         set.Spec.Selector,
 		"PodDisruptionBudget": only[*policyv1.PodDisruptionBudget](t, d).Spec.Selector,
 	}
 	ports := map[string]bool{}
@@ -185,6 +210,16 @@ func TestSelectors(t *testing.T) {
 	}
 	for _, object := range d.objects {
 		switch o := object.(type) {
+		case *appsv1.StatefulSet:
+			selectors["StatefulSet"] = o.Spec.Selector
+		case *appsv1.Deployment:
+			selectors["Deployment"] = o.Spec.Selector
+			for _, term := range o.Spec.Template.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution {
+				selectors["anti-affinity"] = term.LabelSelector
+			}
+			for _, spread := range o.Spec.Template.Spec.TopologySpreadConstraints {
+				selectors["topology spread"] = spread.LabelSelector
+			}
 		case *corev1.Service:
 			selectors["Service "+o.Name] = &metav1.LabelSelector{MatchLabels: o.Spec.Selector}
 			for _, port := range o.Spec.Ports {
@@ -234,6 +269,12 @@ func TestSelectors(t *testing.T) {
 			t.Errorf("%s selects %d pods", who, matched)
 		}
 	}
+}
+
+// One process serves a data file. Its pod has a name of its own.
+func TestOnePod(t *testing.T) {
+	d := rendered(t, onePod)
+	set := only[*appsv1.StatefulSet](t, d)
 	if set.Spec.ServiceName != "zendeskblocks-headless" || !d.names["Service "+set.Spec.ServiceName] {
 		t.Errorf("the pod's names would come from the service %q", set.Spec.ServiceName)
 	}
@@ -242,12 +283,50 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
+// Whatever takes one replica away, all but one are left: a lost node, a drained one, a roll-out. The data is in the database that
+// was migrated, and callers are told of replicas that are ready alone.
+func TestReplicas(t *testing.T) {
+	d := rendered(t, replicas)
+	deployment, budget := only[*appsv1.Deployment](t, d), only[*policyv1.PodDisruptionBudget](t, d)
+	update := deployment.Spec.Strategy.RollingUpdate
+	if n := *deployment.Spec.Replicas; n < 3 || update.MaxUnavailable.IntValue() != 1 || update.MaxSurge.IntValue() != 0 || budget.Spec.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("of %d replicas %v may go at a time, with %v more, and by evictions %v", n, update.MaxUnavailable, update.MaxSurge, budget.Spec.MaxUnavailable)
+	}
+	terms := deployment.Spec.Template.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	if len(terms) != 1 || terms[0].TopologyKey != corev1.LabelHostname {
+		t.Errorf("replicas may share a node: %v", terms)
+	}
+	text, err := os.ReadFile("../" + replicas + "/config.yaml")
+	must(t, err)
+	var config map[string]any
+	must(t, yaml.UnmarshalStrict(text, &config))
+	args := only[*batchv1.Job](t, d).Spec.Template.Spec.Containers[0].Args
+	want := []string{"migrate"}
+	for _, flag := range []string{"store", "store-password-file", "key-file"} {
+		value, _ := config[flag].(string)
+		want = append(want, "--"+flag, value)
+	}
+	if !slices.Equal(args, want) {
+		t.Errorf("the job runs %q, and serve has %q", args, want)
+	}
+	ready := false
+	for _, object := range d.objects {
+		if service, ok := object.(*corev1.Service); ok && service.Name == "zendeskblocks-replicas" {
+			ready = service.Spec.ClusterIP == corev1.ClusterIPNone && !service.Spec.PublishNotReadyAddresses
+		}
+	}
+	if !ready {
+		t.Error("no service has the addresses of the replicas that are ready")
+	}
+}
+
 // What stands in two places agrees: memory, ports, times.
-func TestLimitsAgree(t *testing.T) {
-	d := rendered(t)
-	pod := d.pods(t)["service"]
+func TestLimitsAgree(t *testing.T) { eachVariant(t, testLimitsAgree) }
+
+func testLimitsAgree(t *testing.T, variant string) {
+	pod := rendered(t, variant).pods()["service"]
 	container := pod.Spec.Containers[0]
-	text, err := os.ReadFile("../kubernetes/config.yaml")
+	text, err := os.ReadFile("../" + variant + "/config.yaml")
 	must(t, err)
 	var config map[string]any
 	must(t, yaml.UnmarshalStrict(text, &config))
@@ -291,9 +370,9 @@ func TestLimitsAgree(t *testing.T) {
 	for _, mount := range container.VolumeMounts {
 		mounts[mount.MountPath] = true
 	}
-	for _, flag := range []string{"data", "key-file", "token-file", "tls-cert", "tls-key"} {
-		path, _ := config[flag].(string)
-		if !mounts[filepath.Dir(path)] {
+	for _, flag := range []string{"data", "store-password-file", "key-file", "token-file", "tls-cert", "tls-key"} {
+		path, named := config[flag].(string)
+		if named && !mounts[filepath.Dir(path)] {
 			t.Errorf("--%s is %q, where nothing is mounted", flag, path)
 		}
 	}
@@ -305,7 +384,7 @@ func TestLimitsAgree(t *testing.T) {
 // Images of others are named by their digests.
 func TestDigests(t *testing.T) {
 	pinned := regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
-	for name, pod := range rendered(t).pods(t) {
+	for name, pod := range rendered(t, onePod).pods() {
 		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			if !strings.HasPrefix(container.Image, "registry.example.com/zendeskblocks:") && !pinned.MatchString(container.Image) {
 				t.Errorf("%s: image %s has no digest", name, container.Image)
@@ -315,7 +394,9 @@ func TestDigests(t *testing.T) {
 }
 
 // The ServiceMonitor is of a kind that is not in Kubernetes' own types: it finds the port of a service.
-func TestServiceMonitor(t *testing.T) {
+func TestServiceMonitor(t *testing.T) { eachVariant(t, testServiceMonitor) }
+
+func testServiceMonitor(t *testing.T, variant string) {
 	text, err := os.ReadFile("../kubernetes/servicemonitor.yaml")
 	must(t, err)
 	var monitor struct {
@@ -331,7 +412,7 @@ func TestServiceMonitor(t *testing.T) {
 	selector, err := metav1.LabelSelectorAsSelector(&monitor.Spec.Selector)
 	must(t, err)
 	found := 0
-	for _, object := range rendered(t).objects {
+	for _, object := range rendered(t, variant).objects {
 		service, ok := object.(*corev1.Service)
 		if !ok || !selector.Matches(labels.Set(service.Labels)) {
 			continue

@@ -165,6 +165,41 @@ func TestDatabaseCommands(t *testing.T) {
 	must(t, err)
 	must(t, st.Close())
 	mustFail("another key", url, other, "another key")
+
+	// A key is added, promoted, and the old one dropped, which values were sealed with, when none are any more.
+	old, _ := keyIDs(t, key)
+	mustSay("seals nothing yet", "keys", "add", "--key-file", key)
+	_, others := keyIDs(t, key)
+	mustSay("is now the primary key", "keys", "promote", "--key-file", key, "--key", others[0])
+	if primary, _ := keyIDs(t, key); len(others) != 1 || primary != others[0] {
+		t.Errorf("%s is promoted, and %s is the primary key", others, primary)
+	}
+	if _, stderr, err := runCommand(t, nil, "keys", "drop", "--store", url, "--key-file", key, "--key", old); err == nil {
+		t.Errorf("a key was dropped that values are sealed with: %s", stderr)
+	}
+	st, err = store.Open(t.Context(), store.Config{URL: url, KeyFile: key})
+	must(t, err)
+	must(t, st.Reencrypt(t.Context()))
+	must(t, st.Close())
+	mustSay("Backups of the database made before", "keys", "drop", "--store", url, "--key-file", key, "--key", old)
+
+	// What is copied is there.
+	data := filepath.Join(t.TempDir(), "data.db")
+	st, err = store.Open(t.Context(), store.Config{Path: data})
+	must(t, err)
+	_, err = st.CreateAccount(t.Context(), "default", store.Account{ID: "acme", Name: "Acme", URL: "https://acme.zendesk.com"})
+	must(t, err)
+	must(t, st.Close())
+	copied := database.URL(t, "copied")
+	mustSay("Made the tables", "migrate", "--store", copied)
+	mustSay("and compared them", "copy", "--from", "bolt:"+data, "--to", copied)
+	st, err = store.Open(t.Context(), store.Config{URL: copied, KeyFile: data + ".key"})
+	must(t, err)
+	account, err := st.Account(t.Context(), "default", "acme")
+	if err != nil || account.Name != "Acme" {
+		t.Errorf("the copy has the account %+v, %v", account, err)
+	}
+	must(t, st.Close())
 	if left := filesIn(t, "."); len(left) != 2 {
 		t.Errorf("files were made: %v", left)
 	}

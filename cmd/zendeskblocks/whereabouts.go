@@ -91,6 +91,9 @@ func urlWithoutPassword(text string) (shown string, had bool, err error) {
 	}
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
+		if pair != "" && strings.Count(pair, "=") != 1 { // which is none of a URL, and may hide a password
+			return "", false, errWhereabouts
+		}
 		name, _, _ := strings.Cut(pair, "=")
 		if decoded, err := url.QueryUnescape(name); err != nil || secretParameter(strings.TrimSpace(decoded)) {
 			had = true

@@ -36,6 +36,7 @@ func TestWithoutPassword(t *testing.T) {
 		{"postgres://a/data?sslpassword=SECRET", "postgres://a/data", true, false},
 		{"postgres://a/data?application_name=x@y", "postgres://a/data?application_name=x@y", false, false},
 		{"postgres://u:SEC/RET@a/data", "", false, true},
+		{"postgres://a/data?port=5432 password=SECRET", "", false, true},
 		{"postgres://u@[::1]:5432/data", "postgres://u@[::1]:5432/data", false, false},
 		{"host=a dbname=data user=u", "host=a dbname=data user=u", false, false},
 		{" host = a  dbname = 'my data' ", "host=a dbname='my data'", false, false},
@@ -158,7 +159,7 @@ func TestDatabaseCommands(t *testing.T) {
 	mustSay("nothing to do", "migrate", "--data", "x.db")
 	mustSay("Made the tables", "migrate", "--store", url)
 	mustSay("already: nothing to do", "migrate", "--store", url)
-	if stdout, stderr, err := check(url+" password=SECRET", key); err != nil || stderr != "" || strings.Contains(stdout, "SECRET") || !strings.Contains(stdout, "store = "+url+"  (variable") {
+	if stdout, stderr, err := check(url+"&password=SECRET", key); err != nil || stderr != "" || strings.Contains(stdout, "SECRET") || !strings.Contains(stdout, "store = "+url+"  (variable") {
 		t.Errorf("ready: %v\n%s%s", err, stdout, stderr)
 	}
 	st, err := store.Open(t.Context(), store.Config{URL: url, KeyFile: key})

@@ -213,10 +213,10 @@ func (s *Server) lookAt(ctx context.Context, tenant string, found *metrics.Surve
 		for i, a := range accounts {
 			after = a.ID
 			health := s.credentials.Health(tenant, a)
-			backlog := s.writer.Backlog(credentials.Key{Tenant: tenant, Incarnation: a.Incarnation})
+			heldBy := s.writer.HeldHere(credentials.Key{Tenant: tenant, Incarnation: a.Incarnation})
 			end, renews := credentials.End(a, s.now())
 			found.Accounts = append(found.Accounts, metrics.Account{
-				Tenant: tenant, ID: a.ID, State: health.Condition(backlog.HeldBy).String(), OldestPending: activities[i].OldestPending,
+				Tenant: tenant, ID: a.ID, State: health.Condition(heldBy).String(), OldestPending: activities[i].OldestPending,
 				CredentialEnd: end, CredentialRenews: renews,
 			})
 		}

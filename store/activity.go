@@ -141,6 +141,10 @@ type Activity struct {
 	// pending or gets another ticket, and when a change of UpdateActivity makes it zero, so that whoever writes it looks at it anew.
 	PendingSince time.Time `json:"pending_since,omitzero"`
 
+	// Trying names a try that may be writing it now, and is over when the process that writes the activities of the account's shard is
+	// another one; empty: there is none. Set where several processes work on the data.
+	Trying string `json:"trying,omitempty"`
+
 	// Restored says that it comes from a backup, or was made soon after one was restored: it may have been written meanwhile, to
 	// its ticket or any other. Look for its mark wherever it is to be written, and whether a ticket was made with it.
 	Restored bool `json:"restored,omitempty"`

@@ -24,6 +24,7 @@ import (
 //	"!" "due" time tenant hashed identity "person"              when to look whether a note of a new user is past
 //	"!" "due" time tenant hashed ticket "ticket"                when to look whether the last place is still needed
 //	"!" "format"                                                version of this layout
+//	"!" "hold" shard tenant incarnation                         what holds up all activities of the account; absent: nothing does
 //	"!" "index"                                                 the index key; that it opens proves the keyset
 //	"!" "instance"                                              id of this store, made once
 //	"!" "keys"                                                  ids of the keys that values are sealed with

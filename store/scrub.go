@@ -220,6 +220,12 @@ func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 		return err
 	case path[1] == "notice" && len(path) == 3:
 		return (&reading{vault: s.vault, kv: r}).decodes(e, new(storedNotices))
+	case path[1] == "hold":
+		if _, _, err := parseHold(e.Key); err != nil {
+			return err
+		}
+		_, err := s.vault.openHold(e)
+		return err
 	case path[1] == "due":
 		due, err := parseDue(e.Key)
 		if err != nil {

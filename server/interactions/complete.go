@@ -50,7 +50,6 @@ func (s *Service) CompleteInteraction(ctx context.Context, req *zendeskv1.Comple
 	if err != nil {
 		return nil, err
 	}
-	s.writer.Add(rpc.Tenant(ctx), completed)
 	return &zendeskv1.CompleteInteractionResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &completed)}, nil
 }
 

@@ -34,15 +34,19 @@ const (
 type attempt struct {
 	facts
 	writer  *Writer
-	drained context.Context // done: what is not stored by then is not stored
+	shard   *shard // when its ctx is done, what is not stored is not stored any more
 	tenant  string
 	id      string
+	queued  waitingActivity // as it waited
+	since   time.Time // since when it is as it is known
 	account store.Account
 	mark    string
 }
 
-func newAttempt(drained context.Context, w *Writer, tenant, id string) *attempt {
-	return &attempt{facts: facts{try: rand.Text()[:8]}, writer: w, drained: drained, tenant: tenant, id: id}
+func newAttempt(w *Writer, ticket *ticketQueue) *attempt {
+	return &attempt{
+		facts: facts{try: rand.Text()[:8]}, writer: w, shard: ticket.shard, tenant: ticket.account.Tenant, id: ticket.trying.id, queued: ticket.trying,
+	}
 }
 
 // guarded makes the try, and a panic of it delays the ticket instead of ending the process. Errors are those of run.
@@ -57,8 +61,12 @@ func (t *attempt) guarded(ctx context.Context) (ended decision, err error) {
 	return t.run(ctx)
 }
 
-// errUnread says that the activity could not be read from the store.
-var errUnread = errors.New("activity could not be read")
+var (
+	// errUnread says that the activity could not be read from the store.
+	errUnread = errors.New("activity could not be read")
+	// errChanged says that somebody has changed the activity since it was read: decided on it, or sent it elsewhere.
+	errChanged = errors.New("activity has changed")
+)
 
 // run makes the try. Errors are the store's.
 func (t *attempt) run(ctx context.Context) (decision, error) {
@@ -117,6 +125,10 @@ func (t *attempt) load(ctx context.Context) error {
 	var err error
 	if t.activity, err = t.writer.store.Activity(ctx, t.tenant, t.id); err != nil {
 		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	t.since = t.activity.PendingSince
+	if t.activity.State == store.ActivityPending && newWaiting(t.tenant, &t.activity, time.Time{}).ticketKey != t.queued.ticketKey {
+		return errChanged
 	}
 	t.mark = compose.Mark(t.writer.store.InstanceID(), t.tenant, t.activity.InteractionID)
 	if t.activity.Previous != "" {
@@ -421,16 +433,17 @@ func (t *attempt) took(ticketID string, change zendeskapi.TicketChange) {
 	}
 }
 
-// begin makes it known that a write is about to be sent to the activity's ticket, which was changed last at since.
+// begin makes it known that a write is about to be sent to the activity's ticket, which was changed last at since. It is stored before
+// each write, also before another one of the same try: by then the claim may be lost.
 func (t *attempt) begin(ctx context.Context, since time.Time) error {
 	t.refused = false
 	w := store.BegunWrite{ID: t.try, TicketID: t.activity.TicketID, Time: t.writer.now(), Since: since}
-	for _, b := range t.activity.Begun {
-		if b.ID == w.ID && b.TicketID == w.TicketID {
-			return nil // by this try
+	return t.update(ctx, func(a *store.Activity) {
+		a.Begun = begin(a.Begun, w)
+		if t.writer.store.Shared() {
+			a.Trying = t.try
 		}
-	}
-	return t.update(ctx, func(a *store.Activity) { a.Begun = begin(a.Begun, w) })
+	})
 }
 
 // keep stores that the activity is in Zendesk.
@@ -464,15 +477,18 @@ func (t *attempt) giveUp(why *store.Failure) error {
 	})
 }
 
-// settle stores what has happened, however long that takes: nobody else may try the activity before. Only its own answers
-// and the end of the drain end it. Errors: those of store.UpdateActivity that a repeat cannot cure, and the drain's.
+// incurable are errors of an update that another one does not cure.
+var incurable = []error{store.ErrNotFound, store.ErrTooLarge, store.ErrClosed, store.ErrClaimLost, errChanged}
+
+// settle stores what has happened, however long that takes: nobody else may try the activity before. Only its own answers,
+// the end of the drain and the loss of the claim end it. Errors: those of update that a repeat cannot cure, and the end's.
 func (t *attempt) settle(change func(*store.Activity)) error {
 	wait := 50 * time.Millisecond
 	for told := false; ; told = true {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.drained), store.OutcomeTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.shard.ctx), store.OutcomeTime)
 		err := t.update(ctx, change)
 		cancel()
-		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrClosed) {
+		if err == nil || slices.ContainsFunc(incurable, func(final error) bool { return errors.Is(err, final) }) {
 			return err
 		}
 		if !told {
@@ -482,21 +498,42 @@ func (t *attempt) settle(change func(*store.Activity)) error {
 		select {
 		case <-timer.C:
 			wait = min(2*wait, longestStoreWait)
-		case <-t.drained.Done():
+		case <-t.shard.ctx.Done():
 			timer.Stop()
 			return err
 		}
 	}
 }
 
-// update changes the activity in the store.
+// update changes the activity in the store, as long as this process has its shard, and the activity is as it is known. Errors: those
+// of store.UpdateActivity; errChanged.
 func (t *attempt) update(ctx context.Context, change func(*store.Activity)) error {
-	changed, err := t.writer.store.UpdateActivity(ctx, t.tenant, t.id, func(a *store.Activity) error {
+	changed, err := t.writer.store.UpdateActivity(store.Fenced(ctx, t.shard.claim), t.tenant, t.id, func(a *store.Activity) error {
+		if a.State != store.ActivityPending || !a.PendingSince.Equal(t.since) {
+			return errChanged
+		}
+		a.Trying = ""
 		change(a)
 		return nil
 	})
 	if err == nil {
-		t.activity = changed
+		t.activity, t.since = changed, changed.PendingSince
 	}
 	return err
+}
+
+// anew reads the activity as it has become, for the queue to put it in its place.
+func (t *attempt) anew() decision {
+	ctx, cancel := context.WithTimeout(t.shard.ctx, store.OutcomeTime)
+	defer cancel()
+	a, err := t.writer.store.Activity(ctx, t.tenant, t.id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		t.activity = store.Activity{}
+	case err != nil:
+		return internalError()
+	default:
+		t.activity = a
+	}
+	return decision{end: endDone}
 }

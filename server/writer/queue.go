@@ -3,6 +3,7 @@ package writer
 import (
 	"cmp"
 	"container/heap"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -46,9 +47,10 @@ const (
 // queue decides which activity is written next. Activities of one ticket go one after the other, in their order; accounts
 // take turns. An account that Zendesk gives no answer for, or throttles, or whose credential is refused, is held: when its
 // time has come one write probes it, and only when that gets through the others follow. It is a view of what the store says
-// is pending.
+// is pending, of the shards that are open.
 type queue struct {
 	mu       sync.Mutex
+	shards   [store.Shards]*shard      // that are open, or where tries still run
 	known    map[string]*knownActivity // by id, all activities in it
 	withheld map[string]bool           // those that a person decides on at this moment
 	accounts map[credentials.Key]*accountQueue
@@ -57,7 +59,13 @@ type queue struct {
 	running  map[*ticketQueue]struct{}
 	changed  chan struct{}                        // holds a token when there is something to look at
 	recent   *cache.Cache[ticketKey, []time.Time] // our writes to a ticket within ticketWindow
-	room     func(origin string) int              // how many tries more a Zendesk's limit has room for soon; nil: any number
+
+	delayed   []delayedAccount               // that are to be watched from now on
+	inherited map[credentials.Key]store.Hold // of accounts that nothing is known of yet
+	holds     map[credentials.Key]struct{}   // accounts that came to be held, or are so no more, or until another time
+	holdsSet  chan struct{}                  // holds a token when there is one in holds
+
+	room func(origin string) int // how many tries more a Zendesk's limit has room for soon; nil: any number
 }
 
 type ticketKey struct {
@@ -79,10 +87,12 @@ func placeOf(a *store.Activity) string {
 
 type knownActivity struct {
 	ticketKey
-	again *waitingActivity // not nil: it was added again
+	since int64            // of what was added last
+	again *waitingActivity // not nil: it has changed while it was tried
 }
 
 type accountQueue struct {
+	shard   *shard
 	use     store.AccountUse
 	tickets map[string]*ticketQueue
 	idle    ticketHeap // the tickets that may be taken, the next one first
@@ -96,14 +106,25 @@ type accountQueue struct {
 	releases int
 	proven   bool // something got through since it came, or was held
 
+	left chan struct{} // closed when none of its activities waits any more; nil: nobody has to know
+
 	events   int            // tries that began and failed, counted
 	heldAt   int            // the event that holds it
 	suspects map[string]int // the tickets that failed since another one got through, with the event
 	bad      map[string]bool
 }
 
+// delayedAccount is an account of whose activities some have to wait: perhaps for another credential.
+type delayedAccount struct {
+	credentials.Key
+	use   store.AccountUse
+	shard *shard
+	left  <-chan struct{} // closed when none of its activities waits any more
+}
+
 type ticketQueue struct {
 	ticketKey
+	shard     *shard
 	waiting   []waitingActivity // never empty while nobody writes
 	notBefore time.Time
 	failures  int  // in a row, of the first one
@@ -112,7 +133,7 @@ type ticketQueue struct {
 	place     int  // in the account's heap; -1: not in it
 
 	// Of the try that is under way:
-	trying   string // the activity; empty: there is none
+	trying   waitingActivity // its id is empty when there is none
 	since    time.Time
 	began    int // the account's event
 	releases int // of the account before it
@@ -122,10 +143,12 @@ type ticketQueue struct {
 type waitingActivity struct {
 	ticketKey
 	id        string
+	since     int64 // when it became pending, or whoever writes it was told to look at it anew: grows with each
 	use       store.AccountUse
 	place     uint64
 	notBefore time.Time
 	throttled bool
+	delayed   bool // notBefore was in the future when it was added
 }
 
 // ticketHeap orders tickets by when they may be written to.
@@ -166,7 +189,8 @@ func newQueue(now func() time.Time) *queue {
 		accounts: make(map[credentials.Key]*accountQueue),
 		running:  make(map[*ticketQueue]struct{}),
 		changed:  make(chan struct{}, 1),
-		recent:   cache.New[ticketKey, []time.Time](ticketWindow, now),
+		holds:    make(map[credentials.Key]struct{}), holdsSet: make(chan struct{}, 1), inherited: make(map[credentials.Key]store.Hold),
+		recent: cache.New[ticketKey, []time.Time](ticketWindow, now),
 	}
 }
 
@@ -178,15 +202,16 @@ func (q *queue) signal() {
 	}
 }
 
-// has tells whether an activity is in the queue.
-func (q *queue) has(id string) bool {
+// knows tells whether an activity is in the queue as it is since a time, or later.
+func (q *queue) knows(id string, since int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.known[id] != nil
+	known := q.known[id]
+	return known != nil && known.since >= since
 }
 
-// add puts a pending activity in. One that is in already is looked at once more when it has left: it may have become
-// pending again between the two. One that is not pending is left out.
+// add puts a pending activity in, whose shard is open. One that is in and has changed since is put in its place anew; while it
+// is tried, when that is over.
 func (q *queue) add(tenant string, a *store.Activity, now time.Time) {
 	if a.State != store.ActivityPending {
 		return
@@ -194,11 +219,17 @@ func (q *queue) add(tenant string, a *store.Activity, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	waiting := newWaiting(tenant, a, now)
-	if known := q.known[a.ID]; known != nil {
-		known.again = &waiting
+	known := q.known[a.ID]
+	switch {
+	case known == nil:
+		q.insert(waiting)
+	case waiting.since <= known.since:
 		return
+	case q.ticketOf(a.ID).trying.id == a.ID:
+		known.since, known.again = waiting.since, &waiting
+	default:
+		q.replace(waiting)
 	}
-	q.insert(waiting)
 	q.signal()
 }
 
@@ -208,23 +239,59 @@ func newWaiting(tenant string, a *store.Activity, now time.Time) waitingActivity
 	if latest := now.Add(longestWait); at.After(latest) {
 		at = latest
 	}
-	return waitingActivity{key, a.ID, a.Account, a.Place, at, a.Failure != nil && a.Failure.Reason == store.ReasonRateLimited}
+	return waitingActivity{
+		ticketKey: key, id: a.ID, since: sinceOf(a), use: a.Account, place: a.Place, notBefore: at,
+		throttled: a.Failure != nil && a.Failure.Reason == store.ReasonRateLimited, delayed: at.After(now),
+	}
 }
 
-// insert puts an activity in that is not in. The lock is held.
+// sinceOf is since when an activity is as it is, as [store.PendingActivity] tells it, in microseconds.
+func sinceOf(a *store.Activity) int64 {
+	if a.PendingSince.IsZero() {
+		return a.CreateTime.UnixMicro()
+	}
+	return a.PendingSince.UnixMicro()
+}
+
+// replace puts an activity in its place that may be in another one: at once, if it is the first of its ticket. The lock is held.
+func (q *queue) replace(w waitingActivity) {
+	if ticket := q.ticketOf(w.id); ticket != nil {
+		q.takeOut(ticket, w.id)
+		q.settle(ticket)
+	}
+	q.insert(w)
+	if ticket := q.ticketOf(w.id); ticket != nil && ticket.trying.id == "" && ticket.waiting[0].id == w.id {
+		ticket.failures, ticket.notBefore = 0, q.allowed(ticket.ticketKey, w.notBefore)
+		q.settle(ticket)
+	}
+}
+
+// insert puts an activity in that is not in, if its shard is open. The lock is held.
 func (q *queue) insert(w waitingActivity) {
-	q.known[w.id] = &knownActivity{ticketKey: w.ticketKey}
+	shard := q.shards[store.ShardOf(w.account.Incarnation)]
+	if shard == nil || shard.stopped {
+		return
+	}
+	q.known[w.id] = &knownActivity{ticketKey: w.ticketKey, since: w.since}
 	account := q.accounts[w.account]
 	if account == nil {
 		account = &accountQueue{
-			use: w.use, tickets: make(map[string]*ticketQueue), suspects: make(map[string]int), bad: make(map[string]bool),
+			shard: shard, use: w.use, tickets: make(map[string]*ticketQueue), suspects: make(map[string]int), bad: make(map[string]bool),
+		}
+		if hold, ok := q.inherited[w.account]; ok {
+			account.heldBy, account.until, account.failures = hold.Reason, hold.Until, 1
+			delete(q.inherited, w.account)
+			q.watch(w.account, account)
 		}
 		q.accounts[w.account] = account
 		q.turns = append(q.turns, account)
 	}
+	if w.delayed {
+		q.watch(w.account, account)
+	}
 	ticket := account.tickets[w.ticket]
 	if ticket == nil {
-		ticket = &ticketQueue{ticketKey: w.ticketKey, place: -1, notBefore: q.allowed(w.ticketKey, w.notBefore), throttled: w.throttled}
+		ticket = &ticketQueue{ticketKey: w.ticketKey, shard: shard, place: -1, notBefore: q.allowed(w.ticketKey, w.notBefore), throttled: w.throttled}
 		account.tickets[w.ticket] = ticket
 	}
 	account.waiting++
@@ -244,7 +311,7 @@ func (q *queue) takeOut(ticket *ticketQueue, id string) {
 // settle puts a ticket where it belongs after a change. The lock is held.
 func (q *queue) settle(ticket *ticketQueue) {
 	account := q.accounts[ticket.account]
-	ready := ticket.trying == "" && len(ticket.waiting) > 0 && !q.withheld[ticket.waiting[0].id]
+	ready := ticket.trying.id == "" && len(ticket.waiting) > 0 && !q.withheld[ticket.waiting[0].id]
 	switch {
 	case ready && ticket.place < 0:
 		heap.Push(&account.idle, ticket)
@@ -253,19 +320,29 @@ func (q *queue) settle(ticket *ticketQueue) {
 	case ticket.place >= 0:
 		heap.Remove(&account.idle, ticket.place)
 	}
-	if ticket.trying == "" && len(ticket.waiting) == 0 {
+	if ticket.trying.id == "" && len(ticket.waiting) == 0 {
 		delete(account.tickets, ticket.ticket)
 		delete(account.suspects, ticket.ticket)
 		delete(account.bad, ticket.ticket)
 	}
-	if len(account.tickets) > 0 {
-		return
+	if len(account.tickets) == 0 {
+		if account.heldBy != "" {
+			q.publish(ticket.account)
+		}
+		q.remove(ticket.account, account)
 	}
-	delete(q.accounts, ticket.account)
+}
+
+// remove takes an account out. The lock is held.
+func (q *queue) remove(key credentials.Key, account *accountQueue) {
+	delete(q.accounts, key)
 	at := slices.Index(q.turns, account)
 	q.turns = slices.Delete(q.turns, at, at+1)
 	if at < q.turn {
 		q.turn--
+	}
+	if account.left != nil {
+		close(account.left)
 	}
 }
 
@@ -304,7 +381,7 @@ func (q *queue) next(now time.Time) (tickets []*ticketQueue, wait time.Duration)
 		for range q.turns {
 			account := q.turns[q.turn%len(q.turns)]
 			q.turn = (q.turn + 1) % len(q.turns)
-			if account.running > running {
+			if account.running > running || account.shard.stopped {
 				continue
 			}
 			at, ok := account.ready(now)
@@ -406,8 +483,9 @@ func (q *queue) take(account *accountQueue, now time.Time) *ticketQueue {
 	ticket := heap.Pop(&account.idle).(*ticketQueue)
 	account.events++
 	account.running++
+	account.shard.tries.Add(1)
 	q.running[ticket] = struct{}{}
-	ticket.trying, ticket.since, ticket.began = ticket.waiting[0].id, now, account.events
+	ticket.trying, ticket.since, ticket.began = ticket.waiting[0], now, account.events
 	ticket.releases, ticket.probe = account.releases, account.heldBy != ""
 	return ticket
 }
@@ -434,11 +512,13 @@ func (a *accountQueue) ready(now time.Time) (at time.Time, ok bool) {
 func (q *queue) done(ticket *ticketQueue, next *store.Activity, now time.Time, reached bool) (resumed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	id := ticket.trying
+	id := ticket.trying.id
 	again := q.known[id].again
 	q.takeOut(ticket, id)
 	if reached {
-		resumed = q.accounts[ticket.account].gotThrough(ticket)
+		if resumed = q.accounts[ticket.account].gotThrough(ticket); resumed {
+			q.publish(ticket.account)
+		}
 		writes, _ := q.recent.Get(ticket.ticketKey)
 		writes = slices.DeleteFunc(slices.Clone(writes), func(at time.Time) bool { return now.Sub(at) >= ticketWindow })
 		q.recent.Put(ticket.ticketKey, append(writes, now))
@@ -446,9 +526,12 @@ func (q *queue) done(ticket *ticketQueue, next *store.Activity, now time.Time, r
 	ticket.failures, ticket.behinds = 0, 0
 	tenant := ticket.account.Tenant
 	q.leave(ticket, q.allowed(ticket.ticketKey, now))
+	waiting := newWaiting(tenant, next, now)
 	switch {
+	case again != nil && again.since > waiting.since: // what it has become since
+		q.insert(*again)
 	case next.State == store.ActivityPending:
-		q.insert(newWaiting(tenant, next, now))
+		q.insert(waiting)
 	case again != nil:
 		q.insert(*again)
 	}
@@ -519,6 +602,7 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 	if t.class == classDoubt && v.culprit != culpritTicket {
 		account.suspects[ticket.ticket] = account.events
 	}
+	q.watch(ticket.account, account)
 	if v.culprit != culpritAccount {
 		v.until = now.Add(backoff(v.culprit, ticket.failures, t))
 		return v
@@ -537,6 +621,7 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 		until = account.until
 	}
 	account.heldBy, account.until, account.account, account.heldAt, account.proven = t.reason, until, t.account, account.events, false
+	q.publish(ticket.account)
 	// The next probe takes another ticket: this one may be what fails.
 	v.until = until
 	return v
@@ -546,14 +631,18 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 func (q *queue) giveBack(ticket *ticketQueue, at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	known := q.known[ticket.trying.id]
 	q.leave(ticket, at)
+	if known.again != nil {
+		q.replace(*known.again)
+	}
 }
 
 // leave ends what next began. The lock is held.
 func (q *queue) leave(ticket *ticketQueue, notBefore time.Time) {
 	q.accounts[ticket.account].running--
 	delete(q.running, ticket)
-	ticket.trying, ticket.notBefore = "", notBefore
+	ticket.trying, ticket.notBefore = waitingActivity{}, notBefore
 	q.settle(ticket)
 	q.signal()
 }
@@ -563,7 +652,7 @@ func (q *queue) withhold(id string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ticket := q.ticketOf(id)
-	if q.withheld[id] || ticket != nil && ticket.trying == id {
+	if q.withheld[id] || ticket != nil && ticket.trying.id == id {
 		return false
 	}
 	q.withheld[id] = true
@@ -579,19 +668,15 @@ func (q *queue) restore(tenant, id string, changed *store.Activity, now time.Tim
 	defer q.mu.Unlock()
 	delete(q.withheld, id)
 	ticket := q.ticketOf(id)
-	if changed != nil && ticket != nil {
-		q.takeOut(ticket, id)
-		q.settle(ticket)
-	} else if ticket != nil {
-		q.settle(ticket)
-	}
-	if changed != nil && changed.State == store.ActivityPending {
-		waiting := newWaiting(tenant, changed, now)
-		q.insert(waiting)
-		if ticket := q.ticketOf(id); ticket.trying == "" && ticket.waiting[0].id == id {
-			ticket.failures, ticket.notBefore = 0, q.allowed(ticket.ticketKey, waiting.notBefore)
-			q.settle(ticket)
+	switch {
+	case changed != nil && changed.State == store.ActivityPending:
+		q.replace(newWaiting(tenant, changed, now))
+	case ticket == nil:
+	default:
+		if changed != nil {
+			q.takeOut(ticket, id)
 		}
+		q.settle(ticket)
 	}
 	q.signal()
 }
@@ -605,16 +690,14 @@ func (q *queue) ticketOf(id string) *ticketQueue {
 	return q.accounts[known.account].tickets[known.ticket]
 }
 
-// waitsWith returns which account the activities of a key wait for, and how it was when what holds it happened: zero when it
-// is not held. False: none of its activities waits.
-func (q *queue) waitsWith(key credentials.Key) (store.AccountUse, store.Account, bool) {
+// heldWith is how an account was when what holds it happened; zero: it is not held, or nobody knows.
+func (q *queue) heldWith(key credentials.Key) store.Account {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	account := q.accounts[key]
-	if account == nil {
-		return store.AccountUse{}, store.Account{}, false
+	if account := q.accounts[key]; account != nil && account.heldBy != "" {
+		return account.account
 	}
-	return account.use, account.account, true
+	return store.Account{}
 }
 
 // release lets an account be tried at once, because its credential has changed. That does not lift a throttle, unless the
@@ -629,6 +712,9 @@ func (q *queue) release(key credentials.Key, gone bool) {
 	account.releases++
 	if account.heldBy != store.ReasonRateLimited || gone {
 		account.until, account.failures = time.Time{}, 0
+		if account.heldBy != "" {
+			q.publish(key)
+		}
 	}
 	// Tickets that were tried meanwhile, or before a restart, wait for the hold and for nothing else.
 	for _, ticket := range account.idle {
@@ -660,4 +746,125 @@ func (q *queue) backlog(key credentials.Key) Backlog {
 		return Backlog{}
 	}
 	return Backlog{Pending: account.waiting, HeldBy: account.heldBy}
+}
+
+// watch has an account watched from now on, until none of its activities waits. The lock is held.
+func (q *queue) watch(key credentials.Key, account *accountQueue) {
+	if account.left == nil {
+		account.left = make(chan struct{})
+		q.delayed = append(q.delayed, delayedAccount{key, account.use, account.shard, account.left})
+		q.signal()
+	}
+}
+
+// takeDelayed returns the accounts that are to be watched from now on.
+func (q *queue) takeDelayed() (accounts []delayedAccount) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	accounts, q.delayed = q.delayed, nil
+	return accounts
+}
+
+// publish notes that what holds an account has changed. The lock is held.
+func (q *queue) publish(key credentials.Key) {
+	q.holds[key] = struct{}{}
+	select {
+	case q.holdsSet <- struct{}{}:
+	default:
+	}
+}
+
+// takeHolds returns the accounts for which what holds them has changed.
+func (q *queue) takeHolds() []credentials.Key {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	keys := slices.Collect(maps.Keys(q.holds))
+	clear(q.holds)
+	return keys
+}
+
+// open lets the activities of a shard in. Its accounts begin as they were held by who wrote them before.
+func (q *queue) open(s *shard, held map[credentials.Key]store.Hold, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.shards[s.number] = s
+	for key, hold := range held {
+		if latest := now.Add(longestWait); hold.Until.After(latest) {
+			hold.Until = latest
+		}
+		q.inherited[key] = hold
+	}
+}
+
+// complete tells that all is in the queue that a shard had when it was opened: other accounts are held no more.
+func (q *queue) complete(s *shard) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key := range q.inherited {
+		if store.ShardOf(key.Incarnation) == s.number {
+			delete(q.inherited, key)
+			q.publish(key)
+		}
+	}
+}
+
+// stop has no try of a shard begin any more.
+func (q *queue) stop(s *shard) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.stopped = true
+}
+
+// drop takes a shard out of which no try runs: another process has it now. It is no news for those who are told of holds.
+func (q *queue) drop(s *shard) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key, account := range q.accounts {
+		if account.shard != s {
+			continue
+		}
+		for _, ticket := range account.tickets {
+			delete(q.running, ticket)
+			for _, waiting := range ticket.waiting {
+				delete(q.known, waiting.id)
+			}
+		}
+		q.remove(key, account)
+	}
+	q.shards[s.number] = nil
+}
+
+// shardOf is the shard of an account, if it is open.
+func (q *queue) shardOf(key credentials.Key) *shard {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.shards[store.ShardOf(key.Incarnation)]
+}
+
+// of returns the activities of a shard.
+func (q *queue) of(s *shard) (ids map[string]credentials.Key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ids = make(map[string]credentials.Key)
+	for key, account := range q.accounts {
+		if account.shard != s {
+			continue
+		}
+		for _, ticket := range account.tickets {
+			for _, waiting := range ticket.waiting {
+				ids[waiting.id] = key
+			}
+		}
+	}
+	return ids
+}
+
+// forget takes an activity out that is not pending any more, unless it is tried: then that finds out.
+func (q *queue) forget(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if ticket := q.ticketOf(id); ticket != nil && ticket.trying.id != id && !q.withheld[id] {
+		q.takeOut(ticket, id)
+		q.settle(ticket)
+	}
 }

@@ -51,8 +51,17 @@ func newQueueModel() *queueModel {
 		running: map[ticketKey]*ticketQueue{}, notBefore: map[ticketKey]time.Time{}, writes: map[ticketKey][]time.Time{},
 		until: map[credentials.Key]time.Time{}, proven: map[credentials.Key]bool{},
 	}
-	m.queue = newQueue(func() time.Time { return m.now })
+	m.queue = newOpenQueue(func() time.Time { return m.now })
 	return m
+}
+
+// newOpenQueue makes a queue with all shards open.
+func newOpenQueue(now func() time.Time) *queue {
+	q := newQueue(now)
+	for number := range q.shards {
+		q.open(&shard{number: number}, nil, now())
+	}
+	return q
 }
 
 // keyOf is the key of an account of the tenant.
@@ -76,14 +85,40 @@ func queued(id, account, ticket string, place uint64) store.Activity {
 func (m *queueModel) add(a store.Activity) {
 	m.queue.add("tenant", &a, m.now)
 	m.due[a.ID]++
-	if _, in := m.activities[a.ID]; in {
-		if _, twice := m.again[a.ID]; twice {
-			m.due[a.ID]-- // once more is enough
+	m.activities[a.ID] = a
+}
+
+// change has an activity change that is in the queue: it is to be looked at anew.
+func (m *queueModel) change(id string) {
+	a := m.activities[id]
+	key := ticketOf(&a)
+	m.queue.add("tenant", &a, m.now) // that it is as it is known is no news
+	a.PendingSince = a.PendingSince.Add(time.Millisecond)
+	m.queue.add("tenant", &a, m.now)
+	if running := m.running[key]; running != nil && running.trying.id == id {
+		if _, twice := m.again[id]; !twice { // once more is enough
+			m.due[id]++
 		}
-		m.again[a.ID] = a
+		m.again[id] = a
 		return
 	}
-	m.activities[a.ID] = a
+	delete(m.activities, id)
+	m.forget(key)
+	m.activities[id] = a
+	if m.firstOf(key).ID == id && m.running[key] == nil {
+		delete(m.notBefore, key)
+	}
+}
+
+// forget has the model forget of a ticket, and of its account, what only those who wait there keep.
+func (m *queueModel) forget(key ticketKey) {
+	if m.firstOf(key).ID == "" && m.running[key] == nil {
+		delete(m.notBefore, key) // what delayed it was about the one that has gone
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(m.activities)), func(a store.Activity) bool { return accountOf(&a) == key.account }) && m.runningOf(key.account) == 0 {
+		delete(m.until, key.account)
+		delete(m.proven, key.account)
+	}
 }
 
 // firstOf returns the activity of a ticket that is to be written first; empty if there is none.
@@ -137,7 +172,7 @@ func (m *queueModel) take(t rapid.TB) (taken []*ticketQueue) {
 		if n := m.runningOf(key.account); n > limit {
 			t.Fatalf("account has %d writes under way, want at most %d", n, limit)
 		}
-		if first, want := ticket.trying, m.firstOf(key).ID; first != want {
+		if first, want := ticket.trying.id, m.firstOf(key).ID; first != want {
 			t.Fatalf("first of %v is %s, want %s", key, first, want)
 		}
 	}
@@ -148,7 +183,7 @@ func (m *queueModel) take(t rapid.TB) (taken []*ticketQueue) {
 }
 
 func (m *queueModel) finish(t rapid.TB, ticket *ticketQueue, how string) {
-	key, id := ticket.ticketKey, ticket.trying
+	key, id := ticket.ticketKey, ticket.trying.id
 	delete(m.running, key)
 	switch how {
 	case "written", "dropped":
@@ -176,13 +211,33 @@ func (m *queueModel) finish(t rapid.TB, ticket *ticketQueue, how string) {
 		v := m.queue.failed(ticket, m.now, trouble{class: classTicket, reason: store.ReasonConflict})
 		m.queue.giveBack(ticket, v.until)
 		m.notBefore[key] = v.until
+		m.changedMeanwhile(key, id)
 	case "held":
 		m.notBefore[key] = m.holdAccount(t, ticket, heldFor)
+		m.changedMeanwhile(key, id)
+		if _, held := m.until[key.account]; !held {
+			return // its only activity was put in its place anew
+		}
 		if reason, until := m.queue.hold("tenant", key.account.Incarnation); reason != heldFor || !until.Equal(m.until[key.account]) {
 			t.Fatalf("account is held by %v until %v, want %v", reason, until, m.until[key.account])
 		}
 		if got := m.queue.backlog(key.account).HeldBy; got != heldFor {
 			t.Fatalf("what waits is held by %v", got)
+		}
+	}
+}
+
+// changedMeanwhile has what has changed while it was tried in its place anew.
+func (m *queueModel) changedMeanwhile(key ticketKey, id string) {
+	a, changed := m.again[id]
+	if changed {
+		delete(m.again, id)
+		m.due[id]--
+		delete(m.activities, id)
+		m.forget(key)
+		m.activities[id] = a
+		if m.firstOf(key).ID == id {
+			delete(m.notBefore, key)
 		}
 	}
 }
@@ -239,12 +294,12 @@ func TestQueueModel(t *testing.T) {
 				}
 				m.add(queued(id, rapid.SampledFrom(accounts).Draw(t, "account"), rapid.SampledFrom(tickets).Draw(t, "ticket"), place))
 			},
-			"add again": func(t *rapid.T) {
+			"change": func(t *rapid.T) {
 				ids := slices.Sorted(maps.Keys(m.activities))
 				if len(ids) == 0 {
 					t.Skip("nothing waits")
 				}
-				m.add(m.activities[rapid.SampledFrom(ids).Draw(t, "id")])
+				m.change(rapid.SampledFrom(ids).Draw(t, "id"))
 			},
 			"not pending": func(*rapid.T) {
 				a := queued("dead", "x", "1", 1)
@@ -257,7 +312,7 @@ func TestQueueModel(t *testing.T) {
 					t.Skip("nothing waits")
 				}
 				id := rapid.SampledFrom(ids).Draw(t, "id")
-				trying := slices.ContainsFunc(slices.Collect(maps.Values(m.running)), func(ticket *ticketQueue) bool { return ticket.trying == id })
+				trying := slices.ContainsFunc(slices.Collect(maps.Values(m.running)), func(ticket *ticketQueue) bool { return ticket.trying.id == id })
 				if m.queue.withhold(id) == trying {
 					t.Fatalf("withholding %s, which is tried: %t", id, trying)
 				}
@@ -269,7 +324,7 @@ func TestQueueModel(t *testing.T) {
 				}
 				taken, _ := m.queue.next(m.now)
 				for _, ticket := range taken {
-					if ticket.trying == id {
+					if ticket.trying.id == id {
 						t.Fatal("a withheld activity is tried")
 					}
 					m.running[ticket.ticketKey] = ticket
@@ -280,16 +335,10 @@ func TestQueueModel(t *testing.T) {
 				}
 				m.queue.restore("tenant", id, &store.Activity{ID: id, State: store.ActivityDiscarded}, m.now)
 				m.left[id] += m.due[id] - m.left[id]
-				account, ticket := accountOf(new(m.activities[id])), ticketOf(new(m.activities[id]))
+				key := ticketOf(new(m.activities[id]))
 				delete(m.activities, id)
 				delete(m.again, id)
-				if m.firstOf(ticket).ID == "" && m.running[ticket] == nil {
-					delete(m.notBefore, ticket) // what delayed it was about the one that has gone
-				}
-				if !slices.ContainsFunc(slices.Collect(maps.Values(m.activities)), func(a store.Activity) bool { return accountOf(&a) == account }) && m.runningOf(account) == 0 {
-					delete(m.until, account)
-					delete(m.proven, account)
-				}
+				m.forget(key)
 			},
 			"take":    func(t *rapid.T) { m.take(t) },
 			"written": finish("written"),
@@ -349,7 +398,7 @@ func (m *queueModel) takeAll() ([]string, map[string]*ticketQueue) {
 	tickets := map[string]*ticketQueue{}
 	taken, _ := m.queue.next(m.now)
 	for _, ticket := range taken {
-		tickets[ticket.trying] = ticket
+		tickets[ticket.trying.id] = ticket
 	}
 	return slices.Sorted(maps.Keys(tickets)), tickets
 }
@@ -657,7 +706,7 @@ func TestQueueBehind(t *testing.T) {
 // TestRoom begins no more tries than the limits of Zendesks have room for, and one at least.
 func TestRoom(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	q := newQueue(func() time.Time { return now })
+	q := newOpenQueue(func() time.Time { return now })
 	left := map[string]int{"short": 0, "wide": 100}
 	q.room = func(origin string) int { return left[origin] }
 	for i := range 12 {
@@ -721,18 +770,18 @@ func TestRequestersTicketsAreChosenInOrder(t *testing.T) {
 	tickets, _ := m.queue.next(m.now)
 	var tried []string
 	for _, ticket := range tickets {
-		tried = append(tried, ticket.trying)
+		tried = append(tried, ticket.trying.id)
 	}
 	slices.Sort(tried)
 	mustEqual(t, "tried at once", tried, []string{"a1", "b1", "c1"})
-	first := tickets[slices.IndexFunc(tickets, func(q *ticketQueue) bool { return q.trying == "a1" })]
+	first := tickets[slices.IndexFunc(tickets, func(q *ticketQueue) bool { return q.trying.id == "a1" })]
 	chosen := choosing("a1", "77", "", newest)
 	chosen.TicketID, chosen.Place = "7", 5
 	m.queue.done(first, &chosen, m.now, true)
 	tickets, _ = m.queue.next(m.now)
 	tried = nil
 	for _, ticket := range tickets {
-		tried = append(tried, ticket.trying+" for "+ticket.ticket)
+		tried = append(tried, ticket.trying.id+" for "+ticket.ticket)
 	}
 	slices.Sort(tried)
 	mustEqual(t, "tried then", tried, []string{"a1 for 7", "a2 for requester 77"})

@@ -8,15 +8,20 @@
 // What a try does next is decided in decide.go, and who is to blame when it fails in blame.go, by functions of what is known;
 // attempt.go does it. Whose turn it is, is decided in queue.go. What the ticket then says is composed in package compose.
 //
+// The accounts are spread over shards, each of which one replica has claimed: that one finds in the store what is pending of them,
+// and writes it, and all that it stores of a try it stores behind its claim. One that has slept and lost its claim meanwhile
+// stores nothing more; what it still sends is bound to the ticket's state, or to the mark of the ticket that is made, which its
+// successor has looked at, or finds.
+//
 //	w := writer.New(writer.Config{...})
 //	go w.Run(ctx, cut)
-//	w.Add(tenant, activity) // after it is stored
 package writer
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,16 +37,11 @@ const (
 	probeTime = 10 * time.Second // of one that probes a held account
 	// A try takes about so many requests, and is begun when the limit has room for them within roomTime.
 	tryRequests, roomTime = 3, fieldsTime
-	// lookEvery is how often the queue is compared with what the store says is pending: an activity may have been stored
-	// although nobody was told.
-	lookEvery = time.Minute
 	// RoundEvery is how often Run looks at the queue, also when nothing has changed.
 	RoundEvery = 10 * time.Second
-	// unreadTries is how often an activity is read that cannot be.
-	unreadTries = 3
 )
 
-// ErrBusy says that a try to write the activity is under way, or that another change of it is.
+// ErrBusy says that a try to write the activity is under way, here or on another replica, or that another change of it is.
 var ErrBusy = errors.New("the activity is being written")
 
 // Config is what a Writer depends on. All but Moved and Panicked is required.
@@ -66,10 +66,14 @@ type Writer struct {
 	fields      *cache.Cache[string, fieldDefinitions] // by account incarnation
 	skewTold    *cache.Cache[string, struct{}]         // by the Zendesk's URL
 	running     sync.WaitGroup
-	round       atomic.Pointer[time.Time] // when Run last began one; at first, when the writer was made
+	round       atomic.Pointer[time.Time]                      // when Run last began one; at first, when the writer was made
+	looks       chan struct{}                                  // holds a token for each shard that is looked at as a whole
+	cannotLook  atomic.Bool                                    // pending activities could not be listed the last time
+	told        atomic.Pointer[map[credentials.Key]store.Hold] // of all replicas, as was read last
 
 	mu     sync.Mutex
-	unread map[string]int // how often an activity could not be read
+	shards [store.Shards]*shard // that this process has claimed
+	unread map[unread]int       // how often an activity could not be read
 }
 
 // New makes a Writer. It does nothing by itself until Run.
@@ -77,7 +81,7 @@ func New(c Config) *Writer {
 	w := &Writer{
 		store: c.Store, credentials: c.Credentials, log: c.Log, now: c.Now, moved: c.Moved, panicked: c.Panicked,
 		queue: newQueue(c.Now), fields: cache.New[string, fieldDefinitions](fieldsUse, c.Now), skewTold: cache.New[string, struct{}](skewToldFor, c.Now),
-		unread: make(map[string]int),
+		looks: make(chan struct{}, parallelLooks), unread: make(map[unread]int),
 	}
 	if w.panicked == nil {
 		w.panicked = func() {}
@@ -92,25 +96,20 @@ func New(c Config) *Writer {
 // FieldLookups returns how often the fields of an account's tickets were known already, and how often not.
 func (w *Writer) FieldLookups() (hits, misses uint64) { return w.fields.Lookups() }
 
-// Add puts an activity in the queue, if it is pending.
-func (w *Writer) Add(tenant string, a store.Activity) { w.queue.add(tenant, &a, w.now()) }
-
-// Change changes an activity by a person's decision, as [store.Store.UpdateActivity] does. It is not tried meanwhile; if it is
-// pending then, it is tried at its NextAttempt, else never. Errors: [ErrBusy]; those of the store; change's, as they are.
+// Change changes an activity by a person's decision, as [store.Store.UpdateActivity] does, on any replica. It is not tried
+// meanwhile; if it is pending then, it is tried at its NextAttempt, else never. Errors: [ErrBusy]; those of the store; change's, as
+// they are.
 func (w *Writer) Change(ctx context.Context, tenant, id string, change func(*store.Activity) error, notes ...store.Note) (store.Activity, error) {
 	if !w.queue.withhold(id) {
 		return w.changeEnded(ctx, tenant, id, change, notes...)
 	}
 	var changed *store.Activity
 	defer func() { w.queue.restore(tenant, id, changed, w.now()) }()
-	a, err := w.store.UpdateActivity(ctx, tenant, id, change, notes...)
+	a, err := w.changeUntried(ctx, tenant, id, change, notes...)
 	if err != nil {
 		return store.Activity{}, err
 	}
 	changed = &a
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.unread, id)
 	return a, nil
 }
 
@@ -123,39 +122,51 @@ func (w *Writer) changeEnded(ctx context.Context, tenant, id string, change func
 	if err != nil {
 		return store.Activity{}, err
 	}
-	if a, err = w.store.UpdateActivity(ctx, tenant, id, change, notes...); err != nil {
+	if a, err = w.changeUntried(ctx, tenant, id, change, notes...); err != nil {
 		return store.Activity{}, err
 	}
 	w.queue.add(tenant, &a, w.now())
 	return a, nil
 }
 
-// Backlog is what waits of an account's activities.
-type Backlog struct {
-	Pending int                 // activities that are to be written, those that are tried now among them
-	HeldBy  store.FailureReason // what holds all of them up; empty: nothing does
-}
-
-// Backlog says what waits of an account's activities. Right after the start not all are known.
-func (w *Writer) Backlog(key credentials.Key) Backlog { return w.queue.backlog(key) }
-
-// Hold says what a pending activity waits for, and until when: empty and zero when nothing holds it up.
-func (w *Writer) Hold(tenant string, a *store.Activity) (store.FailureReason, time.Time) {
-	reason, until := w.queue.hold(tenant, a.Account.Incarnation)
-	if reason == "" && a.Failure != nil && a.NextAttempt.After(w.now()) {
-		reason = a.Failure.Reason
+// changeUntried changes an activity that this process does not try, unless another one does. What a replica has begun is over when
+// another one, or none that lives, has the shard.
+func (w *Writer) changeUntried(ctx context.Context, tenant, id string, change func(*store.Activity) error, notes ...store.Note) (store.Activity, error) {
+	over := ""
+	for {
+		var tried store.Activity
+		a, err := w.store.UpdateActivity(ctx, tenant, id, func(a *store.Activity) error {
+			if a.State == store.ActivityPending && a.Trying != "" && a.Trying != over {
+				tried = *a
+				return ErrBusy
+			}
+			a.Trying, a.PendingSince = "", time.Time{}
+			return change(a)
+		}, notes...)
+		if !errors.Is(err, ErrBusy) || tried.Trying == "" {
+			return a, err
+		}
+		owners, ownersErr := w.owners(ctx)
+		if ownersErr != nil {
+			return store.Activity{}, ownersErr
+		}
+		owner := owners[store.ShardOf(tried.Account.Incarnation)]
+		elsewhere := owner != w.store.Replica()
+		if elsewhere && slices.ContainsFunc(w.store.Replicas(), func(r store.Replica) bool { return r.ID == owner }) {
+			return store.Activity{}, err
+		}
+		over = tried.Trying
 	}
-	if a.NextAttempt.After(until) {
-		until = a.NextAttempt
-	}
-	return reason, until
 }
 
 // Run writes until ctx is done, and returns when the last write has ended: at the latest, when cut is done.
 func (w *Writer) Run(ctx, cut context.Context) error {
 	defer w.running.Wait()
-	w.running.Go(func() { w.lookForPending(ctx) })
-	changes := w.credentials.Changes()
+	w.running.Go(func() { w.share(ctx, cut) })
+	if w.store.Shared() {
+		w.running.Go(func() { w.tellHolds(ctx) })
+		w.running.Go(func() { w.followHolds(ctx) })
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	rounds := time.NewTicker(RoundEvery)
@@ -164,7 +175,10 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 		w.round.Store(new(time.Now()))
 		tickets, wait := w.queue.next(w.now())
 		for _, ticket := range tickets {
-			w.running.Go(func() { w.writeFirst(cut, ticket) })
+			w.running.Go(func() { w.writeFirst(ticket) })
+		}
+		for _, account := range w.queue.takeDelayed() {
+			w.running.Go(func() { w.watchAccount(account) })
 		}
 		if wait > 0 {
 			timer.Reset(wait)
@@ -174,10 +188,6 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-changes.Ready():
-			for _, key := range changes.Take() {
-				w.accountChanged(ctx, key)
-			}
 		case <-w.queue.changed:
 		case <-w.moved:
 		case <-timer.C:
@@ -189,90 +199,31 @@ func (w *Writer) Run(ctx, cut context.Context) error {
 // SinceRound is how long ago Run looked at the queue last. When that is much more than RoundEvery, it hangs.
 func (w *Writer) SinceRound() time.Duration { return time.Since(*w.round.Load()) }
 
-// lookForPending puts what the store says is pending in the queue, now and again every minute.
-func (w *Writer) lookForPending(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		for shard := range store.Shards {
-			err := w.store.PendingActivities(ctx, shard, time.Time{}, func(p store.PendingActivity) error {
-				if w.queue.has(p.ID) || w.isSetAside(p.ID) {
-					return nil
-				}
-				a, err := w.store.Activity(ctx, p.Tenant, p.ID)
-				switch {
-				case err == nil:
-					w.queue.add(p.Tenant, &a, w.now())
-				case ctx.Err() != nil:
-					return ctx.Err()
-				case !errors.Is(err, store.ErrNotFound):
-					w.setAside(p.Tenant, p.ID, err)
-				}
-				return nil
-			})
-			if err != nil && ctx.Err() == nil {
-				w.log.Error("pending activities could not be listed", "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// setAside counts that an activity could not be read. It is read again a few times, and then no more: others go on.
-func (w *Writer) setAside(tenant, id string, err error) {
-	w.mu.Lock()
-	w.unread[id]++
-	tries, all := w.unread[id], len(w.unread)
-	w.mu.Unlock()
-	w.log.Error("activity could not be read, and is set aside", "activity_id", id, "tenant", tenant, "tries", tries, "unreadable_activities", all, "error", err)
-}
-
-func (w *Writer) isSetAside(id string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.unread[id] >= unreadTries
-}
-
-// accountChanged lets the activities of an account be tried at once if its credential is another one now, or if it is gone.
-func (w *Writer) accountChanged(ctx context.Context, key credentials.Key) {
-	use, was, waits := w.queue.waitsWith(key)
-	if !waits {
-		return
-	}
-	account, err := w.store.AccountOf(ctx, key.Tenant, use)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		w.queue.release(key, true)
-	case err != nil:
-		w.log.Error("changed account could not be read", "tenant", key.Tenant, "account_id", use.AccountID, "error", err)
-	case was.Incarnation == "" || !credentials.Same(account, was):
-		w.queue.release(key, false)
-	}
-}
-
 // writeFirst tries the first activity of a ticket, stores how it went, and gives the ticket back.
-func (w *Writer) writeFirst(cut context.Context, ticket *ticketQueue) {
+func (w *Writer) writeFirst(ticket *ticketQueue) {
+	defer ticket.shard.tries.Done()
 	limit := writeTime
 	if ticket.probe {
 		limit = probeTime
 	}
-	ctx, cancel := context.WithTimeout(cut, limit)
+	ctx, cancel := context.WithTimeout(ticket.shard.ctx, limit)
 	defer cancel()
-	t := newAttempt(cut, w, ticket.account.Tenant, ticket.trying)
+	t := newAttempt(w, ticket)
 	ended, err := t.guarded(ctx)
 	log := w.log.With("activity_id", t.id, "tenant", t.tenant, "account_id", t.activity.Account.AccountID)
 	switch {
 	case err == nil:
-	case cut.Err() != nil:
-		return // what happened is looked for after the restart
+	case errors.Is(err, store.ErrClaimLost):
+		w.lost(ticket.shard)
+		return
+	case ticket.shard.ctx.Err() != nil:
+		return // what happened is looked for after the restart, or by who has the shard now
+	case errors.Is(err, errChanged):
+		ended = t.anew()
 	case errors.Is(err, store.ErrNotFound):
 		ended = decision{end: endDone}
 	case errors.Is(err, errUnread):
-		w.setAside(t.tenant, t.id, err)
+		w.setAside(t.tenant, t.id, t.queued.since, err)
 		ended = decision{end: endDone}
 	default:
 		log.Error("activity could not be stored", "error", err)
@@ -332,8 +283,16 @@ func (w *Writer) failed(log *slog.Logger, ticket *ticketQueue, t *attempt, ended
 		}
 	})
 	switch {
-	case err != nil && t.drained.Err() != nil:
+	case errors.Is(err, store.ErrClaimLost):
+		w.lost(ticket.shard)
 		return
+	case err != nil && t.shard.ctx.Err() != nil:
+		return
+	case errors.Is(err, errChanged):
+		if again := t.anew(); again.end == endDone {
+			w.done(log, ticket, t, again)
+			return
+		}
 	case err != nil:
 		log.Error("activity's failure could not be stored", "error", err)
 	}

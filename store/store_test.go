@@ -303,13 +303,14 @@ func TestKeyTree(t *testing.T) {
 		tx.Put(replicasKey, nil)
 		tx.Put(claimKey("sweep"), nil)
 		tx.Put(noticeKey(newID()), nil)
+		tx.Put(holdKey(tenant, account.Incarnation), nil)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
 	sweep(t, s, 1)
 	known := map[string]string{
-		tenant: "tenant", "acme-eu": "account id", "sweep": "name ...", fmt.Sprintf("%02x", ShardOf(account.Incarnation)): "shard", "activity-1": "activity id", "1": "state", string(ReasonConflict): "reason",
+		tenant: "tenant", "acme-eu": "account id", account.Incarnation: "incarnation", "sweep": "name ...", fmt.Sprintf("%02x", ShardOf(account.Incarnation)): "shard", "activity-1": "activity id", "1": "state", string(ReasonConflict): "reason",
 		s.vault.hashInteraction(tenant, "call-1"): "hashed interaction", s.vault.hashInteraction(tenant, "call-2"): "hashed interaction",
 		"Search": "rpc", s.vault.hash(tenant, "r", "call-1", "Search", "request-1"): "hashed request", kv.Number(1): "position",
 		s.vault.hashPerson(tenant, account.URL, canary): "hashed identity",

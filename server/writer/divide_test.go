@@ -32,7 +32,7 @@ func owned(by ...any) (owners [store.Shards]string) {
 
 func TestDivision(t *testing.T) {
 	for name, test := range map[string]struct {
-		live            []string
+		writers         []string
 		owners          [store.Shards]string
 		claim, giveBack []int
 	}{
@@ -48,10 +48,11 @@ func TestDivision(t *testing.T) {
 		"one has died":                   {[]string{"a", "b"}, owned("a", 22, "b", 21, "c", 21), shardsFrom(43, 11), nil},
 		"in balance":                     {[]string{"a", "b", "c"}, owned("a", 22, "b", 21, "c", 21), nil, nil},
 		"one too many":                   {[]string{"a", "b", "c"}, owned("a", 21, "b", 22, "c", 21), nil, shardsFrom(42, 1)},
+		"one leaves":                     {[]string{"a", "b"}, owned("a", 22, "b", 21, "leaving", 20), shardsFrom(63, 1), nil},
 		"more replicas than shards":      {append([]string{"b"}, manyReplicas(70)...), owned("b", 1), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := division{"b", test.live, test.owners}
+			d := division{"b", append([]string{"reader", "leaving"}, test.writers...), test.writers, test.owners}
 			claim, giveBack := d.decide()
 			mustEqual(t, "claimed", append([]int(nil), claim...), test.claim)
 			mustEqual(t, "given back", giveBack, test.giveBack)
@@ -71,10 +72,10 @@ func manyReplicas(n int) (ids []string) {
 func TestDivisionEndsInBalance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var owners [store.Shards]string
-		live := []string{"a"}
+		live, writers := []string{"a"}, []string{"a"}
 		made := 1
 		look := func(self string) (changed bool) {
-			d := division{self, live, owners}
+			d := division{self, live, writers, owners}
 			claim, giveBack := d.decide()
 			for _, shard := range claim {
 				if slices.Contains(live, owners[shard]) {
@@ -92,19 +93,29 @@ func TestDivisionEndsInBalance(t *testing.T) {
 				if len(live) > 7 {
 					t.Skip("there are many")
 				}
-				live = append(live, string(rune('a'+made%26))+fmt.Sprint(made))
+				comes := string(rune('a'+made%26)) + fmt.Sprint(made)
+				live, writers = append(live, comes), append(writers, comes)
 				made++
 			},
-			"die": func(t *rapid.T) {
-				if len(live) < 2 {
+			"go": func(t *rapid.T) {
+				if len(writers) < 2 {
 					t.Skip("it is the last")
 				}
-				at := rapid.IntRange(0, len(live)-1).Draw(t, "replica")
-				live = slices.Delete(live, at, at+1)
+				goes := rapid.SampledFrom(writers).Draw(t, "replica")
+				writers = slices.DeleteFunc(writers, func(id string) bool { return id == goes })
+				if rapid.Bool().Draw(t, "dead") {
+					live = slices.DeleteFunc(live, func(id string) bool { return id == goes })
+					return
+				}
+				for shard, owner := range owners { // it still does other things
+					if owner == goes {
+						owners[shard] = ""
+					}
+				}
 			},
-			"look": func(t *rapid.T) { look(rapid.SampledFrom(live).Draw(t, "replica")) },
+			"look": func(t *rapid.T) { look(rapid.SampledFrom(writers).Draw(t, "replica")) },
 			"balance": func(t *rapid.T) {
-				order := rapid.Permutation(live).Draw(t, "order")
+				order := rapid.Permutation(writers).Draw(t, "order")
 				for range 2 { // what some give back others claim in the second round at the latest
 					for _, self := range order {
 						look(self)
@@ -112,13 +123,13 @@ func TestDivisionEndsInBalance(t *testing.T) {
 				}
 				has := map[string]int{}
 				for shard, owner := range owners {
-					if !slices.Contains(live, owner) {
+					if !slices.Contains(writers, owner) {
 						t.Fatalf("shard %d is nobody's", shard)
 					}
 					has[owner]++
 				}
-				for _, self := range live {
-					if n := has[self]; n < store.Shards/len(live) || n > (store.Shards+len(live)-1)/len(live) {
+				for _, self := range writers {
+					if n := has[self]; n < store.Shards/len(writers) || n > (store.Shards+len(writers)-1)/len(writers) {
 						t.Fatalf("%s has %d shards of %v", self, n, has)
 					}
 					if look(self) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 // shareEvery is how often it is looked who writes which shard.
 const shareEvery = time.Second
 
-// claimName is what a shard is claimed as.
+// claimName is what a shard is claimed as, with its number; with its own id a replica claims that it writes.
 const claimName = "writer"
 
 // shard is a part of all accounts, whose activities this process writes as long as it has the claim.
@@ -38,9 +37,24 @@ type shard struct {
 func (w *Writer) share(ctx, cut context.Context) {
 	ticker := time.NewTicker(shareEvery)
 	defer ticker.Stop()
+	var presence *store.Claim
+	defer func() {
+		if presence != nil {
+			presence.GiveBack()
+		}
+	}()
 	failed := false
 	for {
-		err := w.shareOnce(ctx, cut)
+		d, err := w.division(ctx)
+		if err == nil && w.store.Shared() && !slices.Contains(d.writers, d.self) {
+			if presence != nil {
+				presence.GiveBack() // it is lost
+			}
+			presence, err = w.store.Claim(ctx, claimName, d.self)
+		}
+		if err == nil {
+			err = w.shareOnce(ctx, cut, &d)
+		}
 		if err != nil && !failed && ctx.Err() == nil {
 			w.log.Warn("it could not be looked who writes the activities of which accounts; it is tried again", "error", err)
 		}
@@ -56,11 +70,7 @@ func (w *Writer) share(ctx, cut context.Context) {
 	}
 }
 
-func (w *Writer) shareOnce(ctx, cut context.Context) error {
-	d, err := w.division(ctx)
-	if err != nil {
-		return err
-	}
+func (w *Writer) shareOnce(ctx, cut context.Context, d *division) error {
 	claim, giveBack := d.decide()
 	for _, number := range giveBack {
 		if held := w.held(number); held != nil {
@@ -89,7 +99,7 @@ func (w *Writer) shareOnce(ctx, cut context.Context) error {
 
 // division is who writes which shard by now. What this process takes for its own and is not, it leaves.
 func (w *Writer) division(ctx context.Context) (division, error) {
-	d := division{self: w.store.Replica(), live: []string{w.store.Replica()}}
+	d := division{self: w.store.Replica()}
 	var held [store.Shards]*shard
 	for number := range held {
 		held[number] = w.held(number)
@@ -102,31 +112,31 @@ func (w *Writer) division(ctx context.Context) (division, error) {
 		}
 		return d, nil
 	}
-	owners, err := w.owners(ctx)
+	names, err := w.store.ClaimOwners(ctx, claimName)
 	if err != nil {
 		return division{}, err
 	}
+	d.owners = ownersOf(names)
 	for _, replica := range w.store.Replicas() {
 		d.live = append(d.live, replica.ID)
+		if names[replica.ID] == replica.ID {
+			d.writers = append(d.writers, replica.ID)
+		}
 	}
-	d.owners = owners
 	for number := range held {
-		if held[number] != nil && owners[number] != d.self {
+		if held[number] != nil && d.owners[number] != d.self {
 			w.lost(held[number])
 		}
 	}
 	return d, nil
 }
 
-// owners says who has claimed each shard, whether who has lives or not.
-func (w *Writer) owners(ctx context.Context) (owners [store.Shards]string, err error) {
-	names, err := w.store.ClaimOwners(ctx, claimName)
-	for name, owner := range names {
-		if number, err := strconv.ParseUint(name, 16, 8); err == nil && number < store.Shards {
-			owners[number] = owner
-		}
+// ownersOf says who has claimed each shard, by the names of claims, whether who has lives or not.
+func ownersOf(names map[string]string) (owners [store.Shards]string) {
+	for number := range owners {
+		owners[number] = names[shardName(number)]
 	}
-	return owners, err
+	return owners
 }
 
 func shardName(number int) string { return fmt.Sprintf("%02x", number) }

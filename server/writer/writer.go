@@ -146,11 +146,11 @@ func (w *Writer) changeUntried(ctx context.Context, tenant, id string, change fu
 		if !errors.Is(err, ErrBusy) || tried.Trying == "" {
 			return a, err
 		}
-		owners, ownersErr := w.owners(ctx)
-		if ownersErr != nil {
-			return store.Activity{}, ownersErr
+		names, namesErr := w.store.ClaimOwners(ctx, claimName)
+		if namesErr != nil {
+			return store.Activity{}, namesErr
 		}
-		owner := owners[store.ShardOf(tried.Account.Incarnation)]
+		owner := names[shardName(store.ShardOf(tried.Account.Incarnation))]
 		elsewhere := owner != w.store.Replica()
 		if elsewhere && slices.ContainsFunc(w.store.Replicas(), func(r store.Replica) bool { return r.ID == owner }) {
 			return store.Activity{}, err

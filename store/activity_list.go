@@ -195,18 +195,22 @@ func (f *ActivityFilter) rows(index []byte, at string, limit int) kv.Range {
 	return rows
 }
 
-// MaxDeadCounted is up to how many DEAD activities of an account are counted.
-const MaxDeadCounted = 1000
+// Up to how many activities of an account are counted.
+const (
+	MaxDeadCounted    = 1000
+	MaxPendingCounted = 1000
+)
 
 // AccountActivities is what an account has of activities that are not written.
 type AccountActivities struct {
 	Dead          int       // up to MaxDeadCounted
+	Pending       int       // up to MaxPendingCounted
 	OldestPending time.Time // CreateTime of the pending one that was created first, to the microsecond; zero: none is pending
 }
 
 // AccountActivities looks at the activities of each of these accounts, which are told by their ids: those of an earlier
 // account of the same id are among them, as in [Store.ListActivities]. It reads index rows only, and of an account no more
-// than MaxDeadCounted and one.
+// than are counted, and one.
 func (s *Store) AccountActivities(ctx context.Context, tenant string, accounts ...string) (all []AccountActivities, err error) {
 	err = s.view(ctx, tenant, func(_ *reading, rows kv.Reader) error {
 		all = make([]AccountActivities, len(accounts))
@@ -214,7 +218,14 @@ func (s *Store) AccountActivities(ctx context.Context, tenant string, accounts .
 			if all[i].Dead, err = countRows(rows, activityIndex(tenant, account, ActivityDead), MaxDeadCounted); err != nil {
 				return err
 			}
-			if all[i].OldestPending, err = firstRowTime(rows, activityIndex(tenant, account, ActivityPending)); err != nil {
+			pending := activityIndex(tenant, account, ActivityPending)
+			if all[i].Pending, err = countRows(rows, pending, MaxPendingCounted); err != nil {
+				return err
+			}
+			if all[i].Pending == 0 {
+				continue
+			}
+			if all[i].OldestPending, err = firstRowTime(rows, pending); err != nil {
 				return err
 			}
 		}

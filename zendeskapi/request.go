@@ -150,6 +150,10 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, number int
 		turn.GiveBack()
 		return nil, leftAlone(rest)
 	}
+	if overdue(ctx) {
+		turn.GiveBack()
+		return nil, notSent(connectionError(ctx, context.DeadlineExceeded, phaseTurn))
+	}
 	came := limit.Answer{}
 	defer func() { turn.Done(came) }()
 	all.sent.Add(1)
@@ -169,6 +173,13 @@ func (c *Client) attempt(ctx context.Context, all *budget, r request, number int
 		came.Status = http.StatusTooManyRequests // whatever it says otherwise
 	}
 	return nil, e
+}
+
+// overdue reports whether a context's deadline has passed, also if its timer has not run yet: in a process that was stopped and
+// goes on, what was to be sent before must not be sent any more.
+func overdue(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 // refuses is what attempt would refuse a request with before it waits; nil: nothing. For a limit that is used up it says

@@ -36,8 +36,11 @@ func (s *Service) countActivities(ctx context.Context, accounts ...*zendeskv1.Ac
 		health.DeadActivities = int64(found.Dead)
 		if !found.OldestPending.IsZero() {
 			health.OldestPendingTime = timestamppb.New(found.OldestPending)
-			health.PendingActivities = max(health.PendingActivities, 1) // the writer may not have heard of it yet
 		}
+		if found.Pending < store.MaxPendingCounted {
+			health.PendingActivities = 0 // the writer may not have heard yet of all, or of what has become of some
+		}
+		health.PendingActivities = max(health.PendingActivities, int64(found.Pending))
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ type attempt struct {
 	tenant  string
 	id      string
 	queued  waitingActivity // as it waited
-	since   time.Time // since when it is as it is known
+	since   time.Time       // since when it is as it is known
 	account store.Account
 	mark    string
 }

@@ -614,8 +614,10 @@ func testAccountActivities(t *testing.T, s *fixture) {
 		if a.State == store.ActivityDead {
 			w.Dead++
 		}
-		if a.State == store.ActivityPending && w.OldestPending.IsZero() {
-			w.OldestPending = a.CreateTime.Truncate(time.Microsecond)
+		if a.State == store.ActivityPending {
+			if w.Pending++; w.OldestPending.IsZero() {
+				w.OldestPending = a.CreateTime.Truncate(time.Microsecond)
+			}
 		}
 		want[a.Account.AccountID] = w
 	}
@@ -646,7 +648,7 @@ func testAccountActivities(t *testing.T, s *fixture) {
 	odd := pendingActivity(0)
 	odd.Account = atZendesk("odd")
 	complete(t, s, "many", "odd", odd)
-	check("many", []string{"dead", "odd"}, store.AccountActivities{Dead: store.MaxDeadCounted}, store.AccountActivities{})
+	check("many", []string{"dead", "odd"}, store.AccountActivities{Dead: store.MaxDeadCounted}, store.AccountActivities{Pending: 1})
 	if _, err := s.AccountActivities(t.Context(), "!"); err == nil {
 		t.Error("there is a tenant !")
 	}

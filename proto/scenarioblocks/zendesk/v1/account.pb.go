@@ -571,7 +571,8 @@ type AccountHealth struct {
 	// CREDENTIALS_REJECTED, ACCESS_DENIED; NOT_FOUND when there is no such Zendesk). It stays when later ones succeed: compare
 	// last_failure_time with last_success_time. Unset: not known. At most 4 KiB of each text are accepted when it is sent back.
 	LastFailure *Failure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// How many activities of the account wait to be written. In the first moments after a restart there may be more.
+	// How many activities of the account wait to be written. Of 1,000 and more, in the first moments after a restart and on
+	// another replica than the one that writes them, there may be more.
 	PendingActivities int64 `protobuf:"varint,7,opt,name=pending_activities,json=pendingActivities,proto3" json:"pending_activities,omitempty"`
 	// How many activities are DEAD, of those that ListActivities has for this account_id; 1,000 at most, and then there may be
 	// more. They do not count for state: they stay until a person decides.

@@ -183,6 +183,21 @@ func TestWriteThatNeverLeftIsKnown(t *testing.T) {
 	}
 }
 
+// stopped is a context of a process that was stopped beyond its deadline, and goes on: nobody has been told yet.
+type stopped struct{ context.Context }
+
+func (stopped) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+// What was to be sent in a time that has passed unnoticed is not sent.
+func TestNothingIsSentTooLate(t *testing.T) {
+	server := scripted()
+	client := newClient(t, server)
+	_, err := client.UpdateTicket(stopped{t.Context()}, "7", TicketUpdate{Comment: "late"})
+	if e := failed(t, err, Timeout); !e.Unsent || e.Unknown() || len(server.requests()) > 0 {
+		t.Errorf("error is %+v after %d requests", e, len(server.requests()))
+	}
+}
+
 func TestCallerGivesUp(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		zendesk := scripted(reply{body: user1})

@@ -58,7 +58,6 @@ type Keeper struct {
 	exchanges exchanges
 	renewals  *renewals
 	upkeep    *upkeep
-	changes   *Changes
 	courses   *courses
 	uses      *cache.Cache[Key, time.Time] // when Zendesk last took an account's credential
 	ended     chan struct{}                // closed when what could not be stored is given up
@@ -76,7 +75,7 @@ func New(c Config) *Keeper {
 	k := &Keeper{
 		transport: c.Transport, userAgent: c.UserAgent, store: c.Store, noWrites: c.NoWrites, audit: c.Audit, log: c.Log, now: c.Now,
 		renewed: c.Renewed, panicked: c.Panicked,
-		changes: newChanges(), courses: newCourses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
+		courses: newCourses(c.Log, c.Now), uses: cache.New[Key, time.Time](useMemory, c.Now),
 		ended: make(chan struct{}),
 	}
 	if k.renewed == nil {
@@ -106,11 +105,7 @@ func (k *Keeper) Wait(ctx context.Context) {
 // Changed says that an account is new, may be able to do what it was not, or is gone.
 func (k *Keeper) Changed(key Key) {
 	k.upkeep.look(key.Tenant)
-	k.changes.add(key)
 }
-
-// Changes tells of the accounts that Changed was called for, or whose token was renewed. There is one reader.
-func (k *Keeper) Changes() *Changes { return k.changes }
 
 // client returns a client that acts as the account: with its OAuth access token if there is one, else with its API token.
 // No answer may repeat what the account has of secrets, nor those that were sent beside.

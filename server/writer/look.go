@@ -16,7 +16,7 @@ const (
 	// and what was begun before may be committed after.
 	lookMargin = 30 * time.Second
 	// Looks for what has come rest lookRest in between, and looking takes no more than one part in lookShare of the time.
-	lookRest  = 10 * time.Millisecond
+	lookRest  = 2 * time.Millisecond
 	lookShare = 4
 	// lookAgain is after what time it is looked again when it was not possible.
 	lookAgain = time.Second

@@ -181,11 +181,11 @@ func (w *Writer) keep(s *shard) {
 	w.queue.stop(s)
 	s.tries.Wait()
 	w.queue.drop(s)
+	s.abandon()
 	s.claim.GiveBack()
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.shards[s.number] = nil
-	w.mu.Unlock()
-	s.abandon()
 }
 
 // inherit returns which accounts of a shard are held, as far as that is known.
@@ -207,7 +207,7 @@ func (w *Writer) inherit(s *shard) map[credentials.Key]store.Hold {
 // lost ends the tries of a shard that another process has taken over. What they have sent, that one finds in Zendesk.
 func (w *Writer) lost(s *shard) {
 	if s.ctx.Err() == nil {
-		w.log.Warn("another replica writes the activities of some accounts now", "shard", shardName(s.number))
+		w.log.Info("another replica writes the activities of some accounts now", "shard", shardName(s.number))
 	}
 	s.abandon()
 }

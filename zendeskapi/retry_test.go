@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
 
 const user1 = `{"user":{"id":1}}`
@@ -183,16 +185,24 @@ func TestWriteThatNeverLeftIsKnown(t *testing.T) {
 	}
 }
 
-// stopped is a context of a process that was stopped beyond its deadline, and goes on: nobody has been told yet.
-type stopped struct{ context.Context }
+// stopping is a process that is stopped when it is a request's turn, beyond the request's deadline: nobody has been told of that yet.
+type stopping struct {
+	context.Context
+	Observer
+	deadline *time.Time
+}
 
-func (stopped) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+func (s stopping) Deadline() (time.Time, bool) { return *s.deadline, true }
+
+func (s stopping) Waited(limit.Lane, time.Duration) { *s.deadline = time.Now().Add(-time.Millisecond) }
 
 // What was to be sent in a time that has passed unnoticed is not sent.
 func TestNothingIsSentTooLate(t *testing.T) {
 	server := scripted()
 	client := newClient(t, server)
-	_, err := client.UpdateTicket(stopped{t.Context()}, "7", TicketUpdate{Comment: "late"})
+	process := stopping{t.Context(), client.transport.observer, new(time.Now().Add(time.Minute))}
+	client.transport.observer = process
+	_, err := client.UpdateTicket(process, "7", TicketUpdate{Comment: "late"})
 	if e := failed(t, err, Timeout); !e.Unsent || e.Unknown() || len(server.requests()) > 0 {
 		t.Errorf("error is %+v after %d requests", e, len(server.requests()))
 	}

@@ -103,7 +103,7 @@ func (w *Writer) followHolds(ctx context.Context) {
 		if err := w.readHolds(ctx); err != nil {
 			next = lookAgain
 		}
-		rest := time.NewTimer(max(lookRest, (lookShare-1)*time.Since(began)))
+		rest := time.NewTimer(restAfter(time.Since(began)))
 		select {
 		case <-rest.C:
 		case <-ctx.Done():

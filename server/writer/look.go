@@ -15,9 +15,9 @@ const (
 	// lookMargin is how much further back than the newest that is known it is looked for what has come: clocks of replicas differ,
 	// and what was begun before may be committed after.
 	lookMargin = 30 * time.Second
-	// Looks for what has come rest lookRest in between, and looking takes no more than one part in lookShare of the time.
-	lookRest  = 2 * time.Millisecond
-	lookShare = 4
+	// Looks for what has come rest a while in between, so that looking takes about one part in lookShare of the time at most.
+	lookShare             = 4
+	lookRest, longestRest = 2 * time.Millisecond, 250 * time.Millisecond
 	// lookAgain is after what time it is looked again when it was not possible.
 	lookAgain = time.Second
 	// parallelLooks is how many shards are looked at as a whole at a time.
@@ -71,13 +71,18 @@ func (w *Writer) look(s *shard) {
 				w.queue.complete(s)
 			}
 		}
-		rest.Reset(max(lookRest, (lookShare-1)*time.Since(began)))
+		rest.Reset(restAfter(time.Since(began)))
 		select {
 		case <-s.open.Done():
 			return
 		case <-rest.C:
 		}
 	}
+}
+
+// restAfter is how long to rest after a look that took a time.
+func restAfter(took time.Duration) time.Duration {
+	return min(max(lookRest, (lookShare-1)*took), longestRest)
 }
 
 // lookOnce puts in the queue what is pending of a shard since a time; zero: all, and what is pending no more leaves it. It

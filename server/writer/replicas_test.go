@@ -23,6 +23,8 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv/pgtest"
 	"github.com/scenarioblocks/zendeskblocks/store/secret"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
@@ -44,17 +46,23 @@ type replica struct {
 // newReplicas makes replicas over one database.
 func newReplicas(t *testing.T, n int) []*replica {
 	t.Helper()
-	dir := t.TempDir()
-	must(t, keyfile.Make(filepath.Join(dir, "key")))
-	keyset, err := os.ReadFile(filepath.Join(dir, "key"))
-	must(t, err)
-	bolt, err := boltkv.Open(filepath.Join(dir, "data.db"))
+	bolt, err := boltkv.Open(filepath.Join(t.TempDir(), "data.db"))
 	must(t, err)
 	t.Cleanup(func() { must(t, bolt.Close()) })
-	all := make([]*replica, n)
-	for i := range all {
-		r := &replica{shared: bolt}
-		r.engine = &flaky{Engine: together{bolt}}
+	return replicasOver(t, slices.Repeat([]kv.Engine{together{bolt}}, n)...)
+}
+
+// replicasOver makes replicas, each over one of these.
+func replicasOver(t *testing.T, engines ...kv.Engine) []*replica {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	must(t, keyfile.Make(key))
+	keyset, err := os.ReadFile(key)
+	must(t, err)
+	all := make([]*replica, len(engines))
+	for i, engine := range engines {
+		r := &replica{shared: engine}
+		r.engine = &flaky{Engine: engine}
 		r.store, err = store.New(t.Context(), r.engine, store.Config{Keyset: string(keyset), Replica: fmt.Sprint("replica", i)})
 		must(t, err)
 		t.Cleanup(func() { must(t, r.store.Close()) })
@@ -188,7 +196,11 @@ func TestReplicasShareTheWork(t *testing.T) {
 // replicasOfZendesk are replicas with one account, whose Zendesk tells of each request before it is answered.
 func replicasOfZendesk(t *testing.T, n int) []*replica {
 	t.Helper()
-	all := newReplicas(t, n)
+	return withZendesk(t, newReplicas(t, n))
+}
+
+func withZendesk(t *testing.T, all []*replica) []*replica {
+	t.Helper()
 	zendesk := zendesktest.New(zendesktest.Config{})
 	first := all[0]
 	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -436,6 +448,34 @@ func TestHeldAccountsOfReplicas(t *testing.T) {
 func waitingTicket(a *store.Activity, s *shard) *ticketQueue {
 	waiting := newWaiting(tenant, a, time.Now())
 	return &ticketQueue{ticketKey: waiting.ticketKey, shard: s, trying: waiting}
+}
+
+// On PostgreSQL, who writes an activity hears of it whoever stores it.
+func TestReplicasOnPostgreSQL(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	url := server.URL(t, "writer")
+	_, _, err := pgkv.Migrate(t.Context(), pgkv.Config{URL: url})
+	must(t, err)
+	var engines []kv.Engine
+	for range 2 {
+		engine, err := pgkv.Open(t.Context(), pgkv.Config{URL: url})
+		must(t, err)
+		engines = append(engines, engine)
+	}
+	all := withZendesk(t, replicasOver(t, engines...))
+	stop := all[0].run(t)
+	all[1].run(t)
+	eventually(t, "each has its share", func() bool { return all[0].shards() == 32 && all[1].shards() == 32 })
+	mustWrite := func(interaction string, by *replica) {
+		t.Helper()
+		a := complete(t, by.store, by.account, interaction, fmt.Sprint(zendesktest.CallerTickets[1]))
+		eventually(t, interaction+" is written", func() bool { return by.activity(t, a.ID).State == store.ActivityWritten })
+	}
+	mustWrite("call-1", all[0])
+	mustWrite("call-2", all[1])
+	stop()
+	mustWrite("call-3", all[0])
+	mustEqual(t, "writes", all[0].puts(), 3)
 }
 
 // Each write of a try is begun behind its claim, also one that follows another.

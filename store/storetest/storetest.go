@@ -10,8 +10,10 @@ package storetest
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -52,6 +54,26 @@ func Run(t *testing.T, open func(t *testing.T) kv.Engine) {
 		if test.on != onFaultless {
 			t.Run(test.name+"/hostile", func(t *testing.T) { test.run(t, newFixture(t, kvtest.Hostile(open(t)))) })
 		}
+	}
+}
+
+// RunBriefly runs the suite as [Run] does, for an engine of which each update costs a millisecond or more: each test once, on the
+// hostile engine only those that need it, and the models for a fifth of their random sequences.
+func RunBriefly(t *testing.T, open func(t *testing.T) kv.Engine) {
+	checks := flag.Lookup("rapid.checks")
+	all := checks.Value.String()
+	t.Cleanup(func() { _ = flag.Set(checks.Name, all) })
+	if n, err := strconv.Atoi(all); err != nil || flag.Set(checks.Name, strconv.Itoa(max(1, n/5))) != nil {
+		t.Fatalf("-%s is %s", checks.Name, all)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			engine := open(t)
+			if test.on == onHostile {
+				engine = kvtest.Hostile(engine)
+			}
+			test.run(t, newFixture(t, engine))
+		})
 	}
 }
 

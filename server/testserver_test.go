@@ -28,6 +28,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
@@ -68,6 +69,10 @@ func newTestServer(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *
 func newStopped(t testing.TB, adjust ...func(*Config, *zendesktest.Config)) *testServer {
 	t.Helper()
 	s := &testServer{clock: &testClock{}, log: &textBuffer{}, replies: &textBuffer{}, dir: t.TempDir(), stop: func() {}}
+	if url := postgres.database(t); url != "" {
+		s.keep.URL, s.keep.KeyFile = url, filepath.Join(s.dir, "data.db.key")
+		must(t, keyfile.Make(s.keep.KeyFile))
+	}
 	zendeskConfig := zendesktest.Config{Clock: s.clock.now}
 	s.config = Config{
 		Log:       s.log.logger(),

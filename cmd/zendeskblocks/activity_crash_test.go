@@ -155,6 +155,8 @@ type crashCall struct {
 	id     string
 	ticket string
 	way    int // in which it comes to its ticket
+
+	delivery *zendeskv1.Delivery // set when it is made
 }
 
 const (
@@ -219,6 +221,7 @@ func (c *crashCall) play(ctx context.Context, s *service, tick func()) (ticket s
 	if err != nil || len(delivered.GetDeliveries()) != 1 {
 		return "", fmt.Errorf("the delivery was answered %v, %w", delivered, err)
 	}
+	c.delivery = delivered.GetDeliveries()[0]
 	tick()
 	completed, err := persist(ctx, s.interactions.CompleteInteraction, complete)
 	if err != nil {

@@ -43,7 +43,7 @@ func readKeyUse(r kv.Getter, keys *keyfile.Keys) (use keyUse, known bool, err er
 	}
 	lacks := func(id uint32) bool { return !slices.Contains(keys.Enabled(), id) }
 	if !slices.ContainsFunc(use.IDs, func(id uint32) bool { return !lacks(id) }) {
-		return keyUse{}, false, errWrongKey
+		return keyUse{}, false, fmt.Errorf("%w, %d", errWrongKey, use.last())
 	}
 	if i := slices.IndexFunc(use.IDs, lacks); i >= 0 {
 		return keyUse{}, false, fmt.Errorf("key %d is missing or not enabled: %w", use.IDs[i], errKeyInUse)

@@ -299,10 +299,15 @@ type searchReply struct {
 func startSearch(ctx context.Context, s *service) <-chan searchReply {
 	reply := make(chan searchReply, 1)
 	go func() {
-		resp, err := s.blocks.Search(ctx, &zendeskv1.SearchRequest{
-			InteractionId: callID(1), RequestId: "search", RecordsetName: "tickets", SearchString: "type:ticket",
-		}, grpc.WaitForReady(true))
-		reply <- searchReply{resp, err}
+		for {
+			resp, err := s.blocks.Search(ctx, &zendeskv1.SearchRequest{
+				InteractionId: callID(1), RequestId: "search", RecordsetName: "tickets", SearchString: "type:ticket",
+			}, grpc.WaitForReady(true))
+			if !inProgress(resp) {
+				reply <- searchReply{resp, err}
+				return
+			}
+		}
 	}()
 	return reply
 }

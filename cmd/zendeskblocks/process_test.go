@@ -31,6 +31,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -186,6 +187,7 @@ type service struct {
 	interactions zendeskv1.InteractionServiceClient
 
 	dir       string // holds the data file and its key, and nothing else
+	database  string // address; empty: the data is in the file
 	flags     []string
 	processes []*program  // the last one is the one that runs, if any does
 	address   chan string // holds the address while a process serves
@@ -201,6 +203,9 @@ func startService(t testing.TB, flags ...string) *service {
 func startServiceIn(t testing.TB, dir string, flags ...string) *service {
 	t.Helper()
 	s := &service{dir: dir, flags: flags, address: make(chan string, 1)}
+	if s.database = onDatabases.make(t); s.database != "" {
+		must(t, keyfile.Make(s.keyFile()))
+	}
 	conn, err := grpc.NewClient("passthrough:///zendeskblocks",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(s.dial),
@@ -231,7 +236,11 @@ func (s *service) keyFile() string  { return s.dataFile() + ".key" }
 // start starts a process on the data file, where none may be running, and waits until it serves.
 func (s *service) start(t testing.TB) {
 	t.Helper()
-	p := startProgram(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", s.dataFile(), "--drain-delay", "0s"}, s.flags...)...)
+	where := []string{"--data", s.dataFile()}
+	if s.database != "" {
+		where = []string{"--store", s.database, "--key-file", s.keyFile(), "--audit-log", s.dataFile() + ".audit"}
+	}
+	p := startProgram(t, slices.Concat([]string{"serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s"}, where, s.flags)...)
 	s.processes = append(s.processes, p)
 	s.address <- p.await(t, p.stderr, `msg=serving address=(\S+)`)
 }
@@ -315,15 +324,22 @@ func (s *service) interaction(t testing.TB, id string) *zendeskv1.Interaction {
 	return resp.GetInteraction()
 }
 
-// persist sends a request until a process lives long enough to answer it. It is not for RPCs that report by UNAVAILABLE
+// persist sends a request until a process lives long enough to answer it, and no other one that was killed is taken to run it. It is not for RPCs that report by UNAVAILABLE
 // what they did not get from Zendesk.
 func persist[Q, R proto.Message](ctx context.Context, rpc method[Q, R], request Q) (R, error) {
 	for {
 		resp, err := rpc(ctx, request, grpc.WaitForReady(true))
-		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+		if status.Code(err) != codes.Unavailable && !inProgress(resp) || ctx.Err() != nil {
 			return resp, err
 		}
 	}
+}
+
+// inProgress tells the reply to a repeat whose first execution still runs, as far as is known: whoever ran it may have been killed, and
+// is not known to be dead yet.
+func inProgress(reply any) bool {
+	block, ok := reply.(interface{ GetFailure() *zendeskv1.Failure })
+	return ok && block.GetFailure().GetReason() == zendeskv1.FailureReason_FAILURE_REASON_REQUEST_IN_PROGRESS
 }
 
 // execution is one execution of a block. Called again it is the repeat of the same request.

@@ -64,18 +64,21 @@ func TestDatabaseAway(t *testing.T) {
 			complete(fmt.Sprint(trouble.name, "-", n))
 		}
 		trouble.begin()
-		longest := time.Duration(0)
-		for n := range 3 {
-			for _, r := range all.each {
-				asked := time.Now()
-				err := r.attach(t.Context(), "while-"+trouble.name, fmt.Sprint(r.name, "-", n))
-				longest = max(longest, time.Since(asked))
-				reason, retry := reasonOf(err), retryDelay(nil, err)
-				if status.Code(err) != codes.Unavailable || reason != "STORE_UNAVAILABLE" || retry <= 0 {
-					t.Errorf("%s: while the database has %s, a block is answered %v, %s, to be repeated after %s", r.name, trouble.name, err, reason, retry)
-				}
+		asked := time.Now()
+		var asking sync.WaitGroup
+		for _, r := range all.each {
+			for n := range 3 {
+				asking.Go(func() {
+					err := r.attach(t.Context(), "while-"+trouble.name, fmt.Sprint(r.name, "-", n))
+					reason, retry := reasonOf(err), retryDelay(nil, err)
+					if status.Code(err) != codes.Unavailable || reason != "STORE_UNAVAILABLE" || retry <= 0 {
+						t.Errorf("%s: while the database has %s, a block is answered %v, %s, to be repeated after %s", r.name, trouble.name, err, reason, retry)
+					}
+				})
 			}
 		}
+		asking.Wait()
+		longest := time.Since(asked)
 		t.Logf("while the database has %s, blocks are answered after %s at most", trouble.name, longest.Round(time.Millisecond))
 		all.awaitReady(t, false)
 		for _, r := range all.each {
@@ -86,7 +89,14 @@ func TestDatabaseAway(t *testing.T) {
 		trouble.end()
 		back := time.Now()
 		for _, r := range all.each {
-			until(t, r.name+" takes blocks again", func() bool { return r.attach(t.Context(), "after-"+trouble.name, r.name) == nil })
+			until(t, r.name+" takes blocks again", func() bool {
+				asked := time.Now()
+				err := r.attach(t.Context(), "after-"+trouble.name, r.name)
+				if err != nil {
+					t.Logf("%s after the database was back, %s answers after %s: %v", time.Since(back).Round(time.Millisecond), r.name, time.Since(asked).Round(time.Millisecond), err)
+				}
+				return err == nil
+			})
 		}
 		t.Logf("%s after the database was back, all take blocks", time.Since(back).Round(time.Millisecond))
 		all.awaitReady(t, true)
@@ -331,7 +341,7 @@ func TestReplicasRotateKeys(t *testing.T) {
 	use := func(name string) {
 		t.Helper()
 		for _, r := range all.each {
-			must(t, r.attach(t.Context(), "one", name+" "+r.name))
+			must(t, r.attach(t.Context(), "one", name+"-"+r.name))
 		}
 	}
 	use("before")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -36,23 +37,34 @@ func (d *databases) make(t testing.TB) (url string) {
 	return url
 }
 
+// allCrashes is the variable that has TestCrashesOnPostgreSQL run those tests too that take minutes.
+const allCrashes = "ALL_CRASHES"
+
 // TestCrashesOnPostgreSQL runs tests of processes that are killed again, with the data in a database. What a killed one had claimed is
-// free when it is taken for dead, after some seconds each time, so that those with many kills are left out: TestReplicasInTrouble has
-// them.
+// free when it is taken for dead, after some seconds each time.
+//
+//	ALL_CRASHES=1 go test ./cmd/zendeskblocks -run TestCrashesOnPostgreSQL
 func TestCrashesOnPostgreSQL(t *testing.T) {
 	onDatabases.server = pgtest.Start(t, "fsync = off")
-	for _, test := range []struct {
+	tests := []struct {
 		name string
 		run  func(*testing.T)
+		long bool
 	}{
-		{"KillBetweenBlocks", TestKillBetweenBlocks},
-		{"KillDuringSearch", TestKillDuringSearch},
-		{"DrainOnSIGTERM", TestDrainOnSIGTERM},
-		{"DeskAcrossRestart", TestDeskAcrossRestart},
-		{"Outage", TestOutage},
-		{"DeadToken", TestDeadToken},
-		{"KillAtRandomMoments", TestKillAtRandomMoments},
-	} {
-		t.Run(test.name, test.run)
+		{"KillBetweenBlocks", TestKillBetweenBlocks, false},
+		{"KillAtRandomMoments", TestKillAtRandomMoments, false},
+		{"KillDuringSearch", TestKillDuringSearch, false},
+		{"DrainOnSIGTERM", TestDrainOnSIGTERM, false},
+		{"DeskAcrossRestart", TestDeskAcrossRestart, false},
+		{"Outage", TestOutage, false},
+		{"DeadToken", TestDeadToken, false},
+		{"EveryCompletionIsWrittenOnce", TestEveryCompletionIsWrittenOnce, true},
+		{"KillAroundRenewal", TestKillAroundRenewal, true},
+		{"KillDuringFindOrCreate", TestKillDuringFindOrCreate, true},
+	}
+	for _, test := range tests {
+		if !test.long || os.Getenv(allCrashes) != "" {
+			t.Run(test.name, test.run)
+		}
 	}
 }

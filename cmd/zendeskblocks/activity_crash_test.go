@@ -228,7 +228,8 @@ func (c *crashCall) play(ctx context.Context, s *service, tick func()) (ticket s
 		return "", err
 	}
 	activity := completed.GetActivity()
-	if activity.GetTicketRule() != wantRule || activity.GetTicketId() != "" && activity.GetTicketId() != c.ticket {
+	// A repeat may be answered when the ticket has been created already.
+	if activity.GetTicketRule() != wantRule || c.way != byCreation && activity.GetTicketId() != c.ticket {
 		return "", fmt.Errorf("ticket %s was chosen by %s", activity.GetTicketId(), activity.GetTicketRule())
 	}
 	again, err := persist(ctx, s.interactions.CompleteInteraction, complete)

@@ -24,11 +24,11 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
-// replicaInteractions is the variable that says how many interactions TestReplicasInTrouble plays; with one, troubles come again and
+// troubledInteractions is the variable that says how many interactions TestReplicasInTrouble plays; with one, troubles come again and
 // again, and the sleeper sleeps longer.
 //
-//	REPLICA_INTERACTIONS=1000 go test ./cmd/zendeskblocks -run TestReplicasInTrouble -timeout 1h
-const replicaInteractions = "REPLICA_INTERACTIONS"
+//	TROUBLED_INTERACTIONS=1000 go test ./cmd/zendeskblocks -run TestReplicasInTrouble -timeout 1h
+const troubledInteractions = "TROUBLED_INTERACTIONS"
 
 // Three replicas take calls while they are killed and stopped, and their database crashes and fails over to its standby: every
 // completion that was acknowledged stands in Zendesk once, those of one ticket in the order in which they were acknowledged, each page
@@ -39,7 +39,7 @@ func TestReplicasInTrouble(t *testing.T) {
 		full  = 20 // activities of one ticket: Zendesk takes 30 updates in 10 minutes
 	)
 	count, sleep, cycles := 60, 12*time.Second, 1
-	if text := os.Getenv(replicaInteractions); text != "" {
+	if text := os.Getenv(troubledInteractions); text != "" {
 		var err error
 		count, err = strconv.Atoi(text)
 		must(t, err)

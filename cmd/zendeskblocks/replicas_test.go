@@ -102,6 +102,27 @@ func (all *replicas) keepLogs(t testing.TB) {
 	})
 }
 
+// explain, deferred, has a test that has failed tell who has claimed what, and the logs hold what each process is doing.
+func (all *replicas) explain(t testing.TB) {
+	if !t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if st, err := store.Open(ctx, store.Config{URL: all.url, KeyFile: all.each[0].keyFile, Replica: "who looks"}); err != nil {
+		t.Logf("the database cannot be opened: %v", err)
+	} else {
+		owners, err := st.ClaimOwners(ctx)
+		t.Logf("the replicas are %+v\nthey have claimed, %v, %v", st.Replicas(), err, owners)
+		_ = st.Close()
+	}
+	for _, r := range all.each {
+		r.process().signal(t, syscall.SIGCONT)
+		r.process().signal(t, syscall.SIGQUIT)
+		r.process().exitCode(t)
+	}
+}
+
 // connect makes the clients of a service that is reached by a dialer.
 func (s *service) connect(t testing.TB, target string, dial func(context.Context, string) (net.Conn, error), opts ...grpc.DialOption) {
 	t.Helper()

@@ -51,6 +51,7 @@ func TestReplicasInTrouble(t *testing.T) {
 	sandbox := startSandbox(t, "--token-life", "10s")
 	pair := pgtest.StartPair(t)
 	all := startReplicas(t, pair.URL(t, "zendeskblocks"), 3, "--allow-host", hostOf(sandbox.origin))
+	defer all.explain(t)
 	tickets := sandbox.takingTickets(t, lines*perLine)
 	all.createAccount(t, "default", sandbox.origin)
 	all.createAccount(t, "other", sandbox.origin)

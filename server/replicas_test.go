@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,7 +18,12 @@ import (
 // programs the test is skipped.
 func newReplicas(t testing.TB, n int, adjust ...func(*Config, *zendesktest.Config)) []*testServer {
 	t.Helper()
-	url := pgtest.Start(t).URL(t, "replicas")
+	return newReplicasOn(t, pgtest.Start(t), n, adjust...)
+}
+
+func newReplicasOn(t testing.TB, server *pgtest.Server, n int, adjust ...func(*Config, *zendesktest.Config)) []*testServer {
+	t.Helper()
+	url := server.URL(t, "replicas")
 	_, _, err := store.Migrate(t.Context(), store.Config{URL: url})
 	must(t, err)
 	first := newStopped(t, adjust...)
@@ -30,7 +36,9 @@ func newReplicas(t testing.TB, n int, adjust ...func(*Config, *zendesktest.Confi
 			log: &textBuffer{}, replies: &textBuffer{}, dir: first.dir, stop: func() {},
 			keep: store.Config{URL: url, KeyFile: keyFile, Replica: fmt.Sprint("replica-", i)},
 		}
-		s.config.Log = s.log.logger()
+		if s.config.Log.Handler() != slog.DiscardHandler {
+			s.config.Log = s.log.logger()
+		}
 		t.Cleanup(func() { s.stop() })
 		s.start(t)
 		replicas[i] = s

@@ -26,8 +26,11 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/admin"
 	"github.com/scenarioblocks/zendeskblocks/server/metrics"
 	"github.com/scenarioblocks/zendeskblocks/server/readiness"
+	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/boltkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv"
+	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv/pgtest"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -156,12 +159,18 @@ func dialTo(b *testing.B, target string) *grpc.ClientConn {
 	return conn
 }
 
-// newWrite is W: the head of an interaction read with its account, and written with more keys of so many bytes.
-func newWrite(b *testing.B, keys, bytes int) *yard {
+// newFile opens an engine of W's own, on a file.
+func newFile(b *testing.B) kv.Engine {
 	b.Helper()
 	db, err := boltkv.Open(filepath.Join(b.TempDir(), "db"))
 	must(b, err)
 	b.Cleanup(func() { must(b, db.Close()) })
+	return db
+}
+
+// newWrite is W: the head of an interaction read with its account, and written with more keys of so many bytes.
+func newWrite(b *testing.B, db kv.Engine, keys, bytes int) *yard {
+	b.Helper()
 	value, account := []byte(strings.Repeat("v", bytes)), kv.Key("default", "a", "record", "main")
 	must(b, db.Update(b.Context(), func(tx kv.Txn) error { tx.Put(account, value); return nil }))
 	return &yard{call: func(ctx context.Context, n int64) error {
@@ -220,10 +229,35 @@ func reading(c zendeskv1.AccountServiceClient) func(context.Context, int64) erro
 // BenchmarkParts reports how fast blocks are, as a part of what an echo and a write allow one after the other: 1 would be a
 // service that costs nothing.
 func BenchmarkParts(b *testing.B) {
+	benchmarkParts(b, func(b *testing.B) (*testServer, kv.Engine) {
+		s := newTestServer(b, func(c *Config, _ *zendesktest.Config) { c.Log = slog.New(slog.DiscardHandler) })
+		return s, newFile(b)
+	})
+}
+
+// BenchmarkPartsOnPostgreSQL is BenchmarkParts over a database: W is the update of its engine there.
+func BenchmarkPartsOnPostgreSQL(b *testing.B) {
+	benchmarkParts(b, func(b *testing.B) (*testServer, kv.Engine) {
+		server := pgtest.Start(b)
+		url := server.URL(b, "yardstick")
+		_, _, err := store.Migrate(b.Context(), store.Config{URL: url})
+		must(b, err)
+		db, err := pgkv.Open(b.Context(), pgkv.Config{URL: url})
+		must(b, err)
+		b.Cleanup(func() { must(b, db.Close()) })
+		s := newReplicasOn(b, server, 1, func(c *Config, _ *zendesktest.Config) { c.Log = slog.New(slog.DiscardHandler) })[0]
+		return s, db
+	})
+}
+
+func benchmarkParts(b *testing.B, start func(*testing.B) (*testServer, kv.Engine)) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
 			for range b.N {
-				s, conn := newBenchServer(b)
+				s, db := start(b)
+				s.createAccount(b, "main", zendesktest.Admin)
+				conn, stop := s.listen(b)
+				b.Cleanup(func() { must(b, stop()) })
 				bare := newBare(b)
 				own, yardstick := zendeskv1.NewBlockServiceClient(conn), zendeskv1.NewBlockServiceClient(bare)
 				const records = 300
@@ -234,7 +268,7 @@ func BenchmarkParts(b *testing.B) {
 					placeAtFirst(b, s.store, interactionOfRecordset(i), records, true)
 					return nil
 				}
-				write, writeTwo := newWrite(b, 1, 420), newWrite(b, 2, 420)
+				write, writeTwo := newWrite(b, db, 1, 420), newWrite(b, db, 2, 420)
 				echoes := map[string]*yard{
 					"SelectAccount": {call: selecting(yardstick, false)}, "AttachedData": {call: attaching(yardstick)},
 					"GetNextRecord": {call: stepping(yardstick, again)}, "GetAccount": {call: reading(zendeskv1.NewAccountServiceClient(bare))},
@@ -305,7 +339,7 @@ func BenchmarkSearchParts(b *testing.B) {
 		}}
 		bare, own := zendeskv1.NewBlockServiceClient(newBare(b)), zendeskv1.NewBlockServiceClient(conn)
 		echo := &yard{call: stepping(bare, nil)}
-		write := newWrite(b, 27, 2500)
+		write := newWrite(b, newFile(b), 27, 2500)
 		search := &yard{call: func(ctx context.Context, n int64) error {
 			resp, err := own.Search(ctx, &zendeskv1.SearchRequest{InteractionId: interactionOf(n), SearchString: fmt.Sprint("type:ticket ", n), RecordsetName: "RS"})
 			return answered(resp, err, next)

@@ -45,7 +45,6 @@ func TestOnPostgreSQL(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"ActivityIsWrittenToItsTicket", TestActivityIsWrittenToItsTicket},
-		{"TicketIsCreatedForAnActivity", TestTicketIsCreatedForAnActivity},
 		{"ActivityIsWrittenOnce", TestActivityIsWrittenOnce},
 		{"OrderOfATicketIsKept", TestOrderOfATicketIsKept},
 		{"CompletionsThatRaceAreAllWritten", TestCompletionsThatRaceAreAllWritten},
@@ -58,12 +57,10 @@ func TestOnPostgreSQL(t *testing.T) {
 		{"RequestIDAfterCompletion", TestRequestIDAfterCompletion},
 		{"DeliverShowsEachPopOnce", TestDeliverShowsEachPopOnce},
 		{"DeliverConcurrently", TestDeliverConcurrently},
-		{"DeliverWithRequestID", TestDeliverWithRequestID},
 		{"DeliverWithRequestIDConcurrently", TestDeliverWithRequestIDConcurrently},
 		{"DeliverWhileTheInteractionChanges", TestDeliverWhileTheInteractionChanges},
 		{"WatchSeesWhatIsDelivered", TestWatchSeesWhatIsDelivered},
 		{"CompleteAgain", TestCompleteAgain},
-		{"BlocksAfterCompletion", TestBlocksAfterCompletion},
 		{"UpkeepAfterRestart", TestUpkeepAfterRestart},
 		{"WriterRenews", TestWriterRenews},
 		{"FindOrCreateUserCreates", TestFindOrCreateUserCreates},
@@ -73,7 +70,6 @@ func TestOnPostgreSQL(t *testing.T) {
 		{"ScreenPopCreatesConcurrently", TestScreenPopCreatesConcurrently},
 		{"RetryActivity", TestRetryActivity},
 		{"ChoiceOutlivesACrash", TestChoiceOutlivesACrash},
-		{"AttachedData", TestAttachedData},
 	} {
 		t.Run(test.name, test.run)
 	}

@@ -13,6 +13,7 @@ type Pending struct {
 
 	age      int                 // order of arrival
 	reserved map[string]struct{} // what it read when it had to run again
+	gone     bool                // it comes no more
 }
 
 func (p *Pending) pending() *Pending { return p }
@@ -129,10 +130,14 @@ func (q *Queue[U]) remove(u U) bool {
 	return true
 }
 
-// Reserve keeps younger updates from changing what this one read.
+// Reserve keeps younger updates from changing what this one read, unless it comes no more: who waited for it may have gone while it
+// was committed.
 func (q *Queue[U]) Reserve(u U) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if u.pending().gone {
+		return
+	}
 	if u.pending().reserved == nil {
 		u.pending().reserved = make(map[string]struct{})
 		i, _ := slices.BinarySearchFunc(q.reserved, u.pending().age, func(other U, age int) int { return other.pending().age - age })
@@ -147,6 +152,7 @@ func (q *Queue[U]) Reserve(u U) {
 func (q *Queue[U]) Forget(u U) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	u.pending().gone = true
 	if u.pending().reserved != nil {
 		q.reserved = slices.DeleteFunc(q.reserved, func(other U) bool { return other == u })
 		q.rouse()

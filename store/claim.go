@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
@@ -38,7 +40,9 @@ type claims struct {
 	replicas []Replica
 	held     map[string]*Claim        // by key; nil: being claimed
 	freed    map[string]chan struct{} // closed when a claim of this process ends that others in it wait for
-	owed     map[string]*Claim        // given back, and not known to be so in the database
+	owed     map[*Claim]time.Time     // not this process's, and not known to be gone from the database; until when it may come to stand there
+
+	died, away atomic.Bool // a replica has died, or this one may have been taken for dead, since it was looked what follows
 }
 
 // storedClaim is the stored form of a claim.
@@ -57,8 +61,8 @@ func (s *Store) Claim(ctx context.Context, name ...string) (*Claim, error) {
 	}
 	if s.Shared() {
 		if err := s.storeClaim(ctx, c); err != nil {
-			if errors.Is(err, ErrUnknownOutcome) { // it may stand there, and nobody would give it back
-				s.claims.owe(c)
+			if errors.Is(err, ErrUnknownOutcome) { // it may come to stand there, and nobody would give it back
+				s.claims.owe(c, lateClaim)
 			}
 			s.claims.end(c.key, nil)
 			return nil, fmt.Errorf("%s: %w", strings.Join(name, " "), err)
@@ -67,7 +71,6 @@ func (s *Store) Claim(ctx context.Context, name ...string) (*Claim, error) {
 	s.claims.mu.Lock()
 	defer s.claims.mu.Unlock()
 	s.claims.held[string(c.key)] = c
-	delete(s.claims.owed, string(c.key))
 	return c, nil
 }
 
@@ -169,7 +172,7 @@ func (c *Claim) GiveBack() {
 		ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
 		defer cancel()
 		if err := s.eraseClaim(ctx, c); err != nil {
-			s.claims.owe(c)
+			s.claims.owe(c, 0)
 		}
 	}
 	s.claims.end(c.key, c)
@@ -243,7 +246,7 @@ func (c *claims) begin(key []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.held == nil {
-		c.held, c.freed, c.owed = make(map[string]*Claim), make(map[string]chan struct{}), make(map[string]*Claim)
+		c.held, c.freed = make(map[string]*Claim), make(map[string]chan struct{})
 	}
 	if _, ok := c.held[string(key)]; ok {
 		return false
@@ -287,10 +290,17 @@ func (c *claims) whenFreed(key []byte) <-chan struct{} {
 	return c.freed[string(key)]
 }
 
-func (c *claims) owe(claim *Claim) {
+// lateClaim is how long a claim may come to stand in the database after it was not known whether it does.
+const lateClaim = 15 * time.Minute
+
+// owe notes that a claim is to be removed from the database: until it is, and for some time if it may come to stand there later.
+func (c *claims) owe(claim *Claim, late time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.owed[string(claim.key)] = claim
+	if c.owed == nil {
+		c.owed = make(map[*Claim]time.Time)
+	}
+	c.owed[claim] = time.Now().Add(late)
 }
 
 // Claimed returns how many claims this process holds.
@@ -336,42 +346,81 @@ func (s *Store) eachClaim(ctx context.Context, prefix []byte, visit func(key []b
 	return nil
 }
 
-// dropClaims removes what the dead have claimed, so that it does not stand there for ever.
-func (s *Store) dropClaims(ctx context.Context, dead members) {
-	if len(dead) == 0 {
-		return
-	}
-	err := s.eachClaim(ctx, claimKey(), func(key []byte, stored storedClaim) error {
-		if _, died := dead[stored.Replica]; !died {
-			return nil
+const (
+	// dropEvery is how often it is looked for claims of replicas that are no more, also when none was seen to die.
+	dropEvery = 10 * time.Minute
+	// dropAtOnce is how many of them go in one transaction.
+	dropAtOnce = 32
+)
+
+// keepClaims gives back what is owed, finds out what was lost, and removes what the dead have claimed.
+func (s *Store) keepClaims(ctx context.Context) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
 		}
-		return s.commit(ctx, func(tx kv.Txn) error {
-			stands, found, err := loadClaim(tx, key)
-			if err != nil || !found || stands != stored {
-				return err
+		s.settleClaims(ctx)
+		if s.claims.died.Swap(false) || time.Since(last) >= dropEvery {
+			last = time.Now()
+			if err := s.dropClaims(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("what dead replicas had claimed could not be removed; who needs it takes it over", "error", err)
 			}
-			m, err := loadMembers(tx)
-			if _, lives := m[stored.Replica]; err == nil && !lives {
-				tx.Delete(key)
-			}
-			return err
-		})
-	})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("what dead replicas had claimed could not be removed; who needs it takes it over", "error", err)
+		}
 	}
 }
 
-// settleClaims gives back what is owed, and, when this replica may have been taken for dead, finds out which claims it has lost.
-func (s *Store) settleClaims(ctx context.Context, wasAway bool) {
-	s.claims.mu.Lock()
-	var owed, held []*Claim
-	for _, c := range s.claims.owed {
-		if s.claims.held[string(c.key)] == nil {
-			owed = append(owed, c)
-		}
+// dropClaims removes what the dead have claimed, so that it does not stand there for ever.
+func (s *Store) dropClaims(ctx context.Context) error {
+	live := make(map[string]bool)
+	for _, r := range s.Replicas() {
+		live[r.ID] = true
 	}
-	if wasAway {
+	dead := make(map[string]storedClaim)
+	drop := func() error {
+		err := s.commit(ctx, func(tx kv.Txn) error {
+			m, err := loadMembers(tx)
+			if err != nil {
+				return err
+			}
+			for _, key := range slices.Sorted(maps.Keys(dead)) {
+				stands, found, err := loadClaim(tx, []byte(key))
+				if err != nil {
+					return err
+				}
+				if _, lives := m[stands.Replica]; found && !lives && stands == dead[key] {
+					tx.Delete([]byte(key))
+				}
+			}
+			return nil
+		})
+		clear(dead)
+		return err
+	}
+	err := s.eachClaim(ctx, claimKey(), func(key []byte, stored storedClaim) error {
+		if live[stored.Replica] {
+			return nil
+		}
+		if dead[string(key)] = stored; len(dead) < dropAtOnce {
+			return nil
+		}
+		return drop()
+	})
+	if err == nil && len(dead) > 0 {
+		err = drop()
+	}
+	return err
+}
+
+// settleClaims gives back what is owed, and, when this replica may have been taken for dead, finds out which claims it has lost.
+func (s *Store) settleClaims(ctx context.Context) {
+	s.claims.mu.Lock()
+	owed := maps.Clone(s.claims.owed)
+	var held []*Claim
+	if s.claims.away.Swap(false) {
 		for _, c := range s.claims.held {
 			if c != nil {
 				held = append(held, c)
@@ -379,19 +428,21 @@ func (s *Store) settleClaims(ctx context.Context, wasAway bool) {
 		}
 	}
 	s.claims.mu.Unlock()
-	for _, c := range owed {
+	for c, until := range owed {
 		if err := s.eraseClaim(ctx, c); err != nil {
-			return // the next beat goes on
+			break // it is tried again
+		}
+		if time.Now().Before(until) {
+			continue
 		}
 		s.claims.mu.Lock()
-		if s.claims.owed[string(c.key)] == c {
-			delete(s.claims.owed, string(c.key))
-		}
+		delete(s.claims.owed, c)
 		s.claims.mu.Unlock()
 	}
 	for some := range slices.Chunk(held, kv.MaxTxnKeys) {
 		if err := s.findLost(ctx, some); err != nil {
-			return // they find out when they store something
+			s.claims.away.Store(true)
+			return
 		}
 	}
 }

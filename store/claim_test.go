@@ -127,6 +127,7 @@ func TestClaim(t *testing.T) {
 	}
 	second.GiveBack()
 	again := claim(s[1], "sweep")
+	claim(s[1], "left over")
 	if err := put(second, s[1]); !errors.Is(err, ErrClaimLost) {
 		t.Errorf("behind an earlier claim of the same replica: %v", err)
 	}
@@ -136,6 +137,12 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim(s[0], "sweep")
+	if err := s[0].dropClaims(ctx); err != nil {
+		t.Error(err)
+	}
+	if owners, err := s[0].ClaimOwners(ctx); err != nil || !maps.Equal(owners, map[string]string{"sweep": s[0].Replica()}) {
+		t.Errorf("owners are %v, %v", owners, err)
+	}
 	if live := s[0].Replicas(); len(live) > 2 || !slices.ContainsFunc(live, func(r Replica) bool { return r.ID == s[0].Replica() && r.Name == "a" }) {
 		t.Errorf("replicas are %v", live)
 	}
@@ -178,7 +185,8 @@ func testClaimOfTheDead(t *testing.T) {
 	if found, err := s[0].beat(t.Context(), nil); err != nil || len(found) != 2 {
 		t.Errorf("%d replicas, %v", len(found), err)
 	}
-	s[0].settleClaims(t.Context(), true)
+	s[0].claims.away.Store(true)
+	s[0].settleClaims(t.Context())
 	select {
 	case <-held.Lost():
 	default:
@@ -303,6 +311,59 @@ func TestGiveBackWhileAway(t *testing.T) {
 			t.Errorf("it was given back although nothing could be stored: %v", err)
 		}
 		away.is.Store(false)
+		got, err := b.AwaitClaim(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.GiveBack()
+	})
+}
+
+// lateEngine makes commits of which nobody hears in time.
+type lateEngine struct {
+	kv.Engine
+	late    atomic.Bool
+	pending func() error
+}
+
+func (e *lateEngine) Update(ctx context.Context, fn func(kv.Txn) error) error {
+	if e.late.Swap(false) {
+		e.pending = func() error { return e.Engine.Update(context.Background(), fn) }
+		return kv.ErrUnknownOutcome
+	}
+	return e.Engine.Update(ctx, fn)
+}
+
+// TestLateClaim removes a claim that comes to stand in the database when it was given up.
+func TestLateClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine, err := boltkv.Open(filepath.Join(t.TempDir(), "data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = engine.Close() }()
+		late := &lateEngine{Engine: together{engine}}
+		c := Config{Keyset: newKeyset(t, aead.XChaCha20Poly1305KeyTemplate())}
+		a, err := New(t.Context(), late, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := New(t.Context(), together{engine}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = errors.Join(a.Close(), b.Close()) }()
+		late.late.Store(true)
+		if _, err := a.Claim(t.Context(), "x"); !errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("got %v, want the unknown outcome", err)
+		}
+		time.Sleep(time.Minute) // it is looked for, and is not there yet
+		if err := late.pending(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Claim(t.Context(), "x"); !errors.Is(err, ErrClaimed) {
+			t.Errorf("it does not stand there: %v", err)
+		}
 		got, err := b.AwaitClaim(t.Context(), "x")
 		if err != nil {
 			t.Fatal(err)

@@ -164,6 +164,7 @@ func (s *Store) enter(ctx context.Context) error {
 	}
 	ctx, s.claims.stop = context.WithCancel(context.Background())
 	s.claims.beating.Go(func() { s.keepBeating(ctx) })
+	s.claims.beating.Go(func() { s.keepClaims(ctx) })
 	return nil
 }
 
@@ -220,13 +221,13 @@ func (s *Store) keepBeating(ctx context.Context) {
 				counters[id] = found[id].Counter
 			}
 		}
-		removed := dead
 		dead = make(members)
 		for _, id := range p.look(time.Since(began), counters) {
 			dead[id] = found[id]
 		}
-		s.dropClaims(ctx, removed)
-		s.settleClaims(ctx, wasAway)
+		if wasAway {
+			s.claims.away.Store(true)
+		}
 	}
 }
 
@@ -255,6 +256,9 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(gone) > 0 {
+		s.claims.died.Store(true)
 	}
 	for _, id := range gone {
 		s.log.Warn("a replica has died, or hangs: the others take over what it did", "replica", found.nameOf(id, dead), "replica_id", id)

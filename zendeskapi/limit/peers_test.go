@@ -193,7 +193,7 @@ func TestLearnedPauseEnds(t *testing.T) {
 		g := New(Config{})
 		g.Share(2)
 		g.Learn(Notice{Origin: "z", Pause: 5 * time.Second, UsedUp: true, Limit: 200})
-		if got := g.Limits("z"); got.LimitedUntil.Sub(time.Now()) != 5*time.Second+learnedLater {
+		if got := g.Limits("z"); time.Until(got.LimitedUntil) != 5*time.Second+learnedLater {
 			t.Errorf("limits are %+v", got)
 		}
 		time.Sleep(5*time.Second + learnedLater)

@@ -247,12 +247,12 @@ func TestStandby(t *testing.T) {
 		return done
 	}
 
-	r.Pair.Standby.Stop()
+	r.Standby.Stop()
 	done := begin()
 	if err := db.Standby(t.Context()); err == nil {
 		t.Error("Standby = nil, although none follows")
 	}
-	r.Pair.Standby.Restart(t)
+	r.Standby.Restart(t)
 	if err := <-done; err != nil {
 		t.Errorf("Update = %v, after the standby has come back", err)
 	}
@@ -261,10 +261,10 @@ func TestStandby(t *testing.T) {
 	}
 
 	// What the standby never had is made anew when it is promoted.
-	r.Pair.Standby.Stop()
+	r.Standby.Stop()
 	done = begin()
 	r.Primary.Stop()
-	r.Pair.Standby.Restart(t)
+	r.Standby.Restart(t)
 	r.FailOver(t)
 	if err := <-done; err != nil {
 		t.Errorf("Update = %v, after a fail-over", err)

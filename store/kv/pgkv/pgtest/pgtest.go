@@ -184,7 +184,7 @@ func (s *Server) signal(signal syscall.Signal) {
 	_ = s.cmd.Process.Signal(signal)
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		stat, _ := os.ReadFile(path) //nolint:gosec // one of /proc
+		stat, _ := os.ReadFile(path) // one of /proc
 		// pid (program) state parent …: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 		_, after, _ := bytes.Cut(stat, []byte(") "))
 		fields := bytes.Fields(after)

@@ -31,7 +31,7 @@ func TestCheckTellsAll(t *testing.T) {
 		args  []string
 		named []string
 	}{
-		"another data file's key": {nil, []string{"--data", other.dataFile(), "--key-file", key}, []string{"another key (see --data and --key-file)"}},
+		"another data file's key": {nil, []string{"--data", other.dataFile(), "--key-file", key}, []string{"written under another key, "}},
 		"damaged":                 {nil, []string{"--data", damaged, "--key-file", key}, []string{damaged}},
 		"no key":                  {nil, []string{"--data", damaged}, []string{"it is missing"}},
 		"no keyset":               {map[string]string{keysetVariable: "SECRET"}, []string{"--data", filepath.Join(dir, "x.db")}, []string{keysetVariable}},

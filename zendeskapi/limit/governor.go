@@ -338,6 +338,9 @@ func (g *Governor) answered(z *zendesk, now time.Time, t *Turn, a Answer, s said
 			t.bucket.probing = false
 		}
 	}
+	if refused {
+		s.account.known = false // how long there is no room its pause says: who sent what others are said to have sent, and when, is not known
+	}
 	z.ledger.done(now, t, s.account)
 	if refused {
 		z.ledger.refuse(now, now.Add(ofAll.Pause), ofAll.shows())

@@ -299,3 +299,36 @@ func BenchmarkThousandsWait(b *testing.B) {
 		g.mu.Unlock()
 	}
 }
+
+// A refusal that says that nothing is left holds for its pause, and not until all that it may count has grown old.
+func TestRefusalHoldsForItsPause(t *testing.T) {
+	for _, peers := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(Config{})
+			g.Share(peers)
+			request := Request{Origin: "z", Endpoint: "tickets", Tenant: "t", Account: "a"}
+			ask := func(a Answer) {
+				t.Helper()
+				turn, err := g.Enter(t.Context(), request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				turn.Done(a)
+			}
+			header := func(remaining string) http.Header {
+				return http.Header{"X-Rate-Limit": {"700"}, "X-Rate-Limit-Remaining": {remaining}}
+			}
+			for range 3 {
+				ask(Answer{Status: 200, Header: header("650")})
+			}
+			ask(Answer{Status: 429, Header: header("0"), Pause: time.Second})
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			turn, err := g.Enter(ctx, request)
+			if err != nil {
+				t.Fatalf("%d replicas: after the pause: %v", peers, err)
+			}
+			turn.Done(Answer{Status: 200, Header: header("640")})
+		})
+	}
+}

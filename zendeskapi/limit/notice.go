@@ -147,8 +147,9 @@ func (g *Governor) Learn(n Notice) {
 	z.used = now
 	one := z.newsOf(n.Endpoint)
 	one.told = now // by another
-	f := figures{known: n.Limit > 0, limit: n.Limit, remaining: n.Remaining, resets: n.Resets}
-	z.learn(now, n.Endpoint, f)
+	if n.Pause <= 0 || n.Endpoint != "" {
+		z.learn(now, n.Endpoint, figures{known: n.Limit > 0, limit: n.Limit, remaining: n.Remaining, resets: n.Resets})
+	}
 	if n.Pause > 0 {
 		one.until = later(one.until, now.Add(n.Pause))
 		if until := now.Add(n.Pause + learnedLater); n.Endpoint == "" {

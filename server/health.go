@@ -11,6 +11,7 @@ import (
 
 	"github.com/scenarioblocks/zendeskblocks/server/readiness"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
+	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
 // healthService is the standard health service, of which each service says what all checks of readiness say together. The last
@@ -71,12 +72,13 @@ func (h *healthService) List(ctx context.Context, req *healthv1.HealthListReques
 // keysEvery is how often it is looked whether there are all keys.
 const keysEvery = 10 * time.Second
 
-// watchKeys looks whether there are all keys that values are sealed with, until ctx is done.
+// watchKeys looks whether there are all keys that values are sealed with, until ctx is done. While the database is away, which
+// another check tells, it is as it was.
 func (s *Server) watchKeys(ctx context.Context) {
 	ticker := time.NewTicker(keysEvery)
 	defer ticker.Stop()
 	for lacking := false; ; {
-		if err := s.store.CheckKeys(ctx); ctx.Err() == nil {
+		if err := s.store.CheckKeys(ctx); ctx.Err() == nil && !errors.Is(err, store.ErrUnavailable) {
 			if err != nil && !lacking && s.store.Err() == nil {
 				s.log.Error("keys are not complete; health is NOT_SERVING until they are", "error", err)
 			}

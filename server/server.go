@@ -375,8 +375,8 @@ func (s *Server) repeat(ctx context.Context, what string, run func(context.Conte
 	}
 }
 
-// aloneEvery is how often it is looked whether another process still does what one at a time does.
-const aloneEvery = 3 * time.Second
+// aloneAgain is after what time it is tried again to claim what could not be.
+const aloneAgain = 3 * time.Second
 
 // alone is run for one process at a time of those that share the data: it begins when no other one has the claim of the name. When
 // this process loses the claim, since it was taken for dead, run's context ends, nothing that it stores is stored, and it waits
@@ -384,20 +384,19 @@ const aloneEvery = 3 * time.Second
 func (s *Server) alone(name string, run func(context.Context)) func(context.Context) {
 	return func(ctx context.Context) {
 		for failing := false; ctx.Err() == nil; {
-			claim, err := s.store.Claim(ctx, name)
-			switch {
-			case err == nil:
-				if whileClaimed(ctx, claim, run) {
+			claim, err := s.store.AwaitClaim(ctx, name)
+			if err == nil {
+				if failing = false; whileClaimed(ctx, claim, run) {
 					return
 				}
 				continue
-			case errors.Is(err, store.ErrClaimed):
-			case !failing && ctx.Err() == nil && s.store.Err() == nil && !errors.Is(err, store.ErrUnavailable):
+			}
+			if !failing && ctx.Err() == nil && s.store.Err() == nil && !errors.Is(err, store.ErrUnavailable) {
 				s.log.Error("what one process at a time does could not be claimed; it is tried again", "claim", name, "error", err)
 			}
-			failing = !errors.Is(err, store.ErrClaimed)
+			failing = true
 			select {
-			case <-time.After(aloneEvery):
+			case <-time.After(aloneAgain):
 			case <-ctx.Done():
 			}
 		}

@@ -42,7 +42,9 @@ type claims struct {
 	freed    map[string]chan struct{} // closed when a claim of this process ends that others in it wait for
 	owed     map[*Claim]time.Time     // not this process's, and not known to be gone from the database; until when it may come to stand there
 
-	died, away atomic.Bool // a replica has died, or this one may have been taken for dead, since it was looked what follows
+	died, away atomic.Bool // a replica has died, or this one may have lost claims, since it was looked what follows
+	unadopted  atomic.Bool // this replica was taken for dead, and its keys have to be adopted anew
+	leaving    bool
 }
 
 // storedClaim is the stored form of a claim.
@@ -195,7 +197,12 @@ func (c *Claim) Release() {
 		c.GiveBack()
 		return
 	}
-	c.store.claims.releasing.Go(c.GiveBack)
+	claims := &c.store.claims
+	claims.mu.Lock()
+	defer claims.mu.Unlock()
+	if !claims.leaving { // else it is free when this replica has left
+		claims.releasing.Go(c.GiveBack)
+	}
 }
 
 // check fails unless the claim stands.
@@ -311,7 +318,7 @@ func (s *Store) Claimed() int {
 }
 
 // ClaimOwners returns who has what is claimed, of the names that begin as given: by the rest of the name, the id of the
-// replica, which may be dead by now.
+// replica, which lives.
 func (s *Store) ClaimOwners(ctx context.Context, name ...string) (owners map[string]string, err error) {
 	owners = make(map[string]string)
 	err = s.eachClaim(ctx, claimKey(name...), func(key []byte, stored storedClaim) error {
@@ -321,7 +328,23 @@ func (s *Store) ClaimOwners(ctx context.Context, name ...string) (owners map[str
 		}
 		return nil
 	})
-	return owners, err
+	if err != nil {
+		return nil, err
+	}
+	var live members // read after the claims, so that nobody is missing who has claimed something since
+	if err := s.inTime(ctx, func(ctx context.Context) error {
+		return s.engine.View(ctx, func(r kv.Reader) (err error) {
+			live, err = loadMembers(r)
+			return err
+		})
+	}); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(owners, func(_, replica string) bool {
+		_, lives := live[replica]
+		return !lives
+	})
+	return owners, nil
 }
 
 func (s *Store) eachClaim(ctx context.Context, prefix []byte, visit func(key []byte, stored storedClaim) error) error {

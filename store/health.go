@@ -57,6 +57,8 @@ func (s *Store) eraseProbe(ctx context.Context) error {
 const (
 	// tellTime is what is left of a caller's time to say that the database does not answer.
 	tellTime = 500 * time.Millisecond
+	// backgroundTime is how long it may take where nobody waits.
+	backgroundTime = 20 * time.Second
 	// answerTime is how long a database may take in any case: most answers take milliseconds.
 	answerTime = time.Second
 )
@@ -64,10 +66,15 @@ const (
 // inTime asks a database that is reached over a network. One that does not answer is away, which is said before the caller's time
 // is over.
 func (s *Store) inTime(ctx context.Context, ask func(context.Context) error) error {
-	deadline, ok := ctx.Deadline()
-	left := time.Until(deadline)
-	early := left - min(left/4, tellTime)
-	if !ok || !s.Shared() || early < answerTime {
+	if !s.Shared() {
+		return ask(ctx)
+	}
+	early := backgroundTime
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		early = left - min(left/4, tellTime)
+	}
+	if early < answerTime {
 		return ask(ctx)
 	}
 	within, cancel := context.WithTimeout(ctx, early)

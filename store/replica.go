@@ -96,6 +96,9 @@ func (s *Store) register(tx kv.Txn, keys *keyfile.Keys) (others members, err err
 	if err != nil {
 		return nil, err
 	}
+	if _, was := m[s.claims.self]; !was && s.claims.stop != nil {
+		s.claims.away.Store(true)
+	}
 	m[s.claims.self] = s.member(m[s.claims.self].Counter+1, keys)
 	if err := m.save(tx); err != nil {
 		return nil, err
@@ -173,6 +176,9 @@ func (s *Store) leave() {
 	if !s.Shared() || s.vault == nil {
 		return
 	}
+	s.claims.mu.Lock()
+	s.claims.leaving = true
+	s.claims.mu.Unlock()
 	s.claims.releasing.Wait()
 	if s.claims.stop != nil {
 		s.claims.stop()
@@ -180,7 +186,7 @@ func (s *Store) leave() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
 	defer cancel()
-	err := s.commit(ctx, func(tx kv.Txn) error {
+	err := s.engine.Update(ctx, func(tx kv.Txn) error {
 		m, err := loadMembers(tx)
 		if _, isMember := m[s.claims.self]; err != nil || !isMember {
 			return err
@@ -208,13 +214,15 @@ func (s *Store) keepBeating(ctx context.Context) {
 		}
 		found, err := s.beat(ctx, dead)
 		if err != nil {
-			_ = s.noteUnavailable(err) // which a database that does not answer has not told
 			if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 				s.log.Warn("other replicas could not be told that this one lives", "error", err)
 			}
+			if errors.Is(err, ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) { // a database that does not answer
+				err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			_ = s.noteUnavailable(err)
 			continue
 		}
-		wasAway := p.looked && time.Since(began)-p.at > awayAfter
 		counters := make(map[string]uint64, len(found))
 		for id := range found {
 			if id != s.claims.self {
@@ -224,9 +232,6 @@ func (s *Store) keepBeating(ctx context.Context) {
 		dead = make(members)
 		for _, id := range p.look(time.Since(began), counters) {
 			dead[id] = found[id]
-		}
-		if wasAway {
-			s.claims.away.Store(true)
 		}
 	}
 }
@@ -238,7 +243,7 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 	keys := s.vault.keys.Load()
 	var was bool
 	var gone []string
-	err = s.commit(ctx, func(tx kv.Txn) (err error) {
+	err = s.engine.Update(ctx, func(tx kv.Txn) (err error) {
 		if found, err = loadMembers(tx); err != nil {
 			return err
 		}
@@ -261,22 +266,27 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 		s.claims.died.Store(true)
 	}
 	for _, id := range gone {
-		s.log.Warn("a replica has died, or hangs: the others take over what it did", "replica", found.nameOf(id, dead), "replica_id", id)
+		s.log.Warn("a replica has died, or hangs: the others take over what it did", "replica", dead[id].Name, "replica_id", id)
 	}
 	if s.noteMembers(found); s.claims.stop != nil && !was {
 		s.log.Warn("this replica was taken for dead, since it did not say for long that it lives: others do what it did", "replica_id", s.claims.self)
-		if err := s.adopt(ctx, keys); err != nil { // others may have done without what it seals with
-			return nil, err
+		s.wasDead()
+	}
+	if s.claims.unadopted.Load() {
+		if err := s.adopt(ctx, keys); err != nil {
+			s.log.Error("nothing is stored: the keys of this replica may not be those of the others any more", "error", err)
+			return found, nil
 		}
+		s.claims.unadopted.Store(false)
 	}
 	return found, nil
 }
 
-func (m members) nameOf(id string, or members) string {
-	if found, ok := m[id]; ok {
-		return found.Name
-	}
-	return or[id].Name
+// wasDead notes that this replica was none for a while: others may have taken over what it has claimed, and done without the keys
+// that it seals with.
+func (s *Store) wasDead() {
+	s.claims.away.Store(true)
+	s.claims.unadopted.Store(true)
 }
 
 // noteMembers takes in who the replicas are.

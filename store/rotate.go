@@ -169,12 +169,17 @@ var errKeysChanged = errors.New("the keys have changed")
 func (s *Store) Reencrypt(ctx context.Context) error {
 	for {
 		turn, err := s.AwaitClaim(ctx, "reencrypt")
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.reencrypt(Fenced(ctx, turn))
+			turn.GiveBack()
 		}
-		err = s.reencrypt(Fenced(ctx, turn))
-		turn.GiveBack()
-		if !errors.Is(err, errKeysChanged) && !errors.Is(err, ErrClaimLost) {
+		switch {
+		case errors.Is(err, errKeysChanged), errors.Is(err, ErrClaimLost):
+		case s.Shared() && ctx.Err() == nil && (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome)):
+			if err := wait(ctx, othersEvery); err != nil { // until the database is back
+				return err
+			}
+		default:
 			return err
 		}
 	}
@@ -247,12 +252,8 @@ func (s *Store) awaitPrimary(ctx context.Context, keys *keyfile.Keys) error {
 			s.log.Info("values are sealed again when every replica seals with the primary key", "primary_key_id", keys.Primary(), "replica", behind)
 			told = behind
 		}
-		timer := time.NewTimer(othersEvery)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := wait(ctx, othersEvery); err != nil {
+			return err
 		}
 	}
 }

@@ -382,9 +382,19 @@ func (s *Store) commit(ctx context.Context, fn func(kv.Txn) error) error {
 	s.sealing.RLock()
 	defer s.sealing.RUnlock()
 	return s.inTime(ctx, func(ctx context.Context) error {
-		return s.noteUnavailable(s.engine.Update(ctx, s.fenced(ctx, fn)))
+		err := errUnadopted
+		if !s.claims.unadopted.Load() {
+			err = s.engine.Update(ctx, s.fenced(ctx, fn))
+		}
+		if errors.Is(err, ErrClaimLost) {
+			s.claims.away.Store(true)
+		}
+		return s.noteUnavailable(err)
 	})
 }
+
+// errUnadopted keeps a replica that was taken for dead from storing anything before it knows that it may seal.
+var errUnadopted = fmt.Errorf("%w: this replica was taken for dead, and has yet to find out whether its keys are in use", ErrUnavailable)
 
 // checkTenant keeps a caller's slip from reaching what belongs to no tenant.
 func checkTenant(tenant string) error {

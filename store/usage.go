@@ -228,9 +228,11 @@ func (s *Store) loadUsage(ctx context.Context, tenant string) error {
 	c.storing.Lock() // else what is stored meanwhile would count twice, or not at all
 	defer c.storing.Unlock()
 	var stored storedUsage
-	err := s.engine.View(ctx, func(r kv.Reader) (err error) {
-		stored, err = s.usage(ctx, r, tenant)
-		return err
+	err := s.inTime(ctx, func(ctx context.Context) error {
+		return s.engine.View(ctx, func(r kv.Reader) (err error) {
+			stored, err = s.usage(ctx, r, tenant)
+			return err
+		})
 	})
 	if err != nil {
 		return err

@@ -122,7 +122,7 @@ func (w *Writer) found(s *shard, p store.PendingActivity) error {
 		return nil
 	}
 	a, err := w.store.Activity(s.open, p.Tenant, p.ID)
-	if err == nil && a.Trying != "" {
+	if err == nil && a.Trying != "" && !w.queue.tries(p.ID) {
 		a, err = w.endTrying(s, p.Tenant, a)
 	}
 	switch {

@@ -210,6 +210,14 @@ func (q *queue) knows(id string, since int64) bool {
 	return known != nil && known.since >= since
 }
 
+// tries tells whether a try of an activity is under way here.
+func (q *queue) tries(id string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ticket := q.ticketOf(id)
+	return ticket != nil && ticket.trying.id == id
+}
+
 // add puts a pending activity in, whose shard is open. One that is in and has changed since is put in its place anew; while it
 // is tried, when that is over.
 func (q *queue) add(tenant string, a *store.Activity, now time.Time) {

@@ -185,7 +185,9 @@ func (w *Writer) keep(s *shard) {
 	s.claim.GiveBack()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.shards[s.number] = nil
+	if w.shards[s.number] == s { // else it has been claimed again since
+		w.shards[s.number] = nil
+	}
 }
 
 // inherit returns which accounts of a shard are held, as far as that is known.

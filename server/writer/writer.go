@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,8 +150,7 @@ func (w *Writer) changeUntried(ctx context.Context, tenant, id string, change fu
 			return store.Activity{}, namesErr
 		}
 		owner := names[shardName(store.ShardOf(tried.Account.Incarnation))]
-		elsewhere := owner != w.store.Replica()
-		if elsewhere && slices.ContainsFunc(w.store.Replicas(), func(r store.Replica) bool { return r.ID == owner }) {
+		if owner != "" && owner != w.store.Replica() {
 			return store.Activity{}, err
 		}
 		over = tried.Trying

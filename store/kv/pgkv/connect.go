@@ -21,11 +21,13 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store/trustedfile"
 )
 
-// Connections are bounded: a database does the same work faster with few. Views hold one each while they run.
+// Connections are bounded: a database does the same work faster with few. Views hold one each while they run, and leave those
+// for commits alone, however many there are at a time.
 const (
 	committers     = 4
 	fetchers       = 2
-	maxConnections = committers + fetchers + 6
+	maxViews       = 4
+	maxConnections = committers + fetchers + maxViews + 2 // others tell, look and sweep
 )
 
 const (

@@ -66,6 +66,7 @@ type DB struct {
 	heard     func(time.Duration)
 	queue     *kv.Queue[*update]
 	fetches   chan *fetch
+	views     chan struct{} // holds a token for each View that has a connection
 	watchers  kv.Watchers
 	notify    chan struct{} // holds a token when others are to hear of changes
 	lose      func() *loss  // tests make it lose answers
@@ -106,7 +107,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	d := &DB{
 		network: network, pool: pool, replica: randomID(), committed: c.Committed, heard: c.Heard,
-		queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys),
+		queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys), views: make(chan struct{}, maxViews),
 		notify: make(chan struct{}, 1), lose: func() *loss { return nil },
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())

@@ -174,9 +174,10 @@ func (s *state) Get(keys ...[]byte) ([][]byte, error) {
 
 // reader is a [kv.Reader] on a snapshot that begins with its first read.
 type reader struct {
-	db   *DB
-	ctx  context.Context
-	conn *pgxpool.Conn
+	db     *DB
+	ctx    context.Context
+	admits bool // it has a place among the Views that have connections
+	conn   *pgxpool.Conn
 }
 
 // query runs a query within the snapshot, and hands its rows to read.
@@ -185,6 +186,14 @@ func (r *reader) query(read func(pgx.Rows) error, sql string, args ...any) error
 	defer cancel()
 	for again := true; ; again = false {
 		begins := r.conn == nil
+		if begins && !r.admits {
+			select {
+			case r.db.views <- struct{}{}:
+				r.admits = true
+			case <-ctx.Done():
+				return unavailable(r.ctx, ctx.Err())
+			}
+		}
 		if begins {
 			conn, err := r.db.pool.Acquire(ctx)
 			if err != nil {
@@ -231,11 +240,17 @@ func (r *reader) send(ctx context.Context, begins bool, read func(pgx.Rows) erro
 // end gives the snapshot up. The caller does not wait for it.
 func (r *reader) end() {
 	if r.conn == nil {
+		if r.admits {
+			<-r.db.views
+		}
 		return
 	}
 	conn := r.conn
 	r.db.work.Go(func() {
-		defer conn.Release()
+		defer func() {
+			conn.Release()
+			<-r.db.views
+		}()
 		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 		defer cancel()
 		if _, err := conn.Exec(ctx, `COMMIT`); err != nil {

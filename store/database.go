@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/keyfile"
 	"github.com/scenarioblocks/zendeskblocks/store/kv/pgkv"
@@ -38,11 +39,21 @@ func connect(ctx context.Context, c Config) (engine *pgkv.DB, keys *keyfile.Keys
 
 // Migrate makes the schema of a database that processes share, or brings it to the version of this program, and then the data in
 // it, if there are any and keys are given. Programs of the version before go on meanwhile. Of the configuration it uses URL,
-// PasswordFile, KeyFile or Keyset, and Log. Versions are those of the schema.
+// PasswordFile, KeyFile or Keyset, Log, and Restored. Versions are those of the schema.
+//
+// With Restored it takes account of what the data cannot know, as the first Open of what [Restore] has made does. It refuses while
+// a replica works on them: that one would go on as if it knew.
 func Migrate(ctx context.Context, c Config) (from, to int, err error) {
-	from, to, err = pgkv.Migrate(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile})
-	if err != nil || c.KeyFile == "" && c.Keyset == "" {
+	if from, to, err = pgkv.Migrate(ctx, pgkv.Config{URL: c.URL, PasswordFile: c.PasswordFile}); err != nil {
 		return from, to, err
+	}
+	if c.Restored {
+		if err := markDatabase(ctx, c); err != nil {
+			return from, to, err
+		}
+	}
+	if c.KeyFile == "" && c.Keyset == "" {
+		return from, to, nil
 	}
 	s, err := Open(ctx, Config{
 		URL: c.URL, PasswordFile: c.PasswordFile, KeyFile: c.KeyFile, Keyset: c.Keyset, Log: c.Log, Replica: "migrate", migrates: true,
@@ -51,6 +62,19 @@ func Migrate(ctx context.Context, c Config) (from, to int, err error) {
 		return from, to, err
 	}
 	return from, to, s.Close()
+}
+
+// markDatabase notes in a database that its data are restored.
+func markDatabase(ctx context.Context, c Config) (err error) {
+	engine, keys, source, err := connect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	if err := markRestored(ctx, engine, keys, time.Now()); err != nil {
+		return fmt.Errorf("database, %s: %w", source, err)
+	}
+	return nil
 }
 
 // CheckStandby returns nil when what is committed is waited for until a standby of the database has it, and else says in a

@@ -247,10 +247,91 @@ func LacksKeys(ids []uint32, keyFile, keyset string) ([]uint32, error) {
 // restoredMark is the stored form of what is known of a restore. It stands in clear: who restores has no key.
 type restoredMark struct {
 	Time       time.Time `json:"time"`        // of the restore
-	CreateTime time.Time `json:"create_time"` // of the backup
+	CreateTime time.Time `json:"create_time"` // of the backup; zero: not known
 	Version    string    `json:"version,omitempty"`
 	// Settled says that what there was is marked.
 	Settled bool `json:"settled,omitempty"`
+}
+
+// Why data that PostgreSQL has restored are not marked as such.
+var (
+	errServed        = errors.New("a replica works on the data: end all of them, have what was restored marked, and start them then")
+	errNothingMarked = errors.New("there are no data in it that could have been restored")
+)
+
+// markRestored notes in data that processes share that they are a copy of the past, which whoever restored them by the means of the
+// database has to say. What is a replica in the copy may have been one of the original alone: it counts when it lives.
+func markRestored(ctx context.Context, engine kv.Engine, keys *keyfile.Keys, at time.Time) error {
+	value, err := encode(restoredMark{Time: at.UTC().Round(0)})
+	if err != nil {
+		return err
+	}
+	dead, err := deadReplicas(ctx, engine)
+	if err != nil {
+		return err
+	}
+	return engine.Update(ctx, func(tx kv.Txn) error {
+		now, err := loadMembers(tx)
+		if err != nil {
+			return err
+		}
+		if now.someLivedSince(dead) {
+			return errServed
+		}
+		v, err := unlock(tx, keys)
+		switch {
+		case err != nil:
+			return err
+		case v == nil:
+			return errNothingMarked
+		}
+		tx.Put(restoredKey, value)
+		return nil
+	})
+}
+
+// deadReplicas returns the replicas that the data know, when it is certain that none of them lives; else it is an error.
+func deadReplicas(ctx context.Context, engine kv.Engine) (members, error) {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	began := time.Now()
+	var p pulse
+	for before := members(nil); ; {
+		var now members
+		err := engine.View(ctx, func(r kv.Reader) (err error) {
+			now, err = loadMembers(r)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if before != nil && now.someLivedSince(before) {
+			return nil, errServed
+		}
+		counters := make(map[string]uint64, len(now))
+		for id, m := range now {
+			counters[id] = m.Counter
+		}
+		if len(p.look(time.Since(began), counters)) == len(now) {
+			return now, nil
+		}
+		before = now
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// someLivedSince says whether one has come, or raised its counter, since the members were others.
+func (m members) someLivedSince(others members) bool {
+	for id, now := range m {
+		if before, known := others[id]; !known || before.Counter != now.Counter {
+			return true
+		}
+	}
+	return false
 }
 
 // replayLife is for how long after a restore what is said again may have been done before.
@@ -295,8 +376,11 @@ func (s *Store) settleRestored(ctx context.Context) error {
 }
 
 func (s *Store) settle(ctx context.Context, mark restoredMark, now time.Time) error {
-	s.log.WarnContext(ctx, "the data come from a backup: what was done since it was made is not known here",
-		"backup_time", mark.CreateTime, "age", now.Sub(mark.CreateTime).Round(time.Second).String(), "backup_version", cmp.Or(mark.Version, "unknown"), "restore_time", mark.Time)
+	var backup []any
+	if !mark.CreateTime.IsZero() {
+		backup = []any{"backup_time", mark.CreateTime, "age", now.Sub(mark.CreateTime).Round(time.Second).String(), "backup_version", cmp.Or(mark.Version, "unknown")}
+	}
+	s.log.WarnContext(ctx, "the data come from a backup: what was done since it was made is not known here", append(backup, "restore_time", mark.Time)...)
 	doubted, renewable := 0, 0
 	for tenant := ""; ; {
 		var err error

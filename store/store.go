@@ -89,6 +89,7 @@ type Config struct {
 
 	PasswordFile string // holds the database's password; default: it comes from where libpq looks for it
 	Replica      string // name of this process for people, among those that share the database
+	Restored     bool   // only for [Migrate]: PostgreSQL has restored the data, or a standby that lacks some of them has taken over
 
 	migrates bool // data that replicas share may be migrated
 }

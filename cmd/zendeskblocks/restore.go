@@ -57,11 +57,13 @@ func (c restoreCommand) Run(ctx context.Context, p *process) error {
 	default:
 		words += fmt.Sprintf("It needs %s, which %s has.\n", keysInWords(made.KeyIDs), keySource)
 	}
-	words += "What was done since is not known in it. Activities that waited, or were dead, are looked for in Zendesk before they are written.\n" +
-		"Tokens that were renewed since are dead: their accounts become NEEDS_AUTHORIZATION, and RequestToken heals them.\n"
-	_, err = io.WriteString(p.stdout, words)
+	_, err = io.WriteString(p.stdout, words+ofThePast+"\n")
 	return err
 }
+
+// ofThePast is told of data that were restored.
+const ofThePast = `What was done since is not known in it. Activities that waited, or were dead, are looked for in Zendesk before they are written.
+Tokens that were renewed since are dead: their accounts become NEEDS_AUTHORIZATION, and RequestToken heals them.`
 
 type checkCommand struct {
 	File    string `arg:"" help:"Data file, or backup." placeholder:"FILE"`

@@ -243,16 +243,44 @@ func (f *storeFlags) onlyFile(instead string) []error {
 	return nil
 }
 
+// onlyDatabase refuses a data file, for what is done to a database alone; instead says why a file does not need it.
+func (f *storeFlags) onlyDatabase(why string) []error {
+	if !f.where().inDatabase() {
+		return []error{fmt.Errorf("%s is a data file: %s", f.named(), why)}
+	}
+	return nil
+}
+
 type migrateCommand struct {
 	storeFlags `embed:""`
 	KeyFile    string `help:"Keyset that encrypts the data, as serve has it. Without it, and without the variable, the tables are migrated, and not what is in them." placeholder:"FILE"`
+	Restored   bool   `help:"The database is a copy of the past: restored by PostgreSQL, or a standby that had not everything has taken over. Have no replica run. It needs the key."`
 }
 
 // Help is what --help adds.
 func (migrateCommand) Help() string {
 	return `It makes the tables of a database that has none, or brings them, and with a key what is in them, to what this version needs. Run it before each roll-out of a new version: replicas of the version before go on meanwhile, and serve refuses a database that it has not been run on. It does nothing, and exits 0, where there is nothing to do. A data file is migrated by serve.
 
-Before copy, run it without a key: with one it begins data of its own.`
+Before copy, run it without a key: with one it begins data of its own.
+
+A database does not know that PostgreSQL has restored it: with --restored, activities that are PENDING or DEAD, and those that are completed in the 7 days after, are looked for in Zendesk before they are written: none is written twice. End all replicas before, and start them after; it is refused while one lives.`
+}
+
+// sourceProblems implements sourced.
+func (c *migrateCommand) sourceProblems(from sources) []error {
+	problems := c.storeFlags.sourceProblems(from)
+	if c.Restored {
+		problems = append(problems, c.onlyDatabase("a data file knows by itself that it was restored")...)
+	}
+	return problems
+}
+
+// variableProblems implements heedsVariables.
+func (c *migrateCommand) variableProblems(env environment) []error {
+	if c.Restored && c.where().inDatabase() && c.KeyFile == "" && env[keysetVariable] == "" {
+		return []error{fmt.Errorf("--key-file is missing: what is marked as restored is opened with the key file of the replicas, or %s", keysetVariable)}
+	}
+	return nil
 }
 
 // Run migrates.
@@ -260,7 +288,7 @@ func (c *migrateCommand) Run(ctx context.Context, p *process) error {
 	said := fmt.Sprintf("%s is a data file, which serve migrates: nothing to do.", c.where().file())
 	if c.where().inDatabase() {
 		config := c.storeConfig()
-		config.KeyFile, config.Keyset = c.KeyFile, p.env[keysetVariable]
+		config.KeyFile, config.Keyset, config.Restored = c.KeyFile, p.env[keysetVariable], c.Restored
 		from, to, err := store.Migrate(ctx, config)
 		switch {
 		case err != nil:
@@ -271,6 +299,9 @@ func (c *migrateCommand) Run(ctx context.Context, p *process) error {
 			said = fmt.Sprintf("The tables of the database have version %d already: nothing to do.", to)
 		default:
 			said = fmt.Sprintf("Migrated the tables of the database from version %d to %d.", from, to)
+		}
+		if c.Restored {
+			said += "\nThe database is marked as a copy of the past. " + ofThePast
 		}
 	}
 	_, err := fmt.Fprintln(p.stdout, said)

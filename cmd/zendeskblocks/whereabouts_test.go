@@ -97,6 +97,8 @@ func TestProblemsOfStores(t *testing.T) {
 		"for databases": {nil, []string{"serve", "--require-synchronous-standby", "--store-password-file", open},
 			[]string{"--require-synchronous-standby", "--store-password-file is for a database"}},
 		"password file for all": {nil, []string{"migrate", "--store", database, "--store-password-file", open}, []string{open}},
+		"a file is restored":    {nil, []string{"migrate", "--restored", "--data", "x"}, []string{"--data is a data file"}},
+		"restored, and no key":  {nil, []string{"migrate", "--restored", "--store", database}, []string{"--key-file is missing"}},
 		"compact":               {nil, []string{"compact", "--store", database}, []string{"VACUUM"}},
 		"restore":               {nil, []string{"restore", "x", "--store", database}, []string{"pg_restore"}},
 		"check":                 {nil, []string{"check", database}, []string{"pg_amcheck"}},
@@ -164,7 +166,12 @@ func TestDatabaseCommands(t *testing.T) {
 	}
 	st, err := store.Open(t.Context(), store.Config{URL: url, KeyFile: key})
 	must(t, err)
+	_, stderr, err := runCommand(t, nil, "migrate", "--restored", "--store", url, "--key-file", key)
+	if err == nil || !strings.Contains(stderr, "a replica works on the data") {
+		t.Errorf("it is marked as restored while a replica serves it: %v\n%s", err, stderr)
+	}
 	must(t, st.Close())
+	mustSay("marked as a copy of the past", "migrate", "--restored", "--store", url, "--key-file", key)
 	mustFail("another key", url, other, "another key")
 
 	// A key is added, promoted, and the old one dropped, which values were sealed with, when none are any more.

@@ -18,7 +18,7 @@ import (
 // Why keys are not changed.
 var (
 	errKeysetGiven   = errors.New("the keyset was given, not a key file: only a restart changes it")
-	errKeyStillInUse = errors.New("values of the data file are still sealed with it; serve the file with this key file until the log says that all values are sealed with the primary key")
+	errKeyStillInUse = errors.New("values of the data are still sealed with it; serve them with this key file until the log says that all values are sealed with the primary key")
 )
 
 // keyUse is the stored form of which keys are needed. It stands in clear: ids of keys are no secret.
@@ -128,7 +128,7 @@ func (u *keyUse) takeOver(primary uint32, others members) (changed bool, err err
 }
 
 // Reload reads the key file again: from then on its primary key seals, and each of its keys opens. A key file that cannot
-// be used, that lacks a key which values are sealed with, or that is not this data file's is refused with one sentence,
+// be used, that lacks a key which values are sealed with, or that is not that of these data is refused with one sentence,
 // and the keys read before stay in use. What other keys have sealed is left to Reencrypt.
 func (s *Store) Reload(ctx context.Context) error {
 	if s.keyFile == "" {

@@ -1,5 +1,5 @@
 // Package store keeps integration accounts, interactions with their recordsets and screen pops, and the activities that
-// completed interactions leave, in one data file.
+// completed interactions leave, in one data file, or in a database that several processes share.
 //
 // It hides the engine under it (package kv), the layout of keys, transactions, and encryption at rest: what it is given
 // is sealed before it reaches the engine, and no name, address or id of a caller stands in a key. Data of an older layout is
@@ -323,8 +323,8 @@ func (s *Store) loadInstance(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// Close stores what was counted last, frees what this process has claimed, waits for what is being committed and closes the data file. The store is not used
-// afterwards.
+// Close stores what was counted last, frees what this process has claimed, waits for what is being committed and closes the data
+// file, or the connections to the database. The store is not used afterwards.
 func (s *Store) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), OutcomeTime)
 	defer cancel()
@@ -335,7 +335,7 @@ func (s *Store) Close() error {
 	return s.engine.Close()
 }
 
-// InstanceID returns what tells this data file from all others: random, made once.
+// InstanceID returns what tells these data from all others: random, made once.
 func (s *Store) InstanceID() string { return s.instance }
 
 // view runs fn in a snapshot of a tenant's data.

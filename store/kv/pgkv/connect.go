@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,12 +93,12 @@ func newNetwork(c Config) (*network, error) {
 	return n, nil
 }
 
-// password is what the file says now.
+// password is what the file says now. As with key files, root may be given a service's.
 func (n *network) password() (string, error) {
 	if n.passwordFile == "" {
 		return "", nil
 	}
-	content, err := trustedfile.Read(n.passwordFile, trustedfile.Rule{Secret: true})
+	content, err := trustedfile.Read(n.passwordFile, trustedfile.Rule{Secret: true, AnyOwner: os.Geteuid() == 0})
 	if err != nil {
 		return "", fmt.Errorf("password file %q %w", n.passwordFile, err)
 	}

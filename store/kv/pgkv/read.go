@@ -3,6 +3,7 @@ package pgkv
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -293,20 +294,16 @@ func (r *reader) Get(keys ...[]byte) ([][]byte, error) {
 
 // Of a page that is one entry longer than asked for, scans take what is not too large together. octet_length does not read the
 // values.
-const (
-	scanForward = `SELECT key, value, of_page FROM (
+var scanForward, scanBackward = scanInOrder("key"), scanInOrder("key DESC")
+
+func scanInOrder(order string) string {
+	return strings.ReplaceAll(`SELECT key, value, of_page FROM (
 	SELECT key, value, row_number() OVER w AS n, count(*) OVER () AS of_page,
 		sum(octet_length(key) + coalesce(octet_length(value), 0)) OVER w AS size
-	FROM (SELECT key, CASE WHEN $4 THEN NULL ELSE value END AS value FROM zendeskblocks_kv WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) page
-	WINDOW w AS (ORDER BY key ROWS UNBOUNDED PRECEDING)
-) sized WHERE n = 1 OR n < $3 AND size <= $5 ORDER BY n`
-	scanBackward = `SELECT key, value, of_page FROM (
-	SELECT key, value, row_number() OVER w AS n, count(*) OVER () AS of_page,
-		sum(octet_length(key) + coalesce(octet_length(value), 0)) OVER w AS size
-	FROM (SELECT key, CASE WHEN $4 THEN NULL ELSE value END AS value FROM zendeskblocks_kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3) page
-	WINDOW w AS (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)
-) sized WHERE n = 1 OR n < $3 AND size <= $5 ORDER BY n`
-)
+	FROM (SELECT key, CASE WHEN $4 THEN NULL ELSE value END AS value FROM zendeskblocks_kv WHERE key >= $1 AND key < $2 ORDER BY {order} LIMIT $3) page
+	WINDOW w AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+) sized WHERE n = 1 OR n < $3 AND size <= $5 ORDER BY n`, "{order}", order)
+}
 
 // Scan implements [kv.Reader].
 func (r *reader) Scan(rng kv.Range) (entries []kv.Entry, more bool, err error) {

@@ -8,12 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Stats are figures of this process's use of the database, and of its size.
+// Stats are figures of the database.
 type Stats struct {
-	Connections    int // of at most MaxConnections, beside the one that listens
-	InUse          int // of Connections
-	MaxConnections int
-	DatabaseBytes  int64 // of the whole database, up to half a minute ago
+	DatabaseBytes int64 // of the whole database, up to half a minute ago
 }
 
 // sizeEvery is how often it is asked how large the database is, which costs it a look at each of its files.
@@ -42,6 +39,5 @@ func (d *DB) Stats(ctx context.Context) (Stats, error) {
 			err = unavailable(ctx, err)
 		}
 	}
-	pool := d.pool.Stat()
-	return Stats{int(pool.TotalConns()), int(pool.AcquiredConns()), maxConnections, d.size.bytes.Load()}, err
+	return Stats{d.size.bytes.Load()}, err
 }

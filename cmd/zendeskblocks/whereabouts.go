@@ -243,7 +243,7 @@ func (f *storeFlags) onlyFile(instead string) []error {
 	return nil
 }
 
-// onlyDatabase refuses a data file, for what is done to a database alone; instead says why a file does not need it.
+// onlyDatabase refuses a data file, for what is done to a database alone; why says why a file does not need it.
 func (f *storeFlags) onlyDatabase(why string) []error {
 	if !f.where().inDatabase() {
 		return []error{fmt.Errorf("%s is a data file: %s", f.named(), why)}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -166,12 +167,22 @@ func TestDatabaseCommands(t *testing.T) {
 	}
 	st, err := store.Open(t.Context(), store.Config{URL: url, KeyFile: key})
 	must(t, err)
+	must(t, st.UpdateInteraction(t.Context(), "default", "call", func(tx *store.InteractionTxn) error {
+		_, err := tx.Complete(store.Activity{ID: "waits", State: store.ActivityPending, CreateTime: time.Now()})
+		return err
+	}))
 	_, stderr, err := runCommand(t, nil, "migrate", "--restored", "--store", url, "--key-file", key)
 	if err == nil || !strings.Contains(stderr, "a replica works on the data") {
 		t.Errorf("it is marked as restored while a replica serves it: %v\n%s", err, stderr)
 	}
 	must(t, st.Close())
 	mustSay("marked as a copy of the past", "migrate", "--restored", "--store", url, "--key-file", key)
+	st, err = store.Open(t.Context(), store.Config{URL: url, KeyFile: key})
+	must(t, err)
+	if a, err := st.Activity(t.Context(), "default", "waits"); err != nil || !a.Restored {
+		t.Errorf("what waits is looked for: %t, %v", a.Restored, err)
+	}
+	must(t, st.Close())
 	mustFail("another key", url, other, "another key")
 
 	// A key is added, promoted, and the old one dropped, which values were sealed with, when none are any more.

@@ -36,6 +36,7 @@ func page(t *testing.T, p *program, path string) (status int, text string) {
 // once. While the database is away calls are told so before their deadlines, and so is whoever asks whether the service is ready;
 // when it is back all goes on by itself.
 func TestServeOnDatabase(t *testing.T) {
+	t.Parallel()
 	database := pgtest.Start(t)
 	url, key := database.URL(t, "data"), filepath.Join(t.TempDir(), "key")
 	writeKey(t, key)

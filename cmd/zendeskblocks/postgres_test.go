@@ -55,7 +55,6 @@ func TestCrashesOnPostgreSQL(t *testing.T) {
 		{"KillAtRandomMoments", TestKillAtRandomMoments, false},
 		{"KillDuringSearch", TestKillDuringSearch, false},
 		{"DrainOnSIGTERM", TestDrainOnSIGTERM, false},
-		{"DeskAcrossRestart", TestDeskAcrossRestart, false},
 		{"Outage", TestOutage, false},
 		{"DeadToken", TestDeadToken, false},
 		{"EveryCompletionIsWrittenOnce", TestEveryCompletionIsWrittenOnce, true},

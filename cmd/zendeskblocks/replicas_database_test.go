@@ -38,6 +38,7 @@ func (r *replica) attach(ctx context.Context, call, request string) error {
 // While the database is away, whether it has crashed or hangs, each replica answers blocks before their deadline, says when to come
 // again and that it is not ready. Afterwards all of them go on by themselves, and nothing that was acknowledged is lost.
 func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
 	sandbox := startSandbox(t)
 	server := pgtest.Start(t, "fsync = off")
 	all := startReplicas(t, server.URL(t, "zendeskblocks"), 3, "--allow-host", hostOf(sandbox.origin))
@@ -117,6 +118,7 @@ func TestDatabaseAway(t *testing.T) {
 
 // What a replica that is killed had to write, another one writes.
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	sandbox := startSandbox(t)
 	all := startReplicas(t, pgtest.Start(t, "fsync = off").URL(t, "zendeskblocks"), 3, "--allow-host", hostOf(sandbox.origin))
 	all.createAccount(t, "default", sandbox.origin)
@@ -312,6 +314,7 @@ func TestRollingUpgrade(t *testing.T) {
 // Keys are replaced while replicas serve: added everywhere, then promoted, and dropped when nothing anywhere uses them. Who lacks one that
 // is in use says which, and does not serve.
 func TestReplicasRotateKeys(t *testing.T) {
+	t.Parallel()
 	all := startReplicas(t, pgtest.Start(t, "fsync = off").URL(t, "zendeskblocks"), 3)
 	first := all.each[0].keyFile
 	// everywhere changes the keys of all replicas, one after the other.

@@ -34,6 +34,7 @@ const troubledInteractions = "TROUBLED_INTERACTIONS"
 // completion that was acknowledged stands in Zendesk once, those of one ticket in the order in which they were acknowledged, each page
 // reaches the agent's desktop under one delivery_id, and the account keeps its token.
 func TestReplicasInTrouble(t *testing.T) {
+	t.Parallel()
 	const (
 		lines = 6  // each has one call after the other, and tickets of its own
 		full  = 20 // activities of one ticket: Zendesk takes 30 updates in 10 minutes

@@ -44,9 +44,7 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 	logInteraction(ctx, req.GetInteractionId())
 	d := delivery{arrived: time.Now(), tenant: rpc.Tenant(ctx), interaction: req.GetInteractionId(), agent: canonicalAgent(req.GetAgent()), request: req}
 	// One delivery of an interaction at a time: a pop that is being shown must not be shown again.
-	var turn *store.Claim
-	var err error
-	rpc.Aside(ctx, func() { turn, err = once.Turn(ctx, s.store, "delivery", d.tenant, d.interaction) })
+	turn, err := s.take(ctx, &d)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +65,27 @@ func (s *Service) DeliverInteraction(ctx context.Context, req *zendeskv1.Deliver
 }
 
 const deliverMethod = "DeliverInteraction"
+
+// retryTurn is after what time it is worth to ask again for what another replica has begun, which may have died.
+const retryTurn = 2 * time.Second
+
+// take waits for the delivery's turn.
+func (s *Service) take(ctx context.Context, d *delivery) (turn *store.Claim, err error) {
+	inTime := ctx
+	if s.store.Shared() {
+		var cancel context.CancelFunc
+		inTime, cancel = rpc.AnswerInTime(ctx)
+		defer cancel()
+	}
+	rpc.Aside(inTime, func() { turn, err = once.Turn(inTime, s.store, "delivery", d.tenant, d.interaction) })
+	if errors.Is(err, store.ErrClaimed) && ctx.Err() == nil {
+		return nil, &rpc.Error{
+			Reason:  zendeskv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+			Message: "another replica delivers the interaction, or has died while it did", RetryAfter: retryTurn, Cause: err,
+		}
+	}
+	return turn, err
+}
 
 // planDelivery finds the pops that this agent has yet to be shown, and answers with the stored deliveries. A request_id that
 // was answered before gets that answer; of its pops those that FAILED are tried again, while the agent has the interaction.

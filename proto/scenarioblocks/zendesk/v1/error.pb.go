@@ -73,7 +73,8 @@ const (
 	// NOT_FOUND. The interaction has no such recordset.
 	ErrorReason_ERROR_REASON_RECORDSET_NOT_FOUND ErrorReason = 21
 	// UNAVAILABLE. The service cannot reach or write its data now, for example because its disk is full, and nothing was stored;
-	// or its database has not said in time whether it was: a request_id makes the repeat safe. The call may be repeated, after
+	// or its database has not said in time whether it was: a request_id makes the repeat safe; or another replica, which may have
+	// died meanwhile, has begun the same delivery, and takes too long. The call may be repeated, after
 	// the time in google.rpc.RetryInfo. Meanwhile the service is NOT_SERVING for health checks.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 22
 	// UNAVAILABLE. The stream's connection has served its time (30 minutes, unless configured otherwise), and takes no new

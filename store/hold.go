@@ -12,6 +12,7 @@ import (
 type Hold struct {
 	Reason FailureReason `json:"reason"`         // empty: nothing does
 	Until  time.Time     `json:"until,omitzero"` // by the clock of who writes them
+	ETag   string        `json:"etag,omitempty"` // of the account when that happened: one that has changed since may do better
 }
 
 // AllShards stands for every shard.

@@ -34,7 +34,7 @@ func TestHolds(t *testing.T) {
 	}
 	want, until := map[string]Hold{}, time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	for i := range 300 { // more than a scan returns
-		h := Hold{ReasonRateLimited, until.Add(time.Duration(i) * time.Second)}
+		h := Hold{ReasonRateLimited, until.Add(time.Duration(i) * time.Second), "etag"}
 		incarnation := fmt.Sprint("account", i)
 		if err := s[0].SetHold(t.Context(), tenant, incarnation, h); err != nil {
 			t.Fatal(err)

@@ -77,10 +77,10 @@ func (w *Writer) tellHold(ctx context.Context, key credentials.Key) error {
 	if shard == nil {
 		return nil // who has it now tells
 	}
-	reason, until := w.queue.hold(key.Tenant, key.Incarnation)
+	hold := w.queue.holdToTell(key)
 	ctx, cancel := context.WithTimeout(store.Fenced(ctx, shard.claim), store.OutcomeTime)
 	defer cancel()
-	err := w.store.SetHold(ctx, key.Tenant, key.Incarnation, store.Hold{Reason: reason, Until: until})
+	err := w.store.SetHold(ctx, key.Tenant, key.Incarnation, hold)
 	switch {
 	case errors.Is(err, store.ErrClaimLost):
 		w.lost(shard)

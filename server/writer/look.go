@@ -208,13 +208,14 @@ func (w *Writer) watchAccount(a delayedAccount) {
 		case <-again.C:
 		}
 		account, err := w.store.AccountOf(ctx, a.Tenant, a.use)
+		etag, inherited := w.queue.inheritedWith(a.Key)
 		switch was := w.queue.heldWith(a.Key); {
 		case errors.Is(err, store.ErrNotFound):
 			w.queue.release(a.Key, true)
 		case err != nil:
 			again.Reset(lookAgain)
 			continue
-		case was.Incarnation == "" && !first, was.Incarnation != "" && !credentials.Same(account, was):
+		case inherited && etag != account.ETag, was.Incarnation == "" && !inherited && !first, was.Incarnation != "" && !credentials.Same(account, was):
 			w.queue.release(a.Key, false)
 		}
 		first = false

@@ -102,6 +102,7 @@ type accountQueue struct {
 	heldBy   store.FailureReason // empty: not held
 	until    time.Time
 	account  store.Account // as it was when what holds it happened
+	etag     string        // that it had then
 	failures int           // in a row
 	releases int
 	proven   bool // something got through since it came, or was held
@@ -287,7 +288,7 @@ func (q *queue) insert(w waitingActivity) {
 			shard: shard, use: w.use, tickets: make(map[string]*ticketQueue), suspects: make(map[string]int), bad: make(map[string]bool),
 		}
 		if hold, ok := q.inherited[w.account]; ok {
-			account.heldBy, account.until, account.failures = hold.Reason, hold.Until, 1
+			account.heldBy, account.until, account.etag, account.failures = hold.Reason, hold.Until, hold.ETag, 1
 			delete(q.inherited, w.account)
 			q.watch(w.account, account)
 		}
@@ -629,6 +630,7 @@ func (q *queue) failed(ticket *ticketQueue, now time.Time, t trouble) verdict {
 		until = account.until
 	}
 	account.heldBy, account.until, account.account, account.heldAt, account.proven = t.reason, until, t.account, account.events, false
+	account.etag = t.account.ETag
 	q.publish(ticket.account)
 	// The next probe takes another ticket: this one may be what fails.
 	v.until = until
@@ -696,6 +698,28 @@ func (q *queue) ticketOf(id string) *ticketQueue {
 		return nil
 	}
 	return q.accounts[known.account].tickets[known.ticket]
+}
+
+// holdToTell is what holds an account, for other replicas.
+func (q *queue) holdToTell(key credentials.Key) store.Hold {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	account := q.accounts[key]
+	if account == nil || account.heldBy == "" {
+		return store.Hold{}
+	}
+	return store.Hold{Reason: account.heldBy, Until: account.until, ETag: account.etag}
+}
+
+// inheritedWith is the etag that an account had when that happened which holds it, where another replica saw it.
+func (q *queue) inheritedWith(key credentials.Key) (etag string, inherited bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	account := q.accounts[key]
+	if account == nil || account.heldBy == "" || account.account.Incarnation != "" {
+		return "", false
+	}
+	return account.etag, true
 }
 
 // heldWith is how an account was when what holds it happened; zero: it is not held, or nobody knows.

@@ -255,8 +255,11 @@ func (s *Store) beat(ctx context.Context, dead members) (found members, err erro
 			}
 		}
 		var self member
-		self, was = found[s.claims.self]
-		found[s.claims.self] = s.member(self.Counter+1, keys)
+		if self, was = found[s.claims.self]; !was {
+			self = s.member(0, keys)
+		}
+		self.Counter++ // its keys are as adopt has left them, which may have been meanwhile
+		found[s.claims.self] = self
 		return found.save(tx)
 	})
 	if err != nil {

@@ -348,25 +348,13 @@ func (s *Store) ClaimOwners(ctx context.Context, name ...string) (owners map[str
 }
 
 func (s *Store) eachClaim(ctx context.Context, prefix []byte, visit func(key []byte, stored storedClaim) error) error {
-	all := kv.Prefix(prefix)
-	for more := true; more; {
-		entries, stillMore, err := s.scan(ctx, all)
-		if err != nil {
-			return err
+	return s.each(ctx, kv.Prefix(prefix), func(entry kv.Entry) error {
+		var stored storedClaim
+		if err := decode(entry.Value, &stored); err != nil {
+			return nil //nolint:nilerr // nobody's: who claims it next replaces it
 		}
-		for _, entry := range entries {
-			var stored storedClaim
-			if err := decode(entry.Value, &stored); err != nil {
-				continue // nobody's: who claims it next replaces it
-			}
-			if err := visit(entry.Key, stored); err != nil {
-				return err
-			}
-			all.Start = kv.After(entry.Key)
-		}
-		more = stillMore && len(entries) > 0
-	}
-	return nil
+		return visit(entry.Key, stored)
+	})
 }
 
 const (

@@ -65,26 +65,14 @@ func (s *Store) SetHold(ctx context.Context, tenant, incarnation string, h Hold)
 // Holds calls visit with each account of a shard, or of [AllShards], whose activities are held up, and stops at its error. One
 // whose record cannot be read is left out.
 func (s *Store) Holds(ctx context.Context, shard int, visit func(tenant, incarnation string, h Hold) error) error {
-	holds := kv.Prefix(holdsKey(shard))
-	for more := true; more; {
-		entries, stillMore, err := s.scan(ctx, holds)
-		if err != nil {
-			return err
+	return s.each(ctx, kv.Prefix(holdsKey(shard)), func(entry kv.Entry) error {
+		h, err := s.vault.openHold(entry)
+		tenant, incarnation, bad := parseHold(entry.Key)
+		if err != nil || bad != nil {
+			return nil //nolint:nilerr // whoever writes the account's activities stores it anew
 		}
-		for _, entry := range entries {
-			holds.Start = kv.After(entry.Key)
-			h, err := s.vault.openHold(entry)
-			tenant, incarnation, bad := parseHold(entry.Key)
-			if err != nil || bad != nil {
-				continue // whoever writes the account's activities stores it anew
-			}
-			if err := visit(tenant, incarnation, h); err != nil {
-				return err
-			}
-		}
-		more = stillMore && len(entries) > 0
-	}
-	return nil
+		return visit(tenant, incarnation, h)
+	})
 }
 
 func (v *vault) openHold(e kv.Entry) (h Hold, err error) {

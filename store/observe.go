@@ -90,14 +90,9 @@ func (s *Store) ActivityTotals(ctx context.Context, tenant string) (t ActivityTo
 func (s *Store) countAll(ctx context.Context, index []byte) (n int, err error) {
 	rows := kv.Prefix(index)
 	rows.KeysOnly = true
-	for more := true; more; {
-		var entries []kv.Entry
-		if entries, more, err = s.scan(ctx, rows); err != nil {
-			return 0, err
-		}
-		if n += len(entries); len(entries) > 0 {
-			rows.Start = kv.After(entries[len(entries)-1].Key)
-		}
-	}
-	return n, nil
+	err = s.each(ctx, rows, func(kv.Entry) error {
+		n++
+		return nil
+	})
+	return n, err
 }

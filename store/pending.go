@@ -55,26 +55,14 @@ func (s *Store) PendingActivities(ctx context.Context, shard int, since time.Tim
 		index.Start = append(index.Start, kv.Key(kv.Time(since))...)
 	}
 	index.KeysOnly = true
-	for {
-		entries, more, err := s.scan(ctx, index)
+	return s.each(ctx, index, func(entry kv.Entry) error {
+		p, err := parsePending(entry.Key)
 		if err != nil {
-			return err
-		}
-		for _, entry := range entries {
-			p, err := parsePending(entry.Key)
-			if err != nil {
-				s.log.ErrorContext(ctx, "an entry of the index of pending activities is damaged; restore a backup", "key", fmt.Sprintf("%q", entry.Key))
-				continue
-			}
-			if err := visit(p); err != nil {
-				return err
-			}
-		}
-		if !more {
+			s.log.ErrorContext(ctx, "an entry of the index of pending activities is damaged; restore a backup", "key", fmt.Sprintf("%q", entry.Key))
 			return nil
 		}
-		index.Start = kv.After(entries[len(entries)-1].Key)
-	}
+		return visit(p)
+	})
 }
 
 // WatchPending sends a token after activities of a shard have become pending, or are so no more; see [Store.WatchDelivered].

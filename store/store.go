@@ -361,6 +361,26 @@ func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, mo
 	return entries, more, err
 }
 
+// each calls visit with all entries of a range, in order, some of a snapshot at a time, and stops at its error, which comes back as
+// it is.
+func (s *Store) each(ctx context.Context, keys kv.Range, visit func(kv.Entry) error) error {
+	for {
+		entries, more, err := s.scan(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if err := visit(entry); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		keys.Start = kv.After(entries[len(entries)-1].Key)
+	}
+}
+
 // update runs fn in a transaction on a tenant's data. It may run several times.
 func (s *Store) update(ctx context.Context, tenant string, fn func(*writing) error) error {
 	if err := checkTenant(tenant); err != nil {

@@ -89,27 +89,7 @@ func TestEveryCompletionIsWrittenOnce(t *testing.T) {
 	}
 	s.awaitWritten(t)
 
-	wantAudits, wantCreated := map[string][]string{}, []string{}
-	for line := range lines {
-		for ticket, calls := range acknowledged[line] {
-			if ticket == "" {
-				wantCreated = append(wantCreated, calls...)
-			} else {
-				wantAudits[ticket] = calls
-			}
-		}
-	}
-	slices.Sort(wantCreated)
-	got := sandbox.written(t, started)
-	if diff := cmp.Diff(wantCreated, slices.Sorted(maps.Values(got.created))); diff != "" {
-		t.Errorf("the created tickets differ (-acknowledged +created):\n%s", diff)
-	}
-	for ticket, call := range got.created {
-		wantAudits[ticket] = []string{call}
-	}
-	if diff := cmp.Diff(wantAudits, got.audits); diff != "" {
-		t.Errorf("the audits differ (-acknowledged +written):\n%s", diff)
-	}
+	got := sandbox.mustHaveWritten(t, started, acknowledged[:])
 
 	// What the service says of them is so.
 	told := map[string]string{}
@@ -132,6 +112,34 @@ func TestEveryCompletionIsWrittenOnce(t *testing.T) {
 	if met < troubles {
 		t.Errorf("only %d writes met trouble, want %d", met, troubles)
 	}
+}
+
+// mustHaveWritten holds the fake Zendesk to the completions that each line of calls had acknowledged, by ticket; "": a new one. It
+// returns what was written.
+func (z *sandboxProcess) mustHaveWritten(t testing.TB, started time.Time, acknowledged []map[string][]string) written {
+	t.Helper()
+	wantAudits, wantCreated := map[string][]string{}, []string{}
+	for _, line := range acknowledged {
+		for ticket, calls := range line {
+			if ticket == "" {
+				wantCreated = append(wantCreated, calls...)
+			} else {
+				wantAudits[ticket] = calls
+			}
+		}
+	}
+	slices.Sort(wantCreated)
+	got := z.written(t, started)
+	if diff := cmp.Diff(wantCreated, slices.Sorted(maps.Values(got.created))); diff != "" {
+		t.Errorf("the created tickets differ (-acknowledged +created):\n%s", diff)
+	}
+	for ticket, call := range got.created {
+		wantAudits[ticket] = []string{call}
+	}
+	if diff := cmp.Diff(wantAudits, got.audits); diff != "" {
+		t.Errorf("the audits differ (-acknowledged +written):\n%s", diff)
+	}
+	return got
 }
 
 // troublesOfTickets are faults of writes to tickets. The client itself repeats a POST, since it has an idempotency key.

@@ -280,13 +280,11 @@ func (s *service) drained(t testing.TB) {
 	}
 }
 
-// killAmid runs work, which calls tick so many times, and kills and starts the process at a random moment meanwhile: at
-// one of the ticks, and then a part of the time that a commit takes. Work is to use persist, and to end by itself.
-func (s *service) killAmid(t testing.TB, random *rand.Rand, ticks int64, work func(ctx context.Context, tick func()) error) {
+// amid runs work, which calls tick so many times, and trouble at one of the ticks, all within some time.
+func amid(t testing.TB, within time.Duration, random *rand.Rand, ticks int64, trouble func(), work func(ctx context.Context, tick func()) error) {
 	t.Helper()
-	doomed := random.Int64N(ticks) + 1
-	after := time.Duration(random.Int64N(int64(2 * time.Millisecond)))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	at := random.Int64N(ticks) + 1
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	reached, ended := make(chan struct{}), make(chan error, 1)
 	reach := sync.OnceFunc(func() { close(reached) })
@@ -294,16 +292,26 @@ func (s *service) killAmid(t testing.TB, random *rand.Rand, ticks int64, work fu
 	go func() {
 		defer reach()
 		ended <- work(ctx, func() {
-			if ticked.Add(1) >= doomed {
+			if ticked.Add(1) >= at {
 				reach()
 			}
 		})
 	}()
 	<-reached
-	<-time.After(after)
-	s.kill(t)
-	s.start(t)
+	trouble()
 	must(t, <-ended)
+}
+
+// killAmid runs work, which calls tick so many times, and kills and starts the process at a random moment meanwhile: at
+// one of the ticks, and then a part of the time that a commit takes. Work is to use persist, and to end by itself.
+func (s *service) killAmid(t testing.TB, random *rand.Rand, ticks int64, work func(ctx context.Context, tick func()) error) {
+	t.Helper()
+	after := time.Duration(random.Int64N(int64(2 * time.Millisecond)))
+	amid(t, patience, random, ticks, func() {
+		<-time.After(after)
+		s.kill(t)
+		s.start(t)
+	}, work)
 }
 
 // createAccount makes an account for the fake Zendesk at an origin.

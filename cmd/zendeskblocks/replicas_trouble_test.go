@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -89,7 +88,7 @@ func TestReplicasInTrouble(t *testing.T) {
 		trouble, first, last := troubles[round%len(troubles)], round*count/rounds, (round+1)*count/rounds
 		r := victim()
 		t.Logf("%s: %s %s", time.Since(started).Round(time.Millisecond), r.name, trouble.name)
-		amid(t, random, int64((last-first)*stepsOfCall), func() { trouble.make(r) }, func(ctx context.Context, tick func()) error {
+		amid(t, 10*patience, random, int64((last-first)*stepsOfCall), func() { trouble.make(r) }, func(ctx context.Context, tick func()) error {
 			var running errgroup.Group
 			for line := range lines {
 				running.Go(func() error {
@@ -116,27 +115,7 @@ func TestReplicasInTrouble(t *testing.T) {
 	all.awaitWritten(t)
 	t.Logf("%s: all is written", time.Since(started).Round(time.Millisecond))
 
-	wantAudits, wantCreated := map[string][]string{}, []string{}
-	for line := range lines {
-		for ticket, calls := range acknowledged[line] {
-			if ticket == "" {
-				wantCreated = append(wantCreated, calls...)
-			} else {
-				wantAudits[ticket] = calls
-			}
-		}
-	}
-	slices.Sort(wantCreated)
-	got := sandbox.written(t, started)
-	if diff := cmp.Diff(wantCreated, slices.Sorted(maps.Values(got.created))); diff != "" {
-		t.Errorf("the created tickets differ (-acknowledged +created):\n%s", diff)
-	}
-	for ticket, call := range got.created {
-		wantAudits[ticket] = []string{call}
-	}
-	if diff := cmp.Diff(wantAudits, got.audits); diff != "" {
-		t.Errorf("the audits differ (-acknowledged +written):\n%s", diff)
-	}
+	got := sandbox.mustHaveWritten(t, started, acknowledged)
 	told := map[string]string{}
 	for _, activity := range all.activities(t, zendeskv1.ActivityState_ACTIVITY_STATE_WRITTEN) {
 		told[activity.GetInteractionId()] = activity.GetAuditId()
@@ -159,28 +138,6 @@ func TestReplicasInTrouble(t *testing.T) {
 		}
 	}
 	t.Logf("%d interactions, %d token requests", count, renewals)
-}
-
-// amid runs work, which calls tick so many times, and trouble at a random moment meanwhile.
-func amid(t testing.TB, random *rand.Rand, ticks int64, trouble func(), work func(ctx context.Context, tick func()) error) {
-	t.Helper()
-	at := random.Int64N(ticks) + 1
-	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
-	defer cancel()
-	reached, ended := make(chan struct{}), make(chan error, 1)
-	reach := sync.OnceFunc(func() { close(reached) })
-	var ticked atomic.Int64
-	go func() {
-		defer reach()
-		ended <- work(ctx, func() {
-			if ticked.Add(1) >= at {
-				reach()
-			}
-		})
-	}()
-	<-reached
-	trouble()
-	must(t, <-ended)
 }
 
 // desktop shows an agent what is delivered, connected to one replica after the other.

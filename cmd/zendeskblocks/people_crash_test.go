@@ -91,7 +91,7 @@ func findOrCreate(ctx context.Context, s *service, call int, number string) (id 
 		switch code := status.Code(err); {
 		case ctx.Err() != nil:
 			return "", ctx.Err()
-		case code == codes.Unavailable, code == codes.ResourceExhausted:
+		case code == codes.Unavailable, code == codes.ResourceExhausted, code == codes.DeadlineExceeded: // of the service: that of the call is ctx's
 		case err != nil:
 			return "", err
 		case resp.GetExit() == zendeskv1.Exit_EXIT_NEXT:

@@ -58,6 +58,7 @@ var methodRoles = map[string][]auth.Role{
 	zendeskv1.InteractionService_RetryActivities_FullMethodName:     {auth.Ops},
 	zendeskv1.InteractionService_DiscardActivity_FullMethodName:     {auth.Ops},
 
+	zendeskv1.OperationsService_GetCaller_FullMethodName:   {auth.Admin, auth.Runtime, auth.Desktop, auth.Ops, auth.Operator},
 	zendeskv1.OperationsService_GetUsage_FullMethodName:    {auth.Ops},
 	zendeskv1.OperationsService_ErasePerson_FullMethodName: {auth.Admin},
 	zendeskv1.OperationsService_ListTenants_FullMethodName: {auth.Operator},

@@ -160,7 +160,7 @@ var allowed = map[auth.Role][]string{
 	auth.Admin: {
 		"AccountService/CreateAccount", "AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/UpdateAccount",
 		"AccountService/DeleteAccount", "AccountService/RequestToken", "AccountService/TestConnection",
-		"OperationsService/ErasePerson",
+		"OperationsService/ErasePerson", "OperationsService/GetCaller",
 	},
 	// Blocks, deliver, complete; and to read what it thereby made.
 	auth.Runtime: {
@@ -169,18 +169,19 @@ var allowed = map[auth.Role][]string{
 		"BlockService/IdentifyCaller", "BlockService/FindOrCreateUser",
 		"InteractionService/DeliverInteraction", "InteractionService/CompleteInteraction",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity",
+		"OperationsService/GetCaller",
 	},
 	// Watch screen pops.
-	auth.Desktop: {"InteractionService/WatchScreenPops"},
+	auth.Desktop: {"InteractionService/WatchScreenPops", "OperationsService/GetCaller"},
 	// Read everything but secrets; retry and discard.
 	auth.Ops: {
 		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity",
 		"InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
-		"OperationsService/GetUsage",
+		"OperationsService/GetUsage", "OperationsService/GetCaller",
 	},
 	// All tenants.
-	auth.Operator: {"OperationsService/ListTenants", "OperationsService/Backup"},
+	auth.Operator: {"OperationsService/ListTenants", "OperationsService/Backup", "OperationsService/GetCaller"},
 }
 
 // method is one that a server has, by its descriptor.

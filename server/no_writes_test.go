@@ -127,7 +127,7 @@ func TestWritingMethods(t *testing.T) {
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData", "BlockService/IdentifyCaller",
 		"BlockService/FindOrCreateUser", // up to the creation
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity", "InteractionService/ListActivities",
-		"OperationsService/GetUsage", "OperationsService/ListTenants", "OperationsService/Backup", "OperationsService/ErasePerson",
+		"OperationsService/GetCaller", "OperationsService/GetUsage", "OperationsService/ListTenants", "OperationsService/Backup", "OperationsService/ErasePerson",
 	} {
 		reads["/scenarioblocks.zendesk.v1."+name] = true
 	}

@@ -1,4 +1,4 @@
-// Package operations implements OperationsService: what is asked of a tenant as a whole, erasing what is stored about a person,
+// Package operations implements OperationsService: who the caller is, what is asked of a tenant as a whole, erasing what is stored about a person,
 // and what operators do with all tenants: list them, and back all data up.
 package operations
 
@@ -37,6 +37,18 @@ type Service struct {
 // New makes the service.
 func New(c Config) *Service {
 	return &Service{store: c.Store, people: c.People, audit: c.Audit, version: c.Version, backedUp: c.BackedUp, now: c.Now}
+}
+
+// GetCaller implements OperationsService.
+func (s *Service) GetCaller(ctx context.Context, _ *zendeskv1.GetCallerRequest) (*zendeskv1.GetCallerResponse, error) {
+	caller, _ := rpc.Caller(ctx)
+	resp := &zendeskv1.GetCallerResponse{
+		Name: caller.Name, Tenant: caller.Tenant, Agent: caller.Agent, Credential: caller.Credential, ExpireTime: rpc.TimeToProto(caller.Expires),
+	}
+	for _, role := range caller.Roles {
+		resp.Roles = append(resp.Roles, string(role))
+	}
+	return resp, nil
 }
 
 // GetUsage implements OperationsService.

@@ -22,6 +22,134 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of OperationsService.GetCaller.
+type GetCallerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerRequest) Reset() {
+	*x = GetCallerRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerRequest) ProtoMessage() {}
+
+func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerRequest.ProtoReflect.Descriptor instead.
+func (*GetCallerRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+}
+
+// Response of OperationsService.GetCaller.
+type GetCallerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name that the credential gives the caller.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The tenant whose data it sees; empty with the role operator, which is of none.
+	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What it may do there, at least one: `admin`, `runtime`, `desktop`, `ops`; or `operator` alone.
+	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The e-mail address of the agent whose screen pops it may watch with the role desktop; empty: all agents'.
+	Agent string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What it showed: `token`, `jwt`, `certificate`; `none` where no authentication is configured.
+	Credential string `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
+	// When the credential ends; unset: not by itself.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerResponse) Reset() {
+	*x = GetCallerResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerResponse) ProtoMessage() {}
+
+func (x *GetCallerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerResponse.ProtoReflect.Descriptor instead.
+func (*GetCallerResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetCallerResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *GetCallerResponse) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // Request of OperationsService.ListTenants.
 type ListTenantsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -35,7 +163,7 @@ type ListTenantsRequest struct {
 
 func (x *ListTenantsRequest) Reset() {
 	*x = ListTenantsRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -47,7 +175,7 @@ func (x *ListTenantsRequest) String() string {
 func (*ListTenantsRequest) ProtoMessage() {}
 
 func (x *ListTenantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[0]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -60,7 +188,7 @@ func (x *ListTenantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTenantsRequest.ProtoReflect.Descriptor instead.
 func (*ListTenantsRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListTenantsRequest) GetPageSize() int32 {
@@ -90,7 +218,7 @@ type ListTenantsResponse struct {
 
 func (x *ListTenantsResponse) Reset() {
 	*x = ListTenantsResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -102,7 +230,7 @@ func (x *ListTenantsResponse) String() string {
 func (*ListTenantsResponse) ProtoMessage() {}
 
 func (x *ListTenantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[1]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -115,7 +243,7 @@ func (x *ListTenantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTenantsResponse.ProtoReflect.Descriptor instead.
 func (*ListTenantsResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListTenantsResponse) GetTenants() []*Tenant {
@@ -145,7 +273,7 @@ type Tenant struct {
 
 func (x *Tenant) Reset() {
 	*x = Tenant{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +285,7 @@ func (x *Tenant) String() string {
 func (*Tenant) ProtoMessage() {}
 
 func (x *Tenant) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +298,7 @@ func (x *Tenant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
 func (*Tenant) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Tenant) GetTenant() string {
@@ -196,7 +324,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +336,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +349,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{5}
 }
 
 // Response of OperationsService.Backup: a piece of the copy, or at the end what it is.
@@ -240,7 +368,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +380,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +393,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BackupResponse) GetPart() isBackupResponse_Part {
@@ -328,7 +456,7 @@ type BackupSummary struct {
 
 func (x *BackupSummary) Reset() {
 	*x = BackupSummary{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +468,7 @@ func (x *BackupSummary) String() string {
 func (*BackupSummary) ProtoMessage() {}
 
 func (x *BackupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +481,7 @@ func (x *BackupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupSummary.ProtoReflect.Descriptor instead.
 func (*BackupSummary) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{5}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BackupSummary) GetSize() int64 {
@@ -403,7 +531,7 @@ type ErasePersonRequest struct {
 
 func (x *ErasePersonRequest) Reset() {
 	*x = ErasePersonRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +543,7 @@ func (x *ErasePersonRequest) String() string {
 func (*ErasePersonRequest) ProtoMessage() {}
 
 func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +556,7 @@ func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasePersonRequest.ProtoReflect.Descriptor instead.
 func (*ErasePersonRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{6}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ErasePersonRequest) GetPerson() isErasePersonRequest_Person {
@@ -514,7 +642,7 @@ type ErasePersonResponse struct {
 
 func (x *ErasePersonResponse) Reset() {
 	*x = ErasePersonResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +654,7 @@ func (x *ErasePersonResponse) String() string {
 func (*ErasePersonResponse) ProtoMessage() {}
 
 func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[7]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +667,7 @@ func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasePersonResponse.ProtoReflect.Descriptor instead.
 func (*ErasePersonResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{7}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ErasePersonResponse) GetFound() *ErasedData {
@@ -585,7 +713,7 @@ type ErasedData struct {
 
 func (x *ErasedData) Reset() {
 	*x = ErasedData{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +725,7 @@ func (x *ErasedData) String() string {
 func (*ErasedData) ProtoMessage() {}
 
 func (x *ErasedData) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +738,7 @@ func (x *ErasedData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErasedData.ProtoReflect.Descriptor instead.
 func (*ErasedData) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{8}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ErasedData) GetInteractions() int64 {
@@ -649,7 +777,7 @@ type WaitingData struct {
 
 func (x *WaitingData) Reset() {
 	*x = WaitingData{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +789,7 @@ func (x *WaitingData) String() string {
 func (*WaitingData) ProtoMessage() {}
 
 func (x *WaitingData) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +802,7 @@ func (x *WaitingData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingData.ProtoReflect.Descriptor instead.
 func (*WaitingData) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{9}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WaitingData) GetInteractionId() string {
@@ -707,7 +835,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +847,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +860,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{10}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{12}
 }
 
 // Response of OperationsService.GetUsage.
@@ -752,7 +880,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +892,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +905,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{11}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetUsageResponse) GetUsage() *Usage {
@@ -820,7 +948,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +960,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +973,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{12}
+	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Usage) GetAccounts() int64 {
@@ -887,7 +1015,18 @@ var File_scenarioblocks_zendesk_v1_operations_service_proto protoreflect.FileDes
 
 const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\n" +
-	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n" +
+	"2scenarioblocks/zendesk/v1/operations_service.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\x10GetCallerRequest\"\xc8\x01\n" +
+	"\x11GetCallerResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05roles\x18\x03 \x03(\tR\x05roles\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x05 \x01(\tR\n" +
+	"credential\x12;\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"P\n" +
 	"\x12ListTenantsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -946,8 +1085,9 @@ const file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc = "" +
 	"\x11live_interactions\x18\x02 \x01(\x03R\x10liveInteractions\x12-\n" +
 	"\x12pending_activities\x18\x03 \x01(\x03R\x11pendingActivities\x12'\n" +
 	"\x0fdead_activities\x18\x04 \x01(\x03R\x0edeadActivities\x12!\n" +
-	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2\xc1\x03\n" +
-	"\x11OperationsService\x12h\n" +
+	"\fstored_bytes\x18\x05 \x01(\x03R\vstoredBytes2\xae\x04\n" +
+	"\x11OperationsService\x12k\n" +
+	"\tGetCaller\x12+.scenarioblocks.zendesk.v1.GetCallerRequest\x1a,.scenarioblocks.zendesk.v1.GetCallerResponse\"\x03\x90\x02\x01\x12h\n" +
 	"\bGetUsage\x12*.scenarioblocks.zendesk.v1.GetUsageRequest\x1a+.scenarioblocks.zendesk.v1.GetUsageResponse\"\x03\x90\x02\x01\x12n\n" +
 	"\vErasePerson\x12-.scenarioblocks.zendesk.v1.ErasePersonRequest\x1a..scenarioblocks.zendesk.v1.ErasePersonResponse0\x01\x12q\n" +
 	"\vListTenants\x12-.scenarioblocks.zendesk.v1.ListTenantsRequest\x1a..scenarioblocks.zendesk.v1.ListTenantsResponse\"\x03\x90\x02\x01\x12_\n" +
@@ -966,47 +1106,52 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescGZIP() []byt
 	return file_scenarioblocks_zendesk_v1_operations_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_scenarioblocks_zendesk_v1_operations_service_proto_goTypes = []any{
-	(*ListTenantsRequest)(nil),    // 0: scenarioblocks.zendesk.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),   // 1: scenarioblocks.zendesk.v1.ListTenantsResponse
-	(*Tenant)(nil),                // 2: scenarioblocks.zendesk.v1.Tenant
-	(*BackupRequest)(nil),         // 3: scenarioblocks.zendesk.v1.BackupRequest
-	(*BackupResponse)(nil),        // 4: scenarioblocks.zendesk.v1.BackupResponse
-	(*BackupSummary)(nil),         // 5: scenarioblocks.zendesk.v1.BackupSummary
-	(*ErasePersonRequest)(nil),    // 6: scenarioblocks.zendesk.v1.ErasePersonRequest
-	(*ErasePersonResponse)(nil),   // 7: scenarioblocks.zendesk.v1.ErasePersonResponse
-	(*ErasedData)(nil),            // 8: scenarioblocks.zendesk.v1.ErasedData
-	(*WaitingData)(nil),           // 9: scenarioblocks.zendesk.v1.WaitingData
-	(*GetUsageRequest)(nil),       // 10: scenarioblocks.zendesk.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),      // 11: scenarioblocks.zendesk.v1.GetUsageResponse
-	(*Usage)(nil),                 // 12: scenarioblocks.zendesk.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*GetCallerRequest)(nil),      // 0: scenarioblocks.zendesk.v1.GetCallerRequest
+	(*GetCallerResponse)(nil),     // 1: scenarioblocks.zendesk.v1.GetCallerResponse
+	(*ListTenantsRequest)(nil),    // 2: scenarioblocks.zendesk.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),   // 3: scenarioblocks.zendesk.v1.ListTenantsResponse
+	(*Tenant)(nil),                // 4: scenarioblocks.zendesk.v1.Tenant
+	(*BackupRequest)(nil),         // 5: scenarioblocks.zendesk.v1.BackupRequest
+	(*BackupResponse)(nil),        // 6: scenarioblocks.zendesk.v1.BackupResponse
+	(*BackupSummary)(nil),         // 7: scenarioblocks.zendesk.v1.BackupSummary
+	(*ErasePersonRequest)(nil),    // 8: scenarioblocks.zendesk.v1.ErasePersonRequest
+	(*ErasePersonResponse)(nil),   // 9: scenarioblocks.zendesk.v1.ErasePersonResponse
+	(*ErasedData)(nil),            // 10: scenarioblocks.zendesk.v1.ErasedData
+	(*WaitingData)(nil),           // 11: scenarioblocks.zendesk.v1.WaitingData
+	(*GetUsageRequest)(nil),       // 12: scenarioblocks.zendesk.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),      // 13: scenarioblocks.zendesk.v1.GetUsageResponse
+	(*Usage)(nil),                 // 14: scenarioblocks.zendesk.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_scenarioblocks_zendesk_v1_operations_service_proto_depIdxs = []int32{
-	2,  // 0: scenarioblocks.zendesk.v1.ListTenantsResponse.tenants:type_name -> scenarioblocks.zendesk.v1.Tenant
-	12, // 1: scenarioblocks.zendesk.v1.Tenant.usage:type_name -> scenarioblocks.zendesk.v1.Usage
-	5,  // 2: scenarioblocks.zendesk.v1.BackupResponse.summary:type_name -> scenarioblocks.zendesk.v1.BackupSummary
-	13, // 3: scenarioblocks.zendesk.v1.BackupSummary.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 4: scenarioblocks.zendesk.v1.ErasePersonResponse.found:type_name -> scenarioblocks.zendesk.v1.ErasedData
-	8,  // 5: scenarioblocks.zendesk.v1.ErasePersonResponse.erased:type_name -> scenarioblocks.zendesk.v1.ErasedData
-	9,  // 6: scenarioblocks.zendesk.v1.ErasePersonResponse.waiting:type_name -> scenarioblocks.zendesk.v1.WaitingData
-	12, // 7: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
-	12, // 8: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
-	13, // 9: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
-	10, // 10: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
-	6,  // 11: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:input_type -> scenarioblocks.zendesk.v1.ErasePersonRequest
-	0,  // 12: scenarioblocks.zendesk.v1.OperationsService.ListTenants:input_type -> scenarioblocks.zendesk.v1.ListTenantsRequest
-	3,  // 13: scenarioblocks.zendesk.v1.OperationsService.Backup:input_type -> scenarioblocks.zendesk.v1.BackupRequest
-	11, // 14: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
-	7,  // 15: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:output_type -> scenarioblocks.zendesk.v1.ErasePersonResponse
-	1,  // 16: scenarioblocks.zendesk.v1.OperationsService.ListTenants:output_type -> scenarioblocks.zendesk.v1.ListTenantsResponse
-	4,  // 17: scenarioblocks.zendesk.v1.OperationsService.Backup:output_type -> scenarioblocks.zendesk.v1.BackupResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	15, // 0: scenarioblocks.zendesk.v1.GetCallerResponse.expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 1: scenarioblocks.zendesk.v1.ListTenantsResponse.tenants:type_name -> scenarioblocks.zendesk.v1.Tenant
+	14, // 2: scenarioblocks.zendesk.v1.Tenant.usage:type_name -> scenarioblocks.zendesk.v1.Usage
+	7,  // 3: scenarioblocks.zendesk.v1.BackupResponse.summary:type_name -> scenarioblocks.zendesk.v1.BackupSummary
+	15, // 4: scenarioblocks.zendesk.v1.BackupSummary.create_time:type_name -> google.protobuf.Timestamp
+	10, // 5: scenarioblocks.zendesk.v1.ErasePersonResponse.found:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	10, // 6: scenarioblocks.zendesk.v1.ErasePersonResponse.erased:type_name -> scenarioblocks.zendesk.v1.ErasedData
+	11, // 7: scenarioblocks.zendesk.v1.ErasePersonResponse.waiting:type_name -> scenarioblocks.zendesk.v1.WaitingData
+	14, // 8: scenarioblocks.zendesk.v1.GetUsageResponse.usage:type_name -> scenarioblocks.zendesk.v1.Usage
+	14, // 9: scenarioblocks.zendesk.v1.GetUsageResponse.quota:type_name -> scenarioblocks.zendesk.v1.Usage
+	15, // 10: scenarioblocks.zendesk.v1.GetUsageResponse.count_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: scenarioblocks.zendesk.v1.OperationsService.GetCaller:input_type -> scenarioblocks.zendesk.v1.GetCallerRequest
+	12, // 12: scenarioblocks.zendesk.v1.OperationsService.GetUsage:input_type -> scenarioblocks.zendesk.v1.GetUsageRequest
+	8,  // 13: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:input_type -> scenarioblocks.zendesk.v1.ErasePersonRequest
+	2,  // 14: scenarioblocks.zendesk.v1.OperationsService.ListTenants:input_type -> scenarioblocks.zendesk.v1.ListTenantsRequest
+	5,  // 15: scenarioblocks.zendesk.v1.OperationsService.Backup:input_type -> scenarioblocks.zendesk.v1.BackupRequest
+	1,  // 16: scenarioblocks.zendesk.v1.OperationsService.GetCaller:output_type -> scenarioblocks.zendesk.v1.GetCallerResponse
+	13, // 17: scenarioblocks.zendesk.v1.OperationsService.GetUsage:output_type -> scenarioblocks.zendesk.v1.GetUsageResponse
+	9,  // 18: scenarioblocks.zendesk.v1.OperationsService.ErasePerson:output_type -> scenarioblocks.zendesk.v1.ErasePersonResponse
+	3,  // 19: scenarioblocks.zendesk.v1.OperationsService.ListTenants:output_type -> scenarioblocks.zendesk.v1.ListTenantsResponse
+	6,  // 20: scenarioblocks.zendesk.v1.OperationsService.Backup:output_type -> scenarioblocks.zendesk.v1.BackupResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_operations_service_proto_init() }
@@ -1014,11 +1159,11 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_init() {
 	if File_scenarioblocks_zendesk_v1_operations_service_proto != nil {
 		return
 	}
-	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[4].OneofWrappers = []any{
+	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*BackupResponse_Chunk)(nil),
 		(*BackupResponse_Summary)(nil),
 	}
-	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[6].OneofWrappers = []any{
+	file_scenarioblocks_zendesk_v1_operations_service_proto_msgTypes[8].OneofWrappers = []any{
 		(*ErasePersonRequest_Email)(nil),
 		(*ErasePersonRequest_Phone)(nil),
 		(*ErasePersonRequest_ExternalId)(nil),
@@ -1029,7 +1174,7 @@ func file_scenarioblocks_zendesk_v1_operations_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_operations_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,6 +19,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	OperationsService_GetCaller_FullMethodName   = "/scenarioblocks.zendesk.v1.OperationsService/GetCaller"
 	OperationsService_GetUsage_FullMethodName    = "/scenarioblocks.zendesk.v1.OperationsService/GetUsage"
 	OperationsService_ErasePerson_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/ErasePerson"
 	OperationsService_ListTenants_FullMethodName = "/scenarioblocks.zendesk.v1.OperationsService/ListTenants"
@@ -30,8 +31,10 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Tells where the caller's tenant stands, and keeps the whole: who has the role operator is of no tenant, and may call
-// ListTenants and Backup and nothing else. Without a deadline of the caller's a call has 3 s.
+// ListTenants, Backup and GetCaller and nothing else. Without a deadline of the caller's a call has 3 s.
 type OperationsServiceClient interface {
+	// Returns who the caller is, as the service knows it by its credential. Any role may.
+	GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*GetCallerResponse, error)
 	// Returns what the tenant has stored, and what it may. A call that would pass a quota is refused with RESOURCE_EXHAUSTED
 	// `QUOTA_EXCEEDED`, whose metadata name the quota, as in Usage, and its limit. Reads, deletions, and decisions on
 	// activities always go on. At the quota of stored bytes blocks go on that store no more than 4 KiB, until 5 % above it; all
@@ -63,6 +66,16 @@ type operationsServiceClient struct {
 
 func NewOperationsServiceClient(cc grpc.ClientConnInterface) OperationsServiceClient {
 	return &operationsServiceClient{cc}
+}
+
+func (c *operationsServiceClient) GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*GetCallerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCallerResponse)
+	err := c.cc.Invoke(ctx, OperationsService_GetCaller_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *operationsServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error) {
@@ -128,8 +141,10 @@ type OperationsService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 // for forward compatibility.
 //
 // Tells where the caller's tenant stands, and keeps the whole: who has the role operator is of no tenant, and may call
-// ListTenants and Backup and nothing else. Without a deadline of the caller's a call has 3 s.
+// ListTenants, Backup and GetCaller and nothing else. Without a deadline of the caller's a call has 3 s.
 type OperationsServiceServer interface {
+	// Returns who the caller is, as the service knows it by its credential. Any role may.
+	GetCaller(context.Context, *GetCallerRequest) (*GetCallerResponse, error)
 	// Returns what the tenant has stored, and what it may. A call that would pass a quota is refused with RESOURCE_EXHAUSTED
 	// `QUOTA_EXCEEDED`, whose metadata name the quota, as in Usage, and its limit. Reads, deletions, and decisions on
 	// activities always go on. At the quota of stored bytes blocks go on that store no more than 4 KiB, until 5 % above it; all
@@ -163,6 +178,9 @@ type OperationsServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedOperationsServiceServer struct{}
 
+func (UnimplementedOperationsServiceServer) GetCaller(context.Context, *GetCallerRequest) (*GetCallerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCaller not implemented")
+}
 func (UnimplementedOperationsServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
 }
@@ -194,6 +212,24 @@ func RegisterOperationsServiceServer(s grpc.ServiceRegistrar, srv OperationsServ
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&OperationsService_ServiceDesc, srv)
+}
+
+func _OperationsService_GetCaller_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCallerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationsServiceServer).GetCaller(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationsService_GetCaller_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationsServiceServer).GetCaller(ctx, req.(*GetCallerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _OperationsService_GetUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -261,6 +297,10 @@ var OperationsService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "scenarioblocks.zendesk.v1.OperationsService",
 	HandlerType: (*OperationsServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetCaller",
+			Handler:    _OperationsService_GetCaller_Handler,
+		},
 		{
 			MethodName: "GetUsage",
 			Handler:    _OperationsService_GetUsage_Handler,

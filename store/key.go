@@ -73,6 +73,9 @@ var (
 	replicasKey  = kv.Key("!", "replicas")
 )
 
+// elsewhereKey is the place of what is sealed and kept elsewhere. Nothing is stored there.
+func elsewhereKey(purpose string) []byte { return kv.Key("!", "elsewhere", purpose) }
+
 func claimKey(name ...string) []byte { return slices.Concat(kv.Key("!", "claim"), kv.Key(name...)) }
 
 // noticeKey is that of what a replica has told, or what all of them begin with.

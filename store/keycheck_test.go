@@ -37,3 +37,32 @@ func TestCheckKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestSealElsewhere(t *testing.T) {
+	s, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "data.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	sealed, err := s.Seal("session", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := s.Unseal("session", sealed); err != nil || string(text) != "secret" {
+		t.Errorf("opened: %q, %v", text, err)
+	}
+	sealed[len(sealed)-1]++
+	if _, err := s.Unseal("session", sealed); !errors.Is(err, ErrNotSealed) {
+		t.Errorf("what was altered: %v", err)
+	}
+	sealed[len(sealed)-1]--
+	for purpose, text := range map[string][]byte{"flow": sealed, "session": nil} {
+		if _, err := s.Unseal(purpose, text); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("%s of %d bytes: %v", purpose, len(text), err)
+		}
+	}
+}

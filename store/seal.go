@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"sync"
@@ -46,6 +47,24 @@ func (v *vault) open(key, sealed []byte) ([]byte, error) {
 		return nil, errSealed
 	}
 	return value, nil
+}
+
+// ErrNotSealed is what is not opened by [Store.Unseal].
+var ErrNotSealed = errors.New("it was not sealed for this purpose with a key of this store")
+
+// Seal encrypts what is kept elsewhere, such as in a browser's cookie. Whoever has the store's keyset opens it, for the same
+// purpose alone, until the key that sealed it is dropped.
+func (s *Store) Seal(purpose string, text []byte) ([]byte, error) {
+	return s.vault.seal(elsewhereKey(purpose), text)
+}
+
+// Unseal opens what [Store.Seal] has sealed for the purpose. Its error is [ErrNotSealed].
+func (s *Store) Unseal(purpose string, sealed []byte) ([]byte, error) {
+	text, err := s.vault.open(elsewhereKey(purpose), sealed)
+	if err != nil {
+		return nil, ErrNotSealed
+	}
+	return text, nil
 }
 
 // reseal returns a sealed value as the primary key seals it: as it is, if that key did.

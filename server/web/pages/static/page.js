@@ -1,0 +1,2 @@
+// What a browser with scripts does more than one without: nothing that a page needs.
+"use strict";

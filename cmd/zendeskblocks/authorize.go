@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/scenarioblocks/zendeskblocks/cmd/zendeskblocks/authcode"
+	"github.com/scenarioblocks/zendeskblocks/cmd/zendeskblocks/redirect"
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/authcode"
 )
 
 // clientSecretVariable holds the secret of an OAuth client. It has no flag, as all secrets.
@@ -79,7 +80,7 @@ func (c *authorizeCommand) Run(ctx context.Context, p *process) (err error) {
 		return errors.Join(err, l.Close())
 	}
 	var account *zendeskv1.Account
-	err = flow.Receive(ctx, l, c.Wait, func(ctx context.Context, code authcode.Code) error {
+	err = redirect.Receive(ctx, l, flow, c.Wait, func(ctx context.Context, code authcode.Code) error {
 		reply, err := ask(ctx, conn, accounts.RequestToken, &zendeskv1.RequestTokenRequest{
 			AccountId: c.Account, ClientId: c.ClientID, ClientSecret: secret, Scopes: c.Scopes,
 			Grant: &zendeskv1.RequestTokenRequest_AuthorizationCode{AuthorizationCode: &zendeskv1.AuthorizationCodeGrant{

@@ -1,9 +1,7 @@
-package authcode
+package redirect
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -14,58 +12,19 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/authcode"
 )
 
-var request = Request{Origin: "https://acme.zendesk.com", ClientID: "blocks & co", RedirectURI: "http://127.0.0.1:50053/oauth/callback"}
+var request = authcode.Request{Origin: "https://acme.zendesk.com", ClientID: "blocks & co", RedirectURI: "http://127.0.0.1:50053/oauth/callback"}
 
-func newFlow(t testing.TB) *Flow {
+func newFlow(t testing.TB) *authcode.Flow {
 	t.Helper()
-	flow, err := New(request)
+	flow, err := authcode.New(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return flow
-}
-
-func TestAddress(t *testing.T) {
-	flow := newFlow(t)
-	u, err := url.Parse(flow.Address())
-	if err != nil || u.Scheme+"://"+u.Host+u.Path != "https://acme.zendesk.com/oauth/authorizations/new" {
-		t.Fatalf("%s, %v", flow.Address(), err)
-	}
-	query, sum := u.Query(), sha256.Sum256([]byte(flow.verifier))
-	for name, want := range map[string]string{
-		"response_type": "code", "client_id": "blocks & co", "redirect_uri": request.RedirectURI, "scope": "read write", "state": flow.state,
-		"code_challenge_method": "S256", "code_challenge": base64.RawURLEncoding.EncodeToString(sum[:]),
-	} {
-		if query.Get(name) != want {
-			t.Errorf("%s is %q, want %q", name, query.Get(name), want)
-		}
-	}
-	if other := newFlow(t); len(flow.state) < 22 || flow.state == other.state || flow.verifier == other.verifier || strings.Contains(flow.Address(), flow.verifier) {
-		t.Error("state or verifier are not what only this flow knows")
-	}
-}
-
-func TestNewRefuses(t *testing.T) {
-	for _, uri := range []string{"", "/oauth", "127.0.0.1:1", "http://acme.example/x", "http://127.0.0.1.acme.example/", "https://a@acme.example/", "https://acme.example/#x", "ftp://127.0.0.1/", ":"} {
-		r := request
-		r.RedirectURI = uri
-		if _, err := New(r); err == nil {
-			t.Errorf("%q is taken", uri)
-		}
-	}
-	for _, uri := range []string{"https://acme.example/back", "http://localhost:1/", "http://[::1]:1"} {
-		r := request
-		r.RedirectURI = uri
-		if _, err := New(r); err != nil {
-			t.Errorf("%q: %v", uri, err)
-		}
-	}
-	if _, err := New(Request{RedirectURI: request.RedirectURI}); err == nil {
-		t.Error("no origin is taken")
-	}
 }
 
 // Whatever arrives is answered by a page that runs and loads nothing and has nothing of the code; only the first redirect with
@@ -93,11 +52,13 @@ func TestRedirects(t *testing.T) {
 		"no state":        {query: url.Values{"code": {canary}, "state": nil}, status: 400, page: "Not this authorization", told: 1},
 		"another path":    {path: "/", query: url.Values{"code": {canary}}, status: 404, page: "Nothing is here", told: 1},
 		"icon":            {path: "/favicon.ico", status: 404, page: "Nothing is here"},
+		"two states":      {query: url.Values{"code": {canary}, "state": {"x", "y"}}, status: 400, page: "Not this authorization", told: 1},
+		"two codes":       {query: url.Values{"code": {canary, canary}}, status: 400, page: "several values of code", done: "several values of code"},
 		"posted":          {method: "POST", query: url.Values{"code": {canary}}, status: 405, page: "Not a redirect", told: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			flow, told, done := newFlow(t), 0, ""
-			handler := flow.handler(func(code Code, err error) error {
+			handler := newReceiver(flow, func(code authcode.Code, err error) error {
 				if done != "" {
 					t.Error("done is called again")
 				}
@@ -105,7 +66,7 @@ func TestRedirects(t *testing.T) {
 					done = err.Error()
 					return err
 				}
-				if code != (Code{canary, request.RedirectURI, flow.verifier}) {
+				if code != (authcode.Code{Code: canary, RedirectURI: request.RedirectURI, Verifier: flow.Verifier}) {
 					t.Errorf("the code is %+v", code)
 				}
 				return test.redeem
@@ -115,7 +76,7 @@ func TestRedirects(t *testing.T) {
 					t.Errorf("it is told %q", line)
 				}
 			})
-			query := url.Values{"state": {flow.state}}
+			query := url.Values{"state": {flow.State}}
 			for key, values := range test.query {
 				query[key] = values
 			}
@@ -165,7 +126,7 @@ func TestReceive(t *testing.T) {
 	flow, l := newFlow(t), listen(t)
 	page := make(chan string, 1)
 	go func() {
-		resp, err := http.Get("http://" + l.Addr().String() + "/oauth/callback?code=c&state=" + flow.state)
+		resp, err := http.Get("http://" + l.Addr().String() + "/oauth/callback?code=c&state=" + flow.State)
 		if err != nil {
 			page <- err.Error()
 			return
@@ -173,12 +134,12 @@ func TestReceive(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		page <- fmt.Sprint(resp.StatusCode, string(body), err, resp.Body.Close())
 	}()
-	redeemed := Code{}
-	err := flow.Receive(t.Context(), l, time.Hour, func(_ context.Context, code Code) error {
+	redeemed := authcode.Code{}
+	err := Receive(t.Context(), l, flow, time.Hour, func(_ context.Context, code authcode.Code) error {
 		redeemed = code
 		return nil
 	}, func(line string) { t.Error(line) })
-	if err != nil || redeemed.Code != "c" || redeemed.Verifier != flow.verifier {
+	if err != nil || redeemed.Code != "c" || redeemed.Verifier != flow.Verifier {
 		t.Errorf("%v, %+v", err, redeemed)
 	}
 	if got := <-page; !strings.HasPrefix(got, "200") || !strings.Contains(got, "Authorized") {
@@ -190,19 +151,19 @@ func TestReceive(t *testing.T) {
 }
 
 func TestReceiveEnds(t *testing.T) {
-	redeem := func(context.Context, Code) error { return nil }
+	redeem := func(context.Context, authcode.Code) error { return nil }
 	tell := func(string) {}
-	if err := newFlow(t).Receive(t.Context(), listen(t), time.Nanosecond, redeem, tell); err == nil || !strings.Contains(err.Error(), "no redirect came") {
+	if err := Receive(t.Context(), listen(t), newFlow(t), time.Nanosecond, redeem, tell); err == nil || !strings.Contains(err.Error(), "no redirect came") {
 		t.Errorf("nobody comes: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := newFlow(t).Receive(ctx, listen(t), time.Hour, redeem, tell); !errors.Is(err, context.Canceled) {
+	if err := Receive(ctx, listen(t), newFlow(t), time.Hour, redeem, tell); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	l := listen(t)
 	_ = l.Close()
-	if err := newFlow(t).Receive(t.Context(), l, time.Hour, redeem, tell); err == nil {
+	if err := Receive(t.Context(), l, newFlow(t), time.Hour, redeem, tell); err == nil {
 		t.Error("a listener that is closed")
 	}
 }
@@ -216,27 +177,28 @@ func FuzzRedirect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string, known bool) {
 		flow := newFlow(t)
 		called := 0
-		handler := flow.handler(func(code Code, err error) error {
-			if called++; err == nil && (code.Code == "" || code.Verifier != flow.verifier) {
-				t.Errorf("the code is %+v", code)
-			}
-			if err != nil && (!utf8.ValidString(err.Error()) || strings.ContainsAny(err.Error(), "\n\x1b\x00")) {
-				t.Errorf("the error is more than a line of text: %q", err)
-			}
+		place := newReceiver(flow, func(_ authcode.Code, err error) error {
+			called++
 			return err
 		}, func(string) {})
 		if known {
-			query = "state=" + flow.state + "&" + query
+			query = "state=" + flow.State + "&" + query
 		}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/oauth/callback", nil)
 		r.URL.RawQuery = query
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		if want := map[bool]int{true: 1}[known]; called != want {
-			t.Errorf("done is called %d times, want %d", called, want)
+		want := 0
+		if state := r.URL.Query()["state"]; len(state) == 1 && state[0] == flow.State {
+			want = 1
 		}
-		if body := w.Body.String(); strings.Count(body, "<") != strings.Count(page.Tree.Root.String(), "<") || strings.Contains(body, flow.verifier) {
-			t.Errorf("the page is\n%s", body)
+		for range 2 {
+			w := httptest.NewRecorder()
+			place.ServeHTTP(w, r)
+			if called != want {
+				t.Errorf("done is called %d times, want %d", called, want)
+			}
+			if body := w.Body.String(); strings.Count(body, "<") != strings.Count(page.Tree.Root.String(), "<") || strings.Contains(body, flow.Verifier) {
+				t.Errorf("the page is\n%s", body)
+			}
 		}
 	})
 }

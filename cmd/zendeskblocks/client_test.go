@@ -459,17 +459,17 @@ func TestAuthorizeCommand(t *testing.T) {
 		name   string
 		env    map[string]string
 		flags  []string
-		answer string // added to the address of Zendesk's page; "forge": a redirect with a wrong state comes first
+		answer string // "deny", or the e-mail address of who agrees; "forge": a redirect with a wrong state comes first
 		status int    // of the last page
 		page   string // in it
 		stdout string // in it; empty: it fails
 		stderr string // in it
 	}{
-		{"denied", nil, confidential, "&sandbox_answer=deny", 400, "did not agree", "", "did not agree (access_denied: "},
+		{"denied", nil, confidential, "deny", 400, "did not agree", "", "did not agree (access_denied: "},
 		{"wrong secret", map[string]string{clientSecretVariable: "canary-secret"}, nil, "", 400, "TOKEN_REFUSED", "", "FAILED_PRECONDITION TOKEN_REFUSED: "},
 		{"unknown scope", nil, append(confidential, "--scopes", "fly"), "", 400, "invalid_scope", "", "invalid_scope"},
 		{"confidential", nil, confidential, "", 200, "Authorized", "OAUTH_TOKEN, OK, renewed before it ends in ", ""},
-		{"public", nil, []string{"--scopes", "read,write", "--json"}, "&sandbox_email=" + url.QueryEscape(zendesktest.Agent.Email), 200, "Authorized", `"renewable":`, "Open this address"},
+		{"public", nil, []string{"--scopes", "read,write", "--json"}, zendesktest.Agent.Email, 200, "Authorized", `"renewable":`, "Open this address"},
 		{"after a forged redirect", map[string]string{clientSecretVariable: zendesktest.ClientSecret}, nil, "forge", 200, "Authorized", "Granted: read write", "wrong state"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -488,12 +488,17 @@ func TestAuthorizeCommand(t *testing.T) {
 			redirect := u.Query().Get("redirect_uri")
 			sandbox.do(t, http.MethodPost, "/_sandbox/clients", map[string]any{"redirect_uri": redirect}, nil)
 			if test.answer == "forge" {
-				if status, _, _ := browse(t, redirect+"?code=x&state=forged"); status != http.StatusBadRequest {
+				if status, _ := browse(t, redirect+"?code=x&state=forged"); status != http.StatusBadRequest {
 					t.Errorf("a forged redirect is answered %d", status)
 				}
-				test.answer = ""
 			}
-			status, page, last := browse(t, address+test.answer)
+			email := ""
+			if strings.Contains(test.answer, "@") {
+				email = test.answer
+			}
+			last, err := zendesktest.Answer(t.Context(), address, email, test.answer != "deny")
+			must(t, err)
+			status, page := browse(t, last.String())
 			if status != test.status || !strings.Contains(page, test.page) {
 				t.Errorf("the last page is %d\n%s", status, page)
 			}
@@ -543,8 +548,8 @@ func awaitIn(t *testing.T, o *output, ended <-chan error, pattern string) string
 	}
 }
 
-// browse opens an address as a browser does, and returns the last page, and where that is.
-func browse(t *testing.T, address string) (status int, page string, at *url.URL) {
+// browse opens an address as a browser does.
+func browse(t *testing.T, address string) (status int, page string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 	must(t, err)
@@ -552,7 +557,7 @@ func browse(t *testing.T, address string) (status int, page string, at *url.URL)
 	must(t, err)
 	body, err := io.ReadAll(resp.Body)
 	must(t, errors.Join(err, resp.Body.Close()))
-	return resp.StatusCode, string(body), resp.Request.URL
+	return resp.StatusCode, string(body)
 }
 
 // What cannot begin says why at once; nobody coming back, in its time.

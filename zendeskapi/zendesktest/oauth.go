@@ -3,7 +3,6 @@ package zendesktest
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,22 +15,11 @@ import (
 	"time"
 )
 
-// codeLife is how long an authorization code can be redeemed.
-const codeLife = 120 * time.Second
-
 // defaultTokenLife is the life of an access token whose request names none.
 const defaultTokenLife = 30 * time.Minute
 
 // defaultRefreshLife is the life of a refresh token whose request names none.
 const defaultRefreshLife = 30 * 24 * time.Hour
-
-type oauthClient struct {
-	id           int64
-	secret       string
-	redirectURIs []string // the first is meant when none is named
-	owner        int64
-	allowed      []string // scopes; nil: all
-}
 
 type oauthToken struct {
 	id               int64
@@ -47,160 +35,6 @@ type oauthToken struct {
 }
 
 func (t *oauthToken) alive(now time.Time) bool { return !t.revoked && now.Before(t.expiresAt) }
-
-// oauthCode is an authorization code not redeemed yet.
-type oauthCode struct {
-	Grant
-	userID    int64
-	expiresAt time.Time
-}
-
-// Grant is what a person consents to in the browser. The zero value is
-// [Admin] granting the seeded client "read write", without PKCE.
-type Grant struct {
-	ClientID        string   // default [ClientID]
-	RedirectURI     string   // default the client's first; must be one of the client's
-	Email           string   // of the person; default [Admin]'s
-	Scopes          []string // default read, write
-	Challenge       string   // PKCE code challenge; empty = no PKCE
-	ChallengeMethod string   // "S256" or "plain", the default
-}
-
-// AllowScopes narrows the scopes that an OAuth client may ask for; none allows
-// all. Who asks for others is refused with invalid_scope, and who asks for none
-// is granted these. An unknown client or scope is an error.
-func (z *Zendesk) AllowScopes(clientID string, scopes ...string) error {
-	if scope := unknownScope(scopes); scope != "" {
-		return fmt.Errorf("scope %q is unknown", scope)
-	}
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	client, found := z.clients[clientID]
-	if !found {
-		return fmt.Errorf("client %q is unknown", clientID)
-	}
-	client.allowed = slices.Clone(scopes)
-	z.clients[clientID] = client
-	return nil
-}
-
-// AllowRedirect gives an OAuth client one more redirect URI, as an administrator
-// does. An unknown client, or what is no absolute URI, is an error.
-func (z *Zendesk) AllowRedirect(clientID, uri string) error {
-	if u, err := url.Parse(uri); err != nil || u.Scheme == "" || u.Host == "" || u.Fragment != "" {
-		return fmt.Errorf("redirect URI %q is not absolute, or has a fragment", uri)
-	}
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	client, found := z.clients[clientID]
-	if !found {
-		return fmt.Errorf("client %q is unknown", clientID)
-	}
-	client.redirectURIs = append(slices.Clone(client.redirectURIs), uri)
-	z.clients[clientID] = client
-	return nil
-}
-
-// serveAuthorization is GET /oauth/authorizations/new, and the person who agrees
-// on that page: [Admin], or the one of the parameter sandbox_email. With
-// sandbox_answer=deny the person does not. Who asks for a client or a redirect
-// URI that is not known is told so here, and never redirected (RFC 6749,
-// 4.1.2.1).
-func (z *Zendesk) serveAuthorization(w http.ResponseWriter, r *http.Request) {
-	asked := r.URL.Query()
-	z.mu.Lock()
-	client, found := z.clients[asked.Get("client_id")]
-	z.mu.Unlock()
-	if !found || !slices.Contains(client.redirectURIs, asked.Get("redirect_uri")) {
-		text(http.StatusBadRequest, "Invalid Authorization Request: no such client exists, or it has another redirect URL.").write(w)
-		return
-	}
-	target, err := url.Parse(asked.Get("redirect_uri"))
-	if err != nil {
-		text(http.StatusBadRequest, "Invalid Authorization Request").write(w)
-		return
-	}
-	brought := target.Query()
-	if asked.Has("state") {
-		brought.Set("state", asked.Get("state"))
-	}
-	if code, refused, why := z.authorized(client, asked); refused != "" {
-		brought.Set("error", refused)
-		brought.Set("error_description", why)
-	} else {
-		brought.Set("code", code)
-	}
-	target.RawQuery = brought.Encode()
-	w.Header().Set("Location", target.String())
-	w.WriteHeader(http.StatusFound)
-}
-
-// authorized gives the code for a request whose client and redirect URI are
-// known, or the error of RFC 6749, 4.1.2.1.
-func (z *Zendesk) authorized(client oauthClient, asked url.Values) (code, refused, why string) {
-	scopes, method := strings.Fields(asked.Get("scope")), asked.Get("code_challenge_method")
-	switch {
-	case asked.Get("response_type") != "code":
-		return "", "unsupported_response_type", "The authorization server does not support this response type."
-	case len(scopes) == 0 || unknownScope(scopes) != "" || len(client.allowed) > 0 && !contains(client.allowed, scopes):
-		return "", "invalid_scope", "The requested scope is invalid, unknown, or malformed."
-	case method != "" && method != "plain" && method != "S256", asked.Get("code_challenge") == "" && method != "":
-		return "", "invalid_request", "The code challenge or its method is not valid."
-	case asked.Get("sandbox_answer") == "deny":
-		return "", "access_denied", "The end-user or authorization server denied the request."
-	}
-	code, err := z.IssueCode(Grant{
-		ClientID: asked.Get("client_id"), RedirectURI: asked.Get("redirect_uri"), Email: asked.Get("sandbox_email"),
-		Scopes: scopes, Challenge: asked.Get("code_challenge"), ChallengeMethod: method,
-	})
-	if err != nil {
-		return "", "invalid_request", err.Error()
-	}
-	return code, "", ""
-}
-
-// IssueCode gives the authorization code that Zendesk would send to the
-// redirect URI. It can be redeemed once, within 120 seconds. An unknown client,
-// person, redirect URI or challenge method is an error.
-func (z *Zendesk) IssueCode(g Grant) (string, error) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	if g.ClientID == "" {
-		g.ClientID = ClientID
-	}
-	client, found := z.clients[g.ClientID]
-	if !found {
-		return "", fmt.Errorf("client %q is unknown", g.ClientID)
-	}
-	if g.RedirectURI == "" {
-		g.RedirectURI = client.redirectURIs[0]
-	}
-	if !slices.Contains(client.redirectURIs, g.RedirectURI) {
-		return "", fmt.Errorf("redirect URI %q is not the client's", g.RedirectURI)
-	}
-	if g.Email == "" {
-		g.Email = Admin.Email
-	}
-	u, found := z.userByEmail(g.Email)
-	if !found {
-		return "", fmt.Errorf("user %q is unknown", g.Email)
-	}
-	if len(g.Scopes) == 0 {
-		g.Scopes = []string{"read", "write"}
-	}
-	if scope := unknownScope(g.Scopes); scope != "" {
-		return "", fmt.Errorf("scope %q is unknown", scope)
-	}
-	if g.Challenge != "" && g.ChallengeMethod == "" {
-		g.ChallengeMethod = "plain"
-	}
-	if g.Challenge != "" && g.ChallengeMethod != "plain" && g.ChallengeMethod != "S256" {
-		return "", fmt.Errorf("code challenge method %q is unknown", g.ChallengeMethod)
-	}
-	code := z.random()
-	z.codes[code] = oauthCode{Grant: g, userID: u.ID, expiresAt: z.now().Add(codeLife)}
-	return code, nil
-}
 
 // ExpireTokens ends the life of the access tokens named, or of all, as if
 // their time had come; their refresh tokens live on. It tells how many it hit.
@@ -326,10 +160,8 @@ func (z *Zendesk) grantToken(request tokenRequest, now time.Time) *reply {
 	if !found {
 		return invalidClient()
 	}
-	secretRight := subtle.ConstantTimeCompare([]byte(request["client_secret"]), []byte(client.secret)) == 1
-	// The verifier of a code stands in for the secret of a client that keeps none.
-	byVerifier := request["grant_type"] == "authorization_code" && request["client_secret"] == "" && request["code_verifier"] != ""
-	if !secretRight && !byVerifier {
+	secretRight := !client.public() && subtle.ConstantTimeCompare([]byte(request["client_secret"]), []byte(client.secret)) == 1
+	if !secretRight && !client.secretless(request) {
 		return invalidClient()
 	}
 	scopes := strings.Fields(request["scope"])
@@ -434,18 +266,6 @@ func (z *Zendesk) refreshable(refresh string, clientID int64, now time.Time) *oa
 // useless tells that neither half of the token can ever be used again.
 func (t *oauthToken) useless(now time.Time) bool {
 	return t.revoked || !t.alive(now) && (t.refresh == "" || !now.Before(t.refreshExpiresAt))
-}
-
-// verified checks the PKCE verifier (RFC 7636, section 4.6).
-func (c oauthCode) verified(verifier string) bool {
-	switch {
-	case c.Challenge == "":
-		return true
-	case c.ChallengeMethod == "S256":
-		sum := sha256.Sum256([]byte(verifier))
-		return base64.RawURLEncoding.EncodeToString(sum[:]) == c.Challenge
-	}
-	return verifier == c.Challenge
 }
 
 // contains tells whether all wanted are in granted.

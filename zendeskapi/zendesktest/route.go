@@ -137,6 +137,7 @@ func (z *Zendesk) routes() {
 
 	route("GET oauth/tokens/current", access{role: roleEndUser}, z.showCurrentToken)
 	z.api.HandleFunc("GET /oauth/authorizations/new", z.serveAuthorization)
+	z.api.HandleFunc("POST /oauth/authorizations", z.serveAuthorized)
 	z.api.HandleFunc("POST /oauth/tokens", z.serveTokenRequest)
 	z.api.HandleFunc("/", z.serveNowhere)
 
@@ -339,5 +340,5 @@ func (r *reply) write(w http.ResponseWriter) {
 		w.Header()[key] = values
 	}
 	w.WriteHeader(r.status)
-	_, _ = w.Write(r.body) //nolint:gosec // no page of a browser: JSON, or the body a test asked for
+	_, _ = w.Write(r.body) //nolint:gosec // JSON, a page of html/template, or the body a test asked for
 }

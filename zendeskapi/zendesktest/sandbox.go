@@ -107,25 +107,37 @@ func (z *Zendesk) serveClock(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// serveClients takes {client_id, scopes, redirect_uri}; the client is the seeded
-// one if left out, scopes are a list, and null, or nothing at all, allows all;
-// redirect_uri is one more, and leaves scopes that are left out as they are.
+// serveClients takes {client_id, scopes, redirect_uri, name, client_secret}; the
+// client is the seeded one if left out. One with a name is made: without
+// client_secret it is public. Else the client is changed: scopes are a list, and
+// null, or nothing at all, allows all; redirect_uri is one more, and leaves
+// scopes that are left out as they are.
 func (z *Zendesk) serveClients(w http.ResponseWriter, r *http.Request) {
 	asked := struct {
 		ClientID    string          `json:"client_id"`
 		Scopes      json.RawMessage `json:"scopes"`
 		RedirectURI string          `json:"redirect_uri"`
+		Name        string          `json:"name"`
+		Secret      string          `json:"client_secret"`
 	}{ClientID: ClientID}
 	var scopes []string
 	err := decodeStrictly(r.Body, &asked)
 	if err == nil && asked.Scopes != nil {
 		err = json.Unmarshal(asked.Scopes, &scopes)
 	}
-	if err == nil && (asked.Scopes != nil || asked.RedirectURI == "") {
-		err = z.AllowScopes(asked.ClientID, scopes...)
-	}
-	if err == nil && asked.RedirectURI != "" {
-		err = z.AllowRedirect(asked.ClientID, asked.RedirectURI)
+	switch {
+	case err != nil:
+	case asked.Name != "":
+		err = z.AddClient(Client{ID: asked.ClientID, Name: asked.Name, Secret: asked.Secret, RedirectURIs: []string{asked.RedirectURI}, Scopes: scopes})
+	case asked.Secret != "":
+		err = errors.New("client_secret is only for a client that is made, which has a name")
+	default:
+		if asked.Scopes != nil || asked.RedirectURI == "" {
+			err = z.AllowScopes(asked.ClientID, scopes...)
+		}
+		if err == nil && asked.RedirectURI != "" {
+			err = z.AllowRedirect(asked.ClientID, asked.RedirectURI)
+		}
 	}
 	if err != nil {
 		failure(http.StatusBadRequest, "InvalidClient", err.Error()).write(w)

@@ -56,11 +56,16 @@ var PhoneFormats = []Person{
 // The seeded OAuth client.
 const (
 	ClientID     = "zendeskblocks_sandbox"
+	ClientName   = "Scenario blocks"
 	ClientSecret = "sandbox-client-secret"
 	RedirectURI  = "https://localhost/oauth/callback"
 	// LoopbackRedirectURI is where a program on this machine receives codes.
 	LoopbackRedirectURI = "http://127.0.0.1:50053/oauth/callback"
 )
+
+// PageRedirectURIs are where a page that a program on this machine serves
+// receives codes.
+var PageRedirectURIs = []string{"http://127.0.0.1:50090/redirect", "http://localhost:50090/redirect"}
 
 // CallerTickets are the tickets of [Caller], oldest first: solved, open, open.
 var CallerTickets = []int64{45_900_000_001_101, 45_900_000_001_102, 45_900_000_001_103}
@@ -127,7 +132,8 @@ func (z *Zendesk) seed() {
 	s.seedFields()
 	s.seedTickets()
 	z.clients[ClientID] = oauthClient{
-		id: z.newID(), secret: ClientSecret, redirectURIs: []string{RedirectURI, LoopbackRedirectURI}, owner: Admin.ID,
+		id: z.newID(), name: ClientName, secret: ClientSecret, owner: Admin.ID,
+		redirectURIs: append([]string{RedirectURI, LoopbackRedirectURI}, PageRedirectURIs...),
 	}
 	if z.config.OddPeople {
 		s.seedOddPeople() // last: nobody else's id depends on them

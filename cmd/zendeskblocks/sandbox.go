@@ -32,6 +32,8 @@ func (sandboxCommand) Help() string {
 
     GET    /_sandbox/requests       what it was asked, oldest first
     GET    /_sandbox/pops           pages shown to agents, oldest first
+    GET    /_sandbox/tickets        tickets that were changed last, with
+                                    their comments, 50 or ?limit=
     POST   /_sandbox/faults         misbehave: method and path_prefix say
                                     on which requests, times how often,
                                     probability (0 to 1) with what
@@ -52,6 +54,14 @@ func (sandboxCommand) Help() string {
                                     retry_after (seconds, list, decimal,
                                     date, wrong, none)
     GET    /_sandbox/limits         limits, and what is used of them
+    POST   /_sandbox/land           let requests act that a fault with
+                                    act "after" has kept from it
+    POST   /_sandbox/clock          set the clock skew_ms ahead
+    POST   /_sandbox/clients        change an OAuth client, client_id: its
+                                    scopes, one more redirect_uri; or make
+                                    it, with a name and a client_secret
+    POST   /_sandbox/fields         make the ticket field id required, or
+                                    not
     POST   /_sandbox/codes          get an authorization code, as a user
                                     who agrees does
     POST   /_sandbox/tokens/expire  end all access tokens, or the one in

@@ -2,7 +2,10 @@ package main
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,5 +128,28 @@ func TestSandboxLimits(t *testing.T) {
 		if _, stderr, err := runCommand(t, nil, "sandbox", flag); err == nil || !strings.Contains(stderr, flag[:strings.Index(flag, "=")]) {
 			t.Errorf("%s: %v, %s", flag, err, stderr)
 		}
+	}
+}
+
+// The guide's table and the command's help have every endpoint of the sandbox's own, and no others.
+func TestSandboxEndpointsOfTheGuide(t *testing.T) {
+	source, err := os.ReadFile(filepath.FromSlash("../../zendeskapi/zendesktest/route.go"))
+	must(t, err)
+	endpoints := func(pattern, text string) (found []string) {
+		for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			found = append(found, match[1]+" "+match[2])
+		}
+		slices.Sort(found)
+		return found
+	}
+	want := endpoints(`\.HandleFunc\("([A-Z]+) (/_sandbox/[^"]+)"`, string(source))
+	if len(want) < 15 {
+		t.Errorf("only %q were found", want)
+	}
+	if diff := cmp.Diff(want, endpoints("(?m)^\\| `([A-Z]+) (/_sandbox/[^`]+)` \\|", readGuide(t, operatorGuide))); diff != "" {
+		t.Errorf("the guide's table (-code +guide):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, endpoints(`(?m)^    ([A-Z]+) +(/_sandbox/\S+)`, sandboxCommand{}.Help())); diff != "" {
+		t.Errorf("the help (-code +help):\n%s", diff)
 	}
 }

@@ -142,8 +142,9 @@ func (z *Zendesk) routes() {
 	z.api.HandleFunc("/", z.serveNowhere)
 
 	z.sandbox = http.NewServeMux()
-	z.sandbox.HandleFunc("GET /_sandbox/requests", z.serveRequests)
-	z.sandbox.HandleFunc("GET /_sandbox/pops", z.servePops)
+	z.sandbox.HandleFunc("GET /_sandbox/requests", listing(maxRecorded, maxRecorded, z.newestRequests))
+	z.sandbox.HandleFunc("GET /_sandbox/pops", listing(maxRecorded, maxRecorded, z.popOverviews))
+	z.sandbox.HandleFunc("GET /_sandbox/tickets", listing(usualTickets, maxTickets, z.overview))
 	z.sandbox.HandleFunc("GET /_sandbox/faults", z.serveFaults)
 	z.sandbox.HandleFunc("POST /_sandbox/faults", z.serveAddFault)
 	z.sandbox.HandleFunc("DELETE /_sandbox/faults", z.serveRemoveFaults)

@@ -81,12 +81,9 @@ func withoutSecrets(query string) string {
 	return strings.Join(kept, "&")
 }
 
-func (z *Zendesk) serveRequests(w http.ResponseWriter, _ *http.Request) {
-	answer(http.StatusOK, append([]Request{}, z.Requests()...)).write(w)
-}
-
-func (z *Zendesk) servePops(w http.ResponseWriter, _ *http.Request) {
-	answer(http.StatusOK, append([]Pop{}, z.Pops()...)).write(w)
+// newestRequests tells the newest requests, oldest first.
+func (z *Zendesk) newestRequests(limit int) []Request {
+	return append([]Request{}, last(z.Requests(), limit)...)
 }
 
 // serveLand lets what comes late come now, see [Zendesk.Land].

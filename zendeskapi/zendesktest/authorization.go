@@ -268,9 +268,9 @@ func page(status int, title, words string) *reply {
 	return hypertext(status, "words", struct{ Title, Words string }{title, words})
 }
 
-// hypertext is a page that runs nothing and loads nothing. Its policy says
-// nothing of forms: browsers would hold it against the redirect that answers
-// one.
+// hypertext is a page that runs nothing and loads nothing, not even an icon,
+// which would count as a request. Its policy says nothing of forms: browsers
+// would hold it against the redirect that answers one.
 func hypertext(status int, name string, data any) *reply {
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name, data); err != nil {
@@ -278,7 +278,7 @@ func hypertext(status int, name string, data any) *reply {
 	}
 	r := text(status, body.String())
 	r.header.Set("Content-Type", "text/html; charset=utf-8")
-	r.header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+	r.header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'")
 	r.header.Set("Referrer-Policy", "no-referrer")
 	r.header.Set("X-Content-Type-Options", "nosniff")
 	r.header.Set("Cache-Control", "no-store")
@@ -293,6 +293,7 @@ var pages = template.Must(template.New("pages").Parse(`
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{.}} – Zendesk sandbox</title>
+<link rel="icon" href="data:,">
 <style>
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; padding: 1rem; }

@@ -209,7 +209,7 @@ func TestAuthorizationPage(t *testing.T) {
 	for _, got := range []response{got, a.page(authorization(url.Values{"client_id": {hostile}})).want(t, 400)} {
 		header := got.header
 		for _, part := range []string{"src=", "href=", "url(", "<script", "<link", "@import"} {
-			if strings.Contains(strings.ReplaceAll(string(got.raw), "img src=x", ""), part) {
+			if strings.Contains(strings.NewReplacer("img src=x", "", `<link rel="icon" href="data:,">`, "").Replace(string(got.raw)), part) {
 				t.Errorf("the page has %q", part)
 			}
 		}

@@ -267,10 +267,14 @@ func addressOf(a net.Addr) string {
 	return network.String()
 }
 
-func (s *connections) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
+// countOpen is how many connections are open.
+func countOpen(all []*connections) (n int) {
+	for _, s := range all {
+		s.mu.Lock()
+		n += len(s.open)
+		s.mu.Unlock()
+	}
+	return n
 }
 
 // closeIf closes the connections for which the condition holds.

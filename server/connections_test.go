@@ -35,7 +35,9 @@ import (
 type bubble struct {
 	config   Config
 	log      *textBuffer
+	server   *Server
 	listener *bufconn.Listener
+	within   bool               // connections are of Dial, not of the listener
 	stop     context.CancelFunc // tells Serve to stop
 	served   chan error
 }
@@ -44,6 +46,19 @@ type bubble struct {
 func inBubble(t *testing.T, c Config, test func(*testing.T, *bubble)) {
 	t.Helper()
 	inGuardedBubble(t, c, auth.Config{}, test)
+}
+
+// onEachWay runs a test as inBubble does, by connections of the listener, and by those of Dial.
+func onEachWay(t *testing.T, c Config, test func(*testing.T, *bubble)) {
+	t.Helper()
+	for name, within := range map[string]bool{"by the listener": false, "within the process": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, c, func(t *testing.T, b *bubble) {
+				b.within = within
+				test(t, b)
+			})
+		})
+	}
 }
 
 // inGuardedBubble runs a test of a service that lets in whom a configuration says.
@@ -71,13 +86,24 @@ func serveBubble(t *testing.T, c Config, access auth.Config) *bubble {
 	c.Auth, err = auth.Open(access)
 	must(t, err)
 	b.config = c
-	srv, err := New(c)
+	b.server, err = New(c)
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	b.stop = stop
-	go func() { b.served <- srv.Serve(ctx, b.listener) }()
+	go func() { b.served <- b.server.Serve(ctx, b.listener) }()
+	synctest.Wait()
 	return b
 }
+
+// connect makes a connection.
+func (b *bubble) connect(ctx context.Context) (net.Conn, error) {
+	if b.within {
+		return b.server.Dial(ctx, callerAddr("192.0.2.1"))
+	}
+	return b.listener.DialContext(ctx)
+}
+
+func callerAddr(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 50505} }
 
 // end leaves nothing behind.
 func (b *bubble) end(t *testing.T) {
@@ -103,7 +129,7 @@ func (b *bubble) drain(t *testing.T) time.Duration {
 // dial makes a raw connection.
 func (b *bubble) dial(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := b.listener.DialContext(t.Context())
+	conn, err := b.connect(t.Context())
 	must(t, err)
 	return conn
 }
@@ -112,7 +138,7 @@ func (b *bubble) dial(t *testing.T) net.Conn {
 func (b *bubble) client(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///test", append(options,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.listener.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.connect(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10))...)
 	must(t, err)
@@ -216,7 +242,7 @@ func TestDrainWaitsForNobody(t *testing.T) {
 		}, lastWords},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, Config{DrainTimeout: time.Hour}, func(t *testing.T, b *bubble) {
+			onEachWay(t, Config{DrainTimeout: time.Hour}, func(t *testing.T, b *bubble) {
 				end := test.occupy(t, b)
 				synctest.Wait()
 				if took := b.drain(t); took < test.takes || took > test.takes+lastWords/5 {
@@ -235,7 +261,7 @@ func TestDrainDelay(t *testing.T) {
 			t.Errorf("with nobody connected the drain took %s", took)
 		}
 	})
-	inBubble(t, Config{DrainDelay: delay}, func(t *testing.T, b *bubble) {
+	onEachWay(t, Config{DrainDelay: delay}, func(t *testing.T, b *bubble) {
 		conn := b.client(t)
 		_, err := checkHealth(t, conn)
 		must(t, err)
@@ -299,10 +325,13 @@ func TestListenerFails(t *testing.T) {
 
 // Connections end without a stream that is cut: each is told to reconnect, on a connection that takes no more calls.
 func TestConnectionAge(t *testing.T) {
-	inBubble(t, Config{}, func(t *testing.T, b *bubble) {
+	onEachWay(t, Config{}, func(t *testing.T, b *bubble) {
 		conn := b.client(t)
 		begun := time.Now()
-		const rounds = 20
+		rounds := 20
+		if b.within {
+			rounds = 2 // what ends them is the same
+		}
 		for range rounds {
 			for name, open := range map[string]func() (grpc.ClientStream, error){
 				"health": func() (grpc.ClientStream, error) {
@@ -325,7 +354,7 @@ func TestConnectionAge(t *testing.T) {
 				}
 			}
 		}
-		if lived := time.Since(begun) / (3 * rounds); lived < 30*time.Minute || lived > 40*time.Minute {
+		if lived := time.Since(begun) / time.Duration(3*rounds); lived < 30*time.Minute || lived > 40*time.Minute {
 			t.Errorf("connections lived for %s each", lived)
 		}
 		must(t, conn.Close())
@@ -333,7 +362,7 @@ func TestConnectionAge(t *testing.T) {
 }
 
 func TestKeepalive(t *testing.T) {
-	inBubble(t, Config{}, func(t *testing.T, b *bubble) {
+	onEachWay(t, Config{}, func(t *testing.T, b *bubble) {
 		conn := b.client(t, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true}))
 		_, err := checkHealth(t, conn)
 		must(t, err)
@@ -357,7 +386,7 @@ func TestKeepalive(t *testing.T) {
 			must(t, http2.NewFramer(conn, conn).WriteSettings())
 		}, pingAfter + pingTimeout},
 	} {
-		inBubble(t, Config{}, func(t *testing.T, b *bubble) {
+		onEachWay(t, Config{}, func(t *testing.T, b *bubble) {
 			conn := b.dial(t)
 			test.greet(t, conn)
 			begun := time.Now()
@@ -371,7 +400,7 @@ func TestKeepalive(t *testing.T) {
 }
 
 func TestStreamsPerConnection(t *testing.T) {
-	inBubble(t, Config{}, func(t *testing.T, b *bubble) {
+	onEachWay(t, Config{}, func(t *testing.T, b *bubble) {
 		conn := b.client(t)
 		open := func(ctx context.Context, i int) error {
 			stream, err := zendeskv1.NewInteractionServiceClient(conn).WatchScreenPops(ctx, &zendeskv1.WatchScreenPopsRequest{

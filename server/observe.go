@@ -92,7 +92,7 @@ func (s *Server) sources(c *Config) metrics.Sources {
 		},
 		Connections: func() int {
 			if open := s.connections.Load(); open != nil {
-				return open.count()
+				return countOpen(*open)
 			}
 			return 0
 		},
@@ -116,7 +116,7 @@ func (s *Server) sources(c *Config) metrics.Sources {
 // observed is what only metrics want to know of a Server.
 type observed struct {
 	metrics     *metrics.Metrics
-	connections atomic.Pointer[connections]
+	connections atomic.Pointer[[]*connections] // of the listener, and of Dial
 	unwritable  atomic.Bool
 
 	databaseBytes atomic.Int64 // as of the last survey

@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -124,6 +125,8 @@ type Server struct {
 
 	draining   context.Context // its end ends streams
 	endStreams context.CancelCauseFunc
+
+	within atomic.Pointer[localListener] // of connections of Dial; nil: Serve has not begun
 }
 
 // New makes a server. It starts nothing.
@@ -154,7 +157,7 @@ func New(c Config) (*Server, error) {
 	access, admission := newAccess(c.Auth, noted), newAdmission(c.Bounds)
 	var transportSecurity grpc.ServerOption = grpc.EmptyServerOption{}
 	if tls := c.Auth.TLS(); tls != nil {
-		transportSecurity = grpc.Creds(grpccredentials.NewTLS(tls))
+		transportSecurity = grpc.Creds(networkSecurity{grpccredentials.NewTLS(tls)})
 	}
 	panicked := func() { c.Metrics.Panicked(true) }
 	keeper := credentials.New(credentials.Config{
@@ -247,8 +250,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stop(nil)
 	cut, cutWrites := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutWrites()
-	connections := newConnections(l, s.bounds, s.log)
-	s.connections.Store(connections)
+	within := newLocalListener()
+	connections := []*connections{newConnections(l, s.bounds, s.log), newConnections(within, s.bounds, s.log)}
+	s.connections.Store(&connections)
+	s.within.Store(within)
 	s.ready.Ask(readiness.Writer, func() error { return s.writerStalled(ctx) })
 	var background sync.WaitGroup
 	if s.noWrites {
@@ -282,9 +287,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var served sync.WaitGroup
 	var err error
 	served.Go(func() {
-		err = s.grpc.Serve(connections)
+		err = s.grpc.Serve(connections[0])
 		stop(fmt.Errorf("serving %s: %w", l.Addr(), err))
 	})
+	served.Go(func() { _ = s.grpc.Serve(connections[1]) }) // it ends with the other: its listener does not fail
 	<-ctx.Done()
 	s.awaitUnready(context.Cause(ctx), connections)
 	s.log.Info("draining", "timeout", s.drainTimeout)
@@ -320,10 +326,10 @@ func (s *Server) flushAudit() {
 
 // awaitUnready says that the service is not ready any more, and gives those who are to notice the time for it. A service that
 // ends because something has failed has none to give.
-func (s *Server) awaitUnready(cause error, connections *connections) {
+func (s *Server) awaitUnready(cause error, connections []*connections) {
 	s.ready.Set(readiness.Drain, errDraining)
 	s.health.follow()
-	if !errors.Is(cause, context.Canceled) || s.drainDelay <= 0 || connections.count() == 0 {
+	if !errors.Is(cause, context.Canceled) || s.drainDelay <= 0 || countOpen(connections) == 0 {
 		return
 	}
 	s.log.Info("draining begins soon; health is NOT_SERVING", "delay", s.drainDelay)
@@ -334,11 +340,13 @@ func (s *Server) awaitUnready(cause error, connections *connections) {
 }
 
 // endCalls returns when no handler runs any more.
-func (s *Server) endCalls(connections *connections) {
+func (s *Server) endCalls(connections []*connections) {
 	s.endStreams(rpc.ErrDraining)
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
-	go connections.release(ctx)
+	for _, open := range connections {
+		go open.release(ctx)
+	}
 	s.grpc.GracefulStop()
 }
 

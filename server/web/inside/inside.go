@@ -1,0 +1,159 @@
+// Package inside carries the calls of browsers to the service within the process. For each connection of an HTTP server it makes
+// one of the service's own, said to come from the same address, when a request first needs it, and ends it with the other. So the
+// service's bounds of connections, and of what there may be on one, are those of browsers.
+//
+//	conns := inside.New(srv.Dial)
+//	web := &http.Server{ConnContext: conns.ConnContext, ConnState: conns.ConnState, ...}
+//	...
+//	accounts := zendeskv1.NewAccountServiceClient(inside.Of(r.Context()).GRPC())
+//
+// There are more than one only after the service has told one to take no more calls, as it does with old ones, or while
+// more calls run than it takes at a time.
+package inside
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+)
+
+// Dial makes a connection to the service that comes from an address, as server.Server.Dial does.
+type Dial func(ctx context.Context, remote net.Addr) (net.Conn, error)
+
+// Conns are the connections of an HTTP server.
+type Conns struct {
+	transport *http.Transport
+
+	mu   sync.Mutex
+	open map[net.Conn]*Conn
+}
+
+// streamWindow is what the service may send of an answer that the browser has not taken, as gRPC's own clients have it.
+const streamWindow = 64 << 10
+
+// New makes none yet.
+func New(dial Dial) *Conns {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &Conns{
+		transport: &http.Transport{
+			Protocols:          protocols,
+			HTTP2:              &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow},
+			DisableCompression: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				remote, _ := ctx.Value(remoteKey{}).(net.Addr)
+				return dial(ctx, remote)
+			},
+		},
+		open: make(map[net.Conn]*Conn),
+	}
+}
+
+type (
+	connKey   struct{}
+	remoteKey struct{}
+)
+
+// ConnContext is to be that of the http.Server.
+func (s *Conns) ConnContext(ctx context.Context, c net.Conn) context.Context {
+	conn := &Conn{transport: s.transport, remote: c.RemoteAddr()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = conn
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// ConnState is to be that of the http.Server, or be called by it.
+func (s *Conns) ConnState(c net.Conn, state http.ConnState) {
+	if state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	s.mu.Lock()
+	conn := s.open[c]
+	delete(s.open, c)
+	s.mu.Unlock()
+	if conn != nil {
+		conn.close()
+	}
+}
+
+// Of is the connection that a request came by; nil if its server does not have ConnContext.
+func Of(ctx context.Context) *Conn {
+	conn, _ := ctx.Value(connKey{}).(*Conn)
+	return conn
+}
+
+// Conn is what carries the calls of one connection of the HTTP server.
+type Conn struct {
+	transport *http.Transport
+	remote    net.Addr
+
+	mu     sync.Mutex
+	made   []*http.ClientConn // the last one takes calls
+	closed bool
+}
+
+// address is where requests lead to. There is no other, so that it needs no name.
+const address = "service:80"
+
+var errClosed = errors.New("inside: the browser's connection is closed")
+
+// Transport makes HTTP requests of gRPC to the service. Whatever their URL names, it is not asked. The errors of Dial are among its own.
+func (c *Conn) Transport() http.RoundTripper { return roundTripper{c} }
+
+// GRPC makes calls of gRPC, unary ones and streams of the service. They are as those of grpc.ClientConn, but that CallOptions are not
+// heeded, and a request can be no stream.
+func (c *Conn) GRPC() grpc.ClientConnInterface { return client{c.Transport()} }
+
+type roundTripper struct{ conn *Conn }
+
+// RoundTrip implements http.RoundTripper.
+func (t roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	conn, err := t.conn.reserve(req.Context())
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	return conn.RoundTrip(req)
+}
+
+// reserve returns a connection that takes one more call.
+func (c *Conn) reserve(ctx context.Context) (*http.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	for _, made := range slices.Backward(c.made) {
+		if made.Reserve() == nil {
+			return made, nil
+		}
+	}
+	made, err := c.transport.NewClientConn(context.WithValue(ctx, remoteKey{}, c.remote), "http", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := made.Reserve(); err != nil {
+		return nil, errors.Join(err, made.Close())
+	}
+	c.made = append(slices.DeleteFunc(c.made, func(old *http.ClientConn) bool { return old.Err() != nil }), made)
+	return made, nil
+}
+
+// close ends all calls.
+func (c *Conn) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, made := range c.made {
+		_ = made.Close() // its error is that of the calls
+	}
+	c.made = nil
+}

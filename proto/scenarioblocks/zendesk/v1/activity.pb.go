@@ -23,6 +23,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What an activity does with a ticket.
+type TicketAction int32
+
+const (
+	// Not used.
+	TicketAction_TICKET_ACTION_UNSPECIFIED TicketAction = 0
+	// It is added to the ticket.
+	TicketAction_TICKET_ACTION_UPDATE TicketAction = 1
+	// It creates the ticket.
+	TicketAction_TICKET_ACTION_CREATE TicketAction = 2
+	// It is added to the requester's newest unsolved ticket, which is chosen when it is written; if there is none, it creates one.
+	TicketAction_TICKET_ACTION_CHOOSE TicketAction = 3
+	// None: there is no ticket, and none is to be created. A RetryActivity has to name one.
+	TicketAction_TICKET_ACTION_NONE TicketAction = 4
+)
+
+// Enum value maps for TicketAction.
+var (
+	TicketAction_name = map[int32]string{
+		0: "TICKET_ACTION_UNSPECIFIED",
+		1: "TICKET_ACTION_UPDATE",
+		2: "TICKET_ACTION_CREATE",
+		3: "TICKET_ACTION_CHOOSE",
+		4: "TICKET_ACTION_NONE",
+	}
+	TicketAction_value = map[string]int32{
+		"TICKET_ACTION_UNSPECIFIED": 0,
+		"TICKET_ACTION_UPDATE":      1,
+		"TICKET_ACTION_CREATE":      2,
+		"TICKET_ACTION_CHOOSE":      3,
+		"TICKET_ACTION_NONE":        4,
+	}
+)
+
+func (x TicketAction) Enum() *TicketAction {
+	p := new(TicketAction)
+	*p = x
+	return p
+}
+
+func (x TicketAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TicketAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0].Descriptor()
+}
+
+func (TicketAction) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0]
+}
+
+func (x TicketAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TicketAction.Descriptor instead.
+func (TicketAction) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{0}
+}
+
 // How an interaction ended. More may be added.
 type CompletionStatus int32
 
@@ -76,11 +137,11 @@ func (x CompletionStatus) String() string {
 }
 
 func (CompletionStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1].Descriptor()
 }
 
 func (CompletionStatus) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[0]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1]
 }
 
 func (x CompletionStatus) Number() protoreflect.EnumNumber {
@@ -89,7 +150,7 @@ func (x CompletionStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CompletionStatus.Descriptor instead.
 func (CompletionStatus) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{0}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{1}
 }
 
 // How an activity's ticket is chosen, in this order.
@@ -155,11 +216,11 @@ func (x TicketRule) String() string {
 }
 
 func (TicketRule) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2].Descriptor()
 }
 
 func (TicketRule) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[1]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2]
 }
 
 func (x TicketRule) Number() protoreflect.EnumNumber {
@@ -168,7 +229,7 @@ func (x TicketRule) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TicketRule.Descriptor instead.
 func (TicketRule) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{1}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
 }
 
 // What to do when an interaction has no ticket.
@@ -213,11 +274,11 @@ func (x IfNoTicket) String() string {
 }
 
 func (IfNoTicket) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3].Descriptor()
 }
 
 func (IfNoTicket) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[2]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3]
 }
 
 func (x IfNoTicket) Number() protoreflect.EnumNumber {
@@ -226,7 +287,7 @@ func (x IfNoTicket) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use IfNoTicket.Descriptor instead.
 func (IfNoTicket) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
 }
 
 // Where an activity is in its life.
@@ -279,11 +340,11 @@ func (x ActivityState) String() string {
 }
 
 func (ActivityState) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3].Descriptor()
+	return file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[4].Descriptor()
 }
 
 func (ActivityState) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[3]
+	return &file_scenarioblocks_zendesk_v1_activity_proto_enumTypes[4]
 }
 
 func (x ActivityState) Number() protoreflect.EnumNumber {
@@ -292,7 +353,7 @@ func (x ActivityState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActivityState.Descriptor instead.
 func (ActivityState) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{4}
 }
 
 // The record of a finished interaction. It is written to a Zendesk ticket as one update: a private comment, custom
@@ -534,6 +595,333 @@ func (x *RejectedField) GetReason() string {
 	return ""
 }
 
+// What an activity writes to Zendesk, in one request. Of one that is PENDING it is what will be written, of one that is WRITTEN
+// what was, as far as is known, of all others what a RetryActivity would write.
+type ActivityPreview struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the activity is in its life.
+	State ActivityState `protobuf:"varint,1,opt,name=state,proto3,enum=scenarioblocks.zendesk.v1.ActivityState" json:"state,omitempty"`
+	// The account that it is, or was, written with, or that a RetryActivity would write it with; unset when there is none.
+	Account *AccountUse `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// What is done with a ticket.
+	TicketAction TicketAction `protobuf:"varint,3,opt,name=ticket_action,json=ticketAction,proto3,enum=scenarioblocks.zendesk.v1.TicketAction" json:"ticket_action,omitempty"`
+	// The ticket that is written to, or that was created; empty when it is not known yet, or there is none.
+	TicketId string `protobuf:"bytes,4,opt,name=ticket_id,json=ticketId,proto3" json:"ticket_id,omitempty"`
+	// The agent's page for that ticket; empty without a ticket, or when its Zendesk is not known.
+	TicketUrl string `protobuf:"bytes,5,opt,name=ticket_url,json=ticketUrl,proto3" json:"ticket_url,omitempty"`
+	// The ticket that is created, or would be if none can be chosen; unset when none is.
+	CreatedTicket *CreatedTicket `protobuf:"bytes,6,opt,name=created_ticket,json=createdTicket,proto3" json:"created_ticket,omitempty"`
+	// The private comment, as it is sent: HTML of at most 60,000 bytes. Everything of it that is from outside is escaped.
+	CommentHtml string `protobuf:"bytes,7,opt,name=comment_html,json=commentHtml,proto3" json:"comment_html,omitempty"`
+	// The custom fields that are filled, in the order of their keys.
+	CustomFields []*FilledField `protobuf:"bytes,8,rep,name=custom_fields,json=customFields,proto3" json:"custom_fields,omitempty"`
+	// Attached data that no custom field takes, and of a WRITTEN one also other parts that Zendesk refused. They stand in the
+	// comment. What Zendesk will refuse of one that is still to be written is not known before.
+	RejectedFields []*RejectedField `protobuf:"bytes,9,rep,name=rejected_fields,json=rejectedFields,proto3" json:"rejected_fields,omitempty"`
+	// Why the definitions of the account's fields are not known. Unless the activity is WRITTEN all attached data is among
+	// rejected_fields then, and when it is written they may be known. Unset when they are known, or there is no attached data.
+	FieldsFailure *Failure `protobuf:"bytes,10,opt,name=fields_failure,json=fieldsFailure,proto3" json:"fields_failure,omitempty"`
+	// What marks the audit in its metadata, and is the `external_id` of a ticket that is created.
+	Mark          string `protobuf:"bytes,11,opt,name=mark,proto3" json:"mark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivityPreview) Reset() {
+	*x = ActivityPreview{}
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivityPreview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivityPreview) ProtoMessage() {}
+
+func (x *ActivityPreview) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivityPreview.ProtoReflect.Descriptor instead.
+func (*ActivityPreview) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ActivityPreview) GetState() ActivityState {
+	if x != nil {
+		return x.State
+	}
+	return ActivityState_ACTIVITY_STATE_UNSPECIFIED
+}
+
+func (x *ActivityPreview) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *ActivityPreview) GetTicketAction() TicketAction {
+	if x != nil {
+		return x.TicketAction
+	}
+	return TicketAction_TICKET_ACTION_UNSPECIFIED
+}
+
+func (x *ActivityPreview) GetTicketId() string {
+	if x != nil {
+		return x.TicketId
+	}
+	return ""
+}
+
+func (x *ActivityPreview) GetTicketUrl() string {
+	if x != nil {
+		return x.TicketUrl
+	}
+	return ""
+}
+
+func (x *ActivityPreview) GetCreatedTicket() *CreatedTicket {
+	if x != nil {
+		return x.CreatedTicket
+	}
+	return nil
+}
+
+func (x *ActivityPreview) GetCommentHtml() string {
+	if x != nil {
+		return x.CommentHtml
+	}
+	return ""
+}
+
+func (x *ActivityPreview) GetCustomFields() []*FilledField {
+	if x != nil {
+		return x.CustomFields
+	}
+	return nil
+}
+
+func (x *ActivityPreview) GetRejectedFields() []*RejectedField {
+	if x != nil {
+		return x.RejectedFields
+	}
+	return nil
+}
+
+func (x *ActivityPreview) GetFieldsFailure() *Failure {
+	if x != nil {
+		return x.FieldsFailure
+	}
+	return nil
+}
+
+func (x *ActivityPreview) GetMark() string {
+	if x != nil {
+		return x.Mark
+	}
+	return ""
+}
+
+// A ticket that an activity creates.
+type CreatedTicket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its subject: one line of at most 150 bytes.
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Whose ticket it is; unset: the credential's own user's. The requester of a WRITTEN one that Zendesk refused is left out.
+	//
+	// Types that are valid to be assigned to Requester:
+	//
+	//	*CreatedTicket_RequesterId
+	//	*CreatedTicket_RequesterPerson
+	Requester isCreatedTicket_Requester `protobuf_oneof:"requester"`
+	// The closed ticket that it follows up; empty: none.
+	FollowUpOf    string `protobuf:"bytes,4,opt,name=follow_up_of,json=followUpOf,proto3" json:"follow_up_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatedTicket) Reset() {
+	*x = CreatedTicket{}
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatedTicket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatedTicket) ProtoMessage() {}
+
+func (x *CreatedTicket) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatedTicket.ProtoReflect.Descriptor instead.
+func (*CreatedTicket) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CreatedTicket) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CreatedTicket) GetRequester() isCreatedTicket_Requester {
+	if x != nil {
+		return x.Requester
+	}
+	return nil
+}
+
+func (x *CreatedTicket) GetRequesterId() string {
+	if x != nil {
+		if x, ok := x.Requester.(*CreatedTicket_RequesterId); ok {
+			return x.RequesterId
+		}
+	}
+	return ""
+}
+
+func (x *CreatedTicket) GetRequesterPerson() *Requester {
+	if x != nil {
+		if x, ok := x.Requester.(*CreatedTicket_RequesterPerson); ok {
+			return x.RequesterPerson
+		}
+	}
+	return nil
+}
+
+func (x *CreatedTicket) GetFollowUpOf() string {
+	if x != nil {
+		return x.FollowUpOf
+	}
+	return ""
+}
+
+type isCreatedTicket_Requester interface {
+	isCreatedTicket_Requester()
+}
+
+type CreatedTicket_RequesterId struct {
+	// A user's Zendesk id: decimal digits.
+	RequesterId string `protobuf:"bytes,2,opt,name=requester_id,json=requesterId,proto3,oneof"`
+}
+
+type CreatedTicket_RequesterPerson struct {
+	// A person by name and e-mail address; Zendesk makes a user of one that it does not know. The telephone number is not sent.
+	RequesterPerson *Requester `protobuf:"bytes,3,opt,name=requester_person,json=requesterPerson,proto3,oneof"`
+}
+
+func (*CreatedTicket_RequesterId) isCreatedTicket_Requester() {}
+
+func (*CreatedTicket_RequesterPerson) isCreatedTicket_Requester() {}
+
+// A custom field of a ticket, with what it is filled with.
+type FilledField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key of the attached data.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The field's Zendesk id: decimal digits; empty when a WRITTEN activity has filled it and it is not known any more.
+	FieldId string `protobuf:"bytes,2,opt,name=field_id,json=fieldId,proto3" json:"field_id,omitempty"`
+	// What people call it; empty when it is not known any more.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// Its kind, such as `text`, `tagger`, `checkbox`; empty when it is not known any more.
+	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	// What is sent: of a multiselect as many as there are, of a checkbox `true` or `false`, of an option its tag; empty when the
+	// field is not known any more.
+	Values        []string `protobuf:"bytes,5,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilledField) Reset() {
+	*x = FilledField{}
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilledField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilledField) ProtoMessage() {}
+
+func (x *FilledField) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilledField.ProtoReflect.Descriptor instead.
+func (*FilledField) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FilledField) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *FilledField) GetFieldId() string {
+	if x != nil {
+		return x.FieldId
+	}
+	return ""
+}
+
+func (x *FilledField) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *FilledField) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *FilledField) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // What the runtime knows of a finished interaction. All of it is optional, and none of it is refused: longer texts are cut,
 // and end in "…(cut)".
 type ActivityDetails struct {
@@ -590,7 +978,7 @@ type ActivityDetails struct {
 
 func (x *ActivityDetails) Reset() {
 	*x = ActivityDetails{}
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +990,7 @@ func (x *ActivityDetails) String() string {
 func (*ActivityDetails) ProtoMessage() {}
 
 func (x *ActivityDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[2]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1003,7 @@ func (x *ActivityDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivityDetails.ProtoReflect.Descriptor instead.
 func (*ActivityDetails) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{2}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ActivityDetails) GetChannel() string {
@@ -785,7 +1173,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1185,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1198,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{3}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Link) GetTitle() string {
@@ -842,7 +1230,7 @@ type Leg struct {
 
 func (x *Leg) Reset() {
 	*x = Leg{}
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1242,7 @@ func (x *Leg) String() string {
 func (*Leg) ProtoMessage() {}
 
 func (x *Leg) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[4]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1255,7 @@ func (x *Leg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leg.ProtoReflect.Descriptor instead.
 func (*Leg) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{4}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Leg) GetAgent() *Agent {
@@ -907,7 +1295,7 @@ type Requester struct {
 
 func (x *Requester) Reset() {
 	*x = Requester{}
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1307,7 @@ func (x *Requester) String() string {
 func (*Requester) ProtoMessage() {}
 
 func (x *Requester) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[5]
+	mi := &file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1320,7 @@ func (x *Requester) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requester.ProtoReflect.Descriptor instead.
 func (*Requester) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{5}
+	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Requester) GetName() string {
@@ -989,7 +1377,34 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\rRejectedField\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb3\b\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8f\x05\n" +
+	"\x0fActivityPreview\x12>\n" +
+	"\x05state\x18\x01 \x01(\x0e2(.scenarioblocks.zendesk.v1.ActivityStateR\x05state\x12?\n" +
+	"\aaccount\x18\x02 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12L\n" +
+	"\rticket_action\x18\x03 \x01(\x0e2'.scenarioblocks.zendesk.v1.TicketActionR\fticketAction\x12\x1b\n" +
+	"\tticket_id\x18\x04 \x01(\tR\bticketId\x12\x1d\n" +
+	"\n" +
+	"ticket_url\x18\x05 \x01(\tR\tticketUrl\x12O\n" +
+	"\x0ecreated_ticket\x18\x06 \x01(\v2(.scenarioblocks.zendesk.v1.CreatedTicketR\rcreatedTicket\x12!\n" +
+	"\fcomment_html\x18\a \x01(\tR\vcommentHtml\x12K\n" +
+	"\rcustom_fields\x18\b \x03(\v2&.scenarioblocks.zendesk.v1.FilledFieldR\fcustomFields\x12Q\n" +
+	"\x0frejected_fields\x18\t \x03(\v2(.scenarioblocks.zendesk.v1.RejectedFieldR\x0erejectedFields\x12I\n" +
+	"\x0efields_failure\x18\n" +
+	" \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\rfieldsFailure\x12\x12\n" +
+	"\x04mark\x18\v \x01(\tR\x04mark\"\xd0\x01\n" +
+	"\rCreatedTicket\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12#\n" +
+	"\frequester_id\x18\x02 \x01(\tH\x00R\vrequesterId\x12Q\n" +
+	"\x10requester_person\x18\x03 \x01(\v2$.scenarioblocks.zendesk.v1.RequesterH\x00R\x0frequesterPerson\x12 \n" +
+	"\ffollow_up_of\x18\x04 \x01(\tR\n" +
+	"followUpOfB\v\n" +
+	"\trequester\"|\n" +
+	"\vFilledField\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x19\n" +
+	"\bfield_id\x18\x02 \x01(\tR\afieldId\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x16\n" +
+	"\x06values\x18\x05 \x03(\tR\x06values\"\xb3\b\n" +
 	"\x0fActivityDetails\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12!\n" +
@@ -1030,7 +1445,13 @@ const file_scenarioblocks_zendesk_v1_activity_proto_rawDesc = "" +
 	"\tRequester\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x14\n" +
-	"\x05phone\x18\x03 \x01(\tR\x05phone*\xf7\x01\n" +
+	"\x05phone\x18\x03 \x01(\tR\x05phone*\x93\x01\n" +
+	"\fTicketAction\x12\x1d\n" +
+	"\x19TICKET_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14TICKET_ACTION_UPDATE\x10\x01\x12\x18\n" +
+	"\x14TICKET_ACTION_CREATE\x10\x02\x12\x18\n" +
+	"\x14TICKET_ACTION_CHOOSE\x10\x03\x12\x16\n" +
+	"\x12TICKET_ACTION_NONE\x10\x04*\xf7\x01\n" +
 	"\x10CompletionStatus\x12!\n" +
 	"\x1dCOMPLETION_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bCOMPLETION_STATUS_COMPLETED\x10\x01\x12\x1c\n" +
@@ -1077,59 +1498,71 @@ func file_scenarioblocks_zendesk_v1_activity_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_activity_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_scenarioblocks_zendesk_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_scenarioblocks_zendesk_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_scenarioblocks_zendesk_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_scenarioblocks_zendesk_v1_activity_proto_goTypes = []any{
-	(CompletionStatus)(0),         // 0: scenarioblocks.zendesk.v1.CompletionStatus
-	(TicketRule)(0),               // 1: scenarioblocks.zendesk.v1.TicketRule
-	(IfNoTicket)(0),               // 2: scenarioblocks.zendesk.v1.IfNoTicket
-	(ActivityState)(0),            // 3: scenarioblocks.zendesk.v1.ActivityState
-	(*Activity)(nil),              // 4: scenarioblocks.zendesk.v1.Activity
-	(*RejectedField)(nil),         // 5: scenarioblocks.zendesk.v1.RejectedField
-	(*ActivityDetails)(nil),       // 6: scenarioblocks.zendesk.v1.ActivityDetails
-	(*Link)(nil),                  // 7: scenarioblocks.zendesk.v1.Link
-	(*Leg)(nil),                   // 8: scenarioblocks.zendesk.v1.Leg
-	(*Requester)(nil),             // 9: scenarioblocks.zendesk.v1.Requester
-	nil,                           // 10: scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
-	(*AccountUse)(nil),            // 11: scenarioblocks.zendesk.v1.AccountUse
-	(FailureReason)(0),            // 12: scenarioblocks.zendesk.v1.FailureReason
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Failure)(nil),               // 14: scenarioblocks.zendesk.v1.Failure
-	(*Agent)(nil),                 // 15: scenarioblocks.zendesk.v1.Agent
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(TicketAction)(0),             // 0: scenarioblocks.zendesk.v1.TicketAction
+	(CompletionStatus)(0),         // 1: scenarioblocks.zendesk.v1.CompletionStatus
+	(TicketRule)(0),               // 2: scenarioblocks.zendesk.v1.TicketRule
+	(IfNoTicket)(0),               // 3: scenarioblocks.zendesk.v1.IfNoTicket
+	(ActivityState)(0),            // 4: scenarioblocks.zendesk.v1.ActivityState
+	(*Activity)(nil),              // 5: scenarioblocks.zendesk.v1.Activity
+	(*RejectedField)(nil),         // 6: scenarioblocks.zendesk.v1.RejectedField
+	(*ActivityPreview)(nil),       // 7: scenarioblocks.zendesk.v1.ActivityPreview
+	(*CreatedTicket)(nil),         // 8: scenarioblocks.zendesk.v1.CreatedTicket
+	(*FilledField)(nil),           // 9: scenarioblocks.zendesk.v1.FilledField
+	(*ActivityDetails)(nil),       // 10: scenarioblocks.zendesk.v1.ActivityDetails
+	(*Link)(nil),                  // 11: scenarioblocks.zendesk.v1.Link
+	(*Leg)(nil),                   // 12: scenarioblocks.zendesk.v1.Leg
+	(*Requester)(nil),             // 13: scenarioblocks.zendesk.v1.Requester
+	nil,                           // 14: scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
+	(*AccountUse)(nil),            // 15: scenarioblocks.zendesk.v1.AccountUse
+	(FailureReason)(0),            // 16: scenarioblocks.zendesk.v1.FailureReason
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Failure)(nil),               // 18: scenarioblocks.zendesk.v1.Failure
+	(*Agent)(nil),                 // 19: scenarioblocks.zendesk.v1.Agent
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_scenarioblocks_zendesk_v1_activity_proto_depIdxs = []int32{
-	11, // 0: scenarioblocks.zendesk.v1.Activity.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	6,  // 1: scenarioblocks.zendesk.v1.Activity.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
-	10, // 2: scenarioblocks.zendesk.v1.Activity.attached_data:type_name -> scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
-	1,  // 3: scenarioblocks.zendesk.v1.Activity.ticket_rule:type_name -> scenarioblocks.zendesk.v1.TicketRule
-	3,  // 4: scenarioblocks.zendesk.v1.Activity.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
-	12, // 5: scenarioblocks.zendesk.v1.Activity.blocked_by:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	13, // 6: scenarioblocks.zendesk.v1.Activity.next_attempt_time:type_name -> google.protobuf.Timestamp
-	14, // 7: scenarioblocks.zendesk.v1.Activity.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	5,  // 8: scenarioblocks.zendesk.v1.Activity.rejected_fields:type_name -> scenarioblocks.zendesk.v1.RejectedField
-	13, // 9: scenarioblocks.zendesk.v1.Activity.create_time:type_name -> google.protobuf.Timestamp
-	13, // 10: scenarioblocks.zendesk.v1.Activity.write_time:type_name -> google.protobuf.Timestamp
-	15, // 11: scenarioblocks.zendesk.v1.ActivityDetails.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	13, // 12: scenarioblocks.zendesk.v1.ActivityDetails.start_time:type_name -> google.protobuf.Timestamp
-	13, // 13: scenarioblocks.zendesk.v1.ActivityDetails.answer_time:type_name -> google.protobuf.Timestamp
-	13, // 14: scenarioblocks.zendesk.v1.ActivityDetails.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 15: scenarioblocks.zendesk.v1.ActivityDetails.requester:type_name -> scenarioblocks.zendesk.v1.Requester
-	0,  // 16: scenarioblocks.zendesk.v1.ActivityDetails.completion_status:type_name -> scenarioblocks.zendesk.v1.CompletionStatus
-	7,  // 17: scenarioblocks.zendesk.v1.ActivityDetails.links:type_name -> scenarioblocks.zendesk.v1.Link
-	16, // 18: scenarioblocks.zendesk.v1.ActivityDetails.queue_duration:type_name -> google.protobuf.Duration
-	16, // 19: scenarioblocks.zendesk.v1.ActivityDetails.hold_duration:type_name -> google.protobuf.Duration
-	16, // 20: scenarioblocks.zendesk.v1.ActivityDetails.talk_duration:type_name -> google.protobuf.Duration
-	16, // 21: scenarioblocks.zendesk.v1.ActivityDetails.wrap_up_duration:type_name -> google.protobuf.Duration
-	8,  // 22: scenarioblocks.zendesk.v1.ActivityDetails.legs:type_name -> scenarioblocks.zendesk.v1.Leg
-	15, // 23: scenarioblocks.zendesk.v1.Leg.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	13, // 24: scenarioblocks.zendesk.v1.Leg.start_time:type_name -> google.protobuf.Timestamp
-	13, // 25: scenarioblocks.zendesk.v1.Leg.end_time:type_name -> google.protobuf.Timestamp
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	15, // 0: scenarioblocks.zendesk.v1.Activity.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	10, // 1: scenarioblocks.zendesk.v1.Activity.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
+	14, // 2: scenarioblocks.zendesk.v1.Activity.attached_data:type_name -> scenarioblocks.zendesk.v1.Activity.AttachedDataEntry
+	2,  // 3: scenarioblocks.zendesk.v1.Activity.ticket_rule:type_name -> scenarioblocks.zendesk.v1.TicketRule
+	4,  // 4: scenarioblocks.zendesk.v1.Activity.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	16, // 5: scenarioblocks.zendesk.v1.Activity.blocked_by:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	17, // 6: scenarioblocks.zendesk.v1.Activity.next_attempt_time:type_name -> google.protobuf.Timestamp
+	18, // 7: scenarioblocks.zendesk.v1.Activity.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	6,  // 8: scenarioblocks.zendesk.v1.Activity.rejected_fields:type_name -> scenarioblocks.zendesk.v1.RejectedField
+	17, // 9: scenarioblocks.zendesk.v1.Activity.create_time:type_name -> google.protobuf.Timestamp
+	17, // 10: scenarioblocks.zendesk.v1.Activity.write_time:type_name -> google.protobuf.Timestamp
+	4,  // 11: scenarioblocks.zendesk.v1.ActivityPreview.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	15, // 12: scenarioblocks.zendesk.v1.ActivityPreview.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	0,  // 13: scenarioblocks.zendesk.v1.ActivityPreview.ticket_action:type_name -> scenarioblocks.zendesk.v1.TicketAction
+	8,  // 14: scenarioblocks.zendesk.v1.ActivityPreview.created_ticket:type_name -> scenarioblocks.zendesk.v1.CreatedTicket
+	9,  // 15: scenarioblocks.zendesk.v1.ActivityPreview.custom_fields:type_name -> scenarioblocks.zendesk.v1.FilledField
+	6,  // 16: scenarioblocks.zendesk.v1.ActivityPreview.rejected_fields:type_name -> scenarioblocks.zendesk.v1.RejectedField
+	18, // 17: scenarioblocks.zendesk.v1.ActivityPreview.fields_failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	13, // 18: scenarioblocks.zendesk.v1.CreatedTicket.requester_person:type_name -> scenarioblocks.zendesk.v1.Requester
+	19, // 19: scenarioblocks.zendesk.v1.ActivityDetails.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	17, // 20: scenarioblocks.zendesk.v1.ActivityDetails.start_time:type_name -> google.protobuf.Timestamp
+	17, // 21: scenarioblocks.zendesk.v1.ActivityDetails.answer_time:type_name -> google.protobuf.Timestamp
+	17, // 22: scenarioblocks.zendesk.v1.ActivityDetails.end_time:type_name -> google.protobuf.Timestamp
+	13, // 23: scenarioblocks.zendesk.v1.ActivityDetails.requester:type_name -> scenarioblocks.zendesk.v1.Requester
+	1,  // 24: scenarioblocks.zendesk.v1.ActivityDetails.completion_status:type_name -> scenarioblocks.zendesk.v1.CompletionStatus
+	11, // 25: scenarioblocks.zendesk.v1.ActivityDetails.links:type_name -> scenarioblocks.zendesk.v1.Link
+	20, // 26: scenarioblocks.zendesk.v1.ActivityDetails.queue_duration:type_name -> google.protobuf.Duration
+	20, // 27: scenarioblocks.zendesk.v1.ActivityDetails.hold_duration:type_name -> google.protobuf.Duration
+	20, // 28: scenarioblocks.zendesk.v1.ActivityDetails.talk_duration:type_name -> google.protobuf.Duration
+	20, // 29: scenarioblocks.zendesk.v1.ActivityDetails.wrap_up_duration:type_name -> google.protobuf.Duration
+	12, // 30: scenarioblocks.zendesk.v1.ActivityDetails.legs:type_name -> scenarioblocks.zendesk.v1.Leg
+	19, // 31: scenarioblocks.zendesk.v1.Leg.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	17, // 32: scenarioblocks.zendesk.v1.Leg.start_time:type_name -> google.protobuf.Timestamp
+	17, // 33: scenarioblocks.zendesk.v1.Leg.end_time:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_activity_proto_init() }
@@ -1139,13 +1572,17 @@ func file_scenarioblocks_zendesk_v1_activity_proto_init() {
 	}
 	file_scenarioblocks_zendesk_v1_failure_proto_init()
 	file_scenarioblocks_zendesk_v1_interaction_proto_init()
+	file_scenarioblocks_zendesk_v1_activity_proto_msgTypes[3].OneofWrappers = []any{
+		(*CreatedTicket_RequesterId)(nil),
+		(*CreatedTicket_RequesterPerson)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_activity_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_activity_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   7,
+			NumEnums:      5,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

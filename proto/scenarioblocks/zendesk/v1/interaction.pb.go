@@ -209,6 +209,63 @@ func (RecordType) EnumDescriptor() ([]byte, []int) {
 	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{2}
 }
 
+// How a screen pop reached an agent.
+type DeliveryOutcome int32
+
+const (
+	// Not used.
+	DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED DeliveryOutcome = 0
+	// Zendesk showed it in the agent's browser.
+	DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED DeliveryOutcome = 1
+	// The agent's desktop is to open its URL.
+	DeliveryOutcome_DELIVERY_OUTCOME_LINK DeliveryOutcome = 2
+	// Not at all; the next DeliverInteraction tries again.
+	DeliveryOutcome_DELIVERY_OUTCOME_FAILED DeliveryOutcome = 3
+)
+
+// Enum value maps for DeliveryOutcome.
+var (
+	DeliveryOutcome_name = map[int32]string{
+		0: "DELIVERY_OUTCOME_UNSPECIFIED",
+		1: "DELIVERY_OUTCOME_DISPLAYED",
+		2: "DELIVERY_OUTCOME_LINK",
+		3: "DELIVERY_OUTCOME_FAILED",
+	}
+	DeliveryOutcome_value = map[string]int32{
+		"DELIVERY_OUTCOME_UNSPECIFIED": 0,
+		"DELIVERY_OUTCOME_DISPLAYED":   1,
+		"DELIVERY_OUTCOME_LINK":        2,
+		"DELIVERY_OUTCOME_FAILED":      3,
+	}
+)
+
+func (x DeliveryOutcome) Enum() *DeliveryOutcome {
+	p := new(DeliveryOutcome)
+	*p = x
+	return p
+}
+
+func (x DeliveryOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeliveryOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_scenarioblocks_zendesk_v1_interaction_proto_enumTypes[3].Descriptor()
+}
+
+func (DeliveryOutcome) Type() protoreflect.EnumType {
+	return &file_scenarioblocks_zendesk_v1_interaction_proto_enumTypes[3]
+}
+
+func (x DeliveryOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeliveryOutcome.Descriptor instead.
+func (DeliveryOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{3}
+}
+
 // One call or chat, as the blocks have left it.
 type Interaction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -229,7 +286,10 @@ type Interaction struct {
 	// When it last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The activity of a COMPLETED interaction.
-	ActivityId    string `protobuf:"bytes,9,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	ActivityId string `protobuf:"bytes,9,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	// How its screen pops reached agents, oldest first: of each pop what came of it last at each visit. Of agents who had the
+	// interaction before the last one it is the newest 100, and no more than 64 KiB of them as they are stored.
+	Deliveries    []*Delivery `protobuf:"bytes,10,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +385,13 @@ func (x *Interaction) GetActivityId() string {
 		return x.ActivityId
 	}
 	return ""
+}
+
+func (x *Interaction) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
 }
 
 // A Zendesk agent.
@@ -701,11 +768,103 @@ func (x *ScreenPop) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// A screen pop that reached an agent, or did not.
+type Delivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was shown.
+	ScreenPop *ScreenPop `protobuf:"bytes,1,opt,name=screen_pop,json=screenPop,proto3" json:"screen_pop,omitempty"`
+	// Whom it was shown to.
+	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// How.
+	Outcome DeliveryOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.DeliveryOutcome" json:"outcome,omitempty"`
+	// Why it is FAILED, or only a LINK; unset for a LINK when nothing went wrong: Zendesk shows pages of this kind to nobody,
+	// or the account's plan has no endpoint for it.
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// Tells it from all others: a FAILED delivery that becomes a LINK, and a later visit of the same agent, have other ones.
+	DeliveryId    string `protobuf:"bytes,6,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Delivery) GetScreenPop() *ScreenPop {
+	if x != nil {
+		return x.ScreenPop
+	}
+	return nil
+}
+
+func (x *Delivery) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *Delivery) GetOutcome() DeliveryOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED
+}
+
+func (x *Delivery) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *Delivery) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Delivery) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
 var File_scenarioblocks_zendesk_v1_interaction_proto protoreflect.FileDescriptor
 
 const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\n" +
-	"+scenarioblocks/zendesk/v1/interaction.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x05\n" +
+	"+scenarioblocks/zendesk/v1/interaction.proto\x12\x19scenarioblocks.zendesk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'scenarioblocks/zendesk/v1/failure.proto\"\xc5\x05\n" +
 	"\vInteraction\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12?\n" +
 	"\aaccount\x18\x02 \x01(\v2%.scenarioblocks.zendesk.v1.AccountUseR\aaccount\x12D\n" +
@@ -721,7 +880,11 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x1f\n" +
 	"\vactivity_id\x18\t \x01(\tR\n" +
-	"activityId\x1a?\n" +
+	"activityId\x12C\n" +
+	"\n" +
+	"deliveries\x18\n" +
+	" \x03(\v2#.scenarioblocks.zendesk.v1.DeliveryR\n" +
+	"deliveries\x1a?\n" +
 	"\x11AttachedDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
@@ -755,7 +918,16 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\trecord_id\x18\x04 \x01(\tR\brecordId\x12\x10\n" +
 	"\x03url\x18\x05 \x01(\tR\x03url\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime*\x93\x01\n" +
+	"createTime\"\xdc\x02\n" +
+	"\bDelivery\x12C\n" +
+	"\n" +
+	"screen_pop\x18\x01 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x126\n" +
+	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x12D\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2*.scenarioblocks.zendesk.v1.DeliveryOutcomeR\aoutcome\x12<\n" +
+	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
+	"\vdelivery_id\x18\x06 \x01(\tR\n" +
+	"deliveryId*\x93\x01\n" +
 	"\x10InteractionState\x12!\n" +
 	"\x1dINTERACTION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18INTERACTION_STATE_ACTIVE\x10\x01\x12\x1f\n" +
@@ -775,7 +947,12 @@ const file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc = "" +
 	"\x11RECORD_TYPE_GROUP\x10\x04\x12\x15\n" +
 	"\x11RECORD_TYPE_OTHER\x10\x05\x12\x1a\n" +
 	"\x16RECORD_TYPE_NEW_TICKET\x10\x06\x12\x16\n" +
-	"\x12RECORD_TYPE_SEARCH\x10\aB\x90\x01\n" +
+	"\x12RECORD_TYPE_SEARCH\x10\a*\x8b\x01\n" +
+	"\x0fDeliveryOutcome\x12 \n" +
+	"\x1cDELIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aDELIVERY_OUTCOME_DISPLAYED\x10\x01\x12\x19\n" +
+	"\x15DELIVERY_OUTCOME_LINK\x10\x02\x12\x1b\n" +
+	"\x17DELIVERY_OUTCOME_FAILED\x10\x03B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
@@ -790,41 +967,50 @@ func file_scenarioblocks_zendesk_v1_interaction_proto_rawDescGZIP() []byte {
 	return file_scenarioblocks_zendesk_v1_interaction_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_interaction_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_scenarioblocks_zendesk_v1_interaction_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_scenarioblocks_zendesk_v1_interaction_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_scenarioblocks_zendesk_v1_interaction_proto_goTypes = []any{
 	(InteractionState)(0),         // 0: scenarioblocks.zendesk.v1.InteractionState
 	(AccountSelection)(0),         // 1: scenarioblocks.zendesk.v1.AccountSelection
 	(RecordType)(0),               // 2: scenarioblocks.zendesk.v1.RecordType
-	(*Interaction)(nil),           // 3: scenarioblocks.zendesk.v1.Interaction
-	(*Agent)(nil),                 // 4: scenarioblocks.zendesk.v1.Agent
-	(*AccountUse)(nil),            // 5: scenarioblocks.zendesk.v1.AccountUse
-	(*Recordset)(nil),             // 6: scenarioblocks.zendesk.v1.Recordset
-	(*Record)(nil),                // 7: scenarioblocks.zendesk.v1.Record
-	(*ScreenPop)(nil),             // 8: scenarioblocks.zendesk.v1.ScreenPop
-	nil,                           // 9: scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(DeliveryOutcome)(0),          // 3: scenarioblocks.zendesk.v1.DeliveryOutcome
+	(*Interaction)(nil),           // 4: scenarioblocks.zendesk.v1.Interaction
+	(*Agent)(nil),                 // 5: scenarioblocks.zendesk.v1.Agent
+	(*AccountUse)(nil),            // 6: scenarioblocks.zendesk.v1.AccountUse
+	(*Recordset)(nil),             // 7: scenarioblocks.zendesk.v1.Recordset
+	(*Record)(nil),                // 8: scenarioblocks.zendesk.v1.Record
+	(*ScreenPop)(nil),             // 9: scenarioblocks.zendesk.v1.ScreenPop
+	(*Delivery)(nil),              // 10: scenarioblocks.zendesk.v1.Delivery
+	nil,                           // 11: scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Failure)(nil),               // 13: scenarioblocks.zendesk.v1.Failure
 }
 var file_scenarioblocks_zendesk_v1_interaction_proto_depIdxs = []int32{
-	5,  // 0: scenarioblocks.zendesk.v1.Interaction.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	6,  // 1: scenarioblocks.zendesk.v1.Interaction.recordsets:type_name -> scenarioblocks.zendesk.v1.Recordset
-	9,  // 2: scenarioblocks.zendesk.v1.Interaction.attached_data:type_name -> scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
-	8,  // 3: scenarioblocks.zendesk.v1.Interaction.screen_pops:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	6,  // 0: scenarioblocks.zendesk.v1.Interaction.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	7,  // 1: scenarioblocks.zendesk.v1.Interaction.recordsets:type_name -> scenarioblocks.zendesk.v1.Recordset
+	11, // 2: scenarioblocks.zendesk.v1.Interaction.attached_data:type_name -> scenarioblocks.zendesk.v1.Interaction.AttachedDataEntry
+	9,  // 3: scenarioblocks.zendesk.v1.Interaction.screen_pops:type_name -> scenarioblocks.zendesk.v1.ScreenPop
 	0,  // 4: scenarioblocks.zendesk.v1.Interaction.state:type_name -> scenarioblocks.zendesk.v1.InteractionState
-	10, // 5: scenarioblocks.zendesk.v1.Interaction.create_time:type_name -> google.protobuf.Timestamp
-	10, // 6: scenarioblocks.zendesk.v1.Interaction.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 7: scenarioblocks.zendesk.v1.AccountUse.selection:type_name -> scenarioblocks.zendesk.v1.AccountSelection
-	5,  // 8: scenarioblocks.zendesk.v1.Recordset.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	7,  // 9: scenarioblocks.zendesk.v1.Recordset.current:type_name -> scenarioblocks.zendesk.v1.Record
-	2,  // 10: scenarioblocks.zendesk.v1.Record.type:type_name -> scenarioblocks.zendesk.v1.RecordType
-	5,  // 11: scenarioblocks.zendesk.v1.ScreenPop.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
-	2,  // 12: scenarioblocks.zendesk.v1.ScreenPop.record_type:type_name -> scenarioblocks.zendesk.v1.RecordType
-	10, // 13: scenarioblocks.zendesk.v1.ScreenPop.create_time:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 5: scenarioblocks.zendesk.v1.Interaction.create_time:type_name -> google.protobuf.Timestamp
+	12, // 6: scenarioblocks.zendesk.v1.Interaction.update_time:type_name -> google.protobuf.Timestamp
+	10, // 7: scenarioblocks.zendesk.v1.Interaction.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
+	1,  // 8: scenarioblocks.zendesk.v1.AccountUse.selection:type_name -> scenarioblocks.zendesk.v1.AccountSelection
+	6,  // 9: scenarioblocks.zendesk.v1.Recordset.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	8,  // 10: scenarioblocks.zendesk.v1.Recordset.current:type_name -> scenarioblocks.zendesk.v1.Record
+	2,  // 11: scenarioblocks.zendesk.v1.Record.type:type_name -> scenarioblocks.zendesk.v1.RecordType
+	6,  // 12: scenarioblocks.zendesk.v1.ScreenPop.account:type_name -> scenarioblocks.zendesk.v1.AccountUse
+	2,  // 13: scenarioblocks.zendesk.v1.ScreenPop.record_type:type_name -> scenarioblocks.zendesk.v1.RecordType
+	12, // 14: scenarioblocks.zendesk.v1.ScreenPop.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 15: scenarioblocks.zendesk.v1.Delivery.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
+	5,  // 16: scenarioblocks.zendesk.v1.Delivery.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	3,  // 17: scenarioblocks.zendesk.v1.Delivery.outcome:type_name -> scenarioblocks.zendesk.v1.DeliveryOutcome
+	13, // 18: scenarioblocks.zendesk.v1.Delivery.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	12, // 19: scenarioblocks.zendesk.v1.Delivery.time:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_interaction_proto_init() }
@@ -832,13 +1018,14 @@ func file_scenarioblocks_zendesk_v1_interaction_proto_init() {
 	if File_scenarioblocks_zendesk_v1_interaction_proto != nil {
 		return
 	}
+	file_scenarioblocks_zendesk_v1_failure_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_interaction_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   7,
+			NumEnums:      4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

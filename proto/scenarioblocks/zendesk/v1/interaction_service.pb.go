@@ -23,63 +23,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How a screen pop reached an agent.
-type DeliveryOutcome int32
-
-const (
-	// Not used.
-	DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED DeliveryOutcome = 0
-	// Zendesk showed it in the agent's browser.
-	DeliveryOutcome_DELIVERY_OUTCOME_DISPLAYED DeliveryOutcome = 1
-	// The agent's desktop is to open its URL.
-	DeliveryOutcome_DELIVERY_OUTCOME_LINK DeliveryOutcome = 2
-	// Not at all; the next DeliverInteraction tries again.
-	DeliveryOutcome_DELIVERY_OUTCOME_FAILED DeliveryOutcome = 3
-)
-
-// Enum value maps for DeliveryOutcome.
-var (
-	DeliveryOutcome_name = map[int32]string{
-		0: "DELIVERY_OUTCOME_UNSPECIFIED",
-		1: "DELIVERY_OUTCOME_DISPLAYED",
-		2: "DELIVERY_OUTCOME_LINK",
-		3: "DELIVERY_OUTCOME_FAILED",
-	}
-	DeliveryOutcome_value = map[string]int32{
-		"DELIVERY_OUTCOME_UNSPECIFIED": 0,
-		"DELIVERY_OUTCOME_DISPLAYED":   1,
-		"DELIVERY_OUTCOME_LINK":        2,
-		"DELIVERY_OUTCOME_FAILED":      3,
-	}
-)
-
-func (x DeliveryOutcome) Enum() *DeliveryOutcome {
-	p := new(DeliveryOutcome)
-	*p = x
-	return p
-}
-
-func (x DeliveryOutcome) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (DeliveryOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes[0].Descriptor()
-}
-
-func (DeliveryOutcome) Type() protoreflect.EnumType {
-	return &file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes[0]
-}
-
-func (x DeliveryOutcome) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use DeliveryOutcome.Descriptor instead.
-func (DeliveryOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{0}
-}
-
 // Request of InteractionService.GetInteraction.
 type GetInteractionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -477,110 +420,21 @@ func (x *DeliverInteractionResponse) GetDeliveries() []*Delivery {
 	return nil
 }
 
-// A screen pop that reached an agent, or did not.
-type Delivery struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was shown.
-	ScreenPop *ScreenPop `protobuf:"bytes,1,opt,name=screen_pop,json=screenPop,proto3" json:"screen_pop,omitempty"`
-	// Whom it was shown to.
-	Agent *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
-	// How.
-	Outcome DeliveryOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=scenarioblocks.zendesk.v1.DeliveryOutcome" json:"outcome,omitempty"`
-	// Why it is FAILED, or only a LINK; unset for a LINK when nothing went wrong: Zendesk shows pages of this kind to nobody,
-	// or the account's plan has no endpoint for it.
-	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
-	// When.
-	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
-	// Tells it from all others: a FAILED delivery that becomes a LINK, and a later visit of the same agent, have other ones.
-	DeliveryId    string `protobuf:"bytes,6,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Delivery) Reset() {
-	*x = Delivery{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Delivery) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Delivery) ProtoMessage() {}
-
-func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
-func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *Delivery) GetScreenPop() *ScreenPop {
-	if x != nil {
-		return x.ScreenPop
-	}
-	return nil
-}
-
-func (x *Delivery) GetAgent() *Agent {
-	if x != nil {
-		return x.Agent
-	}
-	return nil
-}
-
-func (x *Delivery) GetOutcome() DeliveryOutcome {
-	if x != nil {
-		return x.Outcome
-	}
-	return DeliveryOutcome_DELIVERY_OUTCOME_UNSPECIFIED
-}
-
-func (x *Delivery) GetFailure() *Failure {
-	if x != nil {
-		return x.Failure
-	}
-	return nil
-}
-
-func (x *Delivery) GetTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Time
-	}
-	return nil
-}
-
-func (x *Delivery) GetDeliveryId() string {
-	if x != nil {
-		return x.DeliveryId
-	}
-	return ""
-}
-
 // Request of InteractionService.WatchScreenPops.
 type WatchScreenPopsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required.
-	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// From when on deliveries are sent first: what came while nobody watched. A time of more than an hour ago means an hour ago,
+	// one that is still to come means now: clocks differ. Unset: 30 s ago.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchScreenPopsRequest) Reset() {
 	*x = WatchScreenPopsRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +446,7 @@ func (x *WatchScreenPopsRequest) String() string {
 func (*WatchScreenPopsRequest) ProtoMessage() {}
 
 func (x *WatchScreenPopsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,12 +459,19 @@ func (x *WatchScreenPopsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchScreenPopsRequest.ProtoReflect.Descriptor instead.
 func (*WatchScreenPopsRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{8}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchScreenPopsRequest) GetAgent() *Agent {
 	if x != nil {
 		return x.Agent
+	}
+	return nil
+}
+
+func (x *WatchScreenPopsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
 	}
 	return nil
 }
@@ -628,7 +489,7 @@ type WatchScreenPopsResponse struct {
 
 func (x *WatchScreenPopsResponse) Reset() {
 	*x = WatchScreenPopsResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +501,7 @@ func (x *WatchScreenPopsResponse) String() string {
 func (*WatchScreenPopsResponse) ProtoMessage() {}
 
 func (x *WatchScreenPopsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +514,7 @@ func (x *WatchScreenPopsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchScreenPopsResponse.ProtoReflect.Descriptor instead.
 func (*WatchScreenPopsResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{9}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchScreenPopsResponse) GetInteractionId() string {
@@ -693,7 +554,7 @@ type CompleteInteractionRequest struct {
 
 func (x *CompleteInteractionRequest) Reset() {
 	*x = CompleteInteractionRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +566,7 @@ func (x *CompleteInteractionRequest) String() string {
 func (*CompleteInteractionRequest) ProtoMessage() {}
 
 func (x *CompleteInteractionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +579,7 @@ func (x *CompleteInteractionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteInteractionRequest.ProtoReflect.Descriptor instead.
 func (*CompleteInteractionRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{10}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CompleteInteractionRequest) GetInteractionId() string {
@@ -774,7 +635,7 @@ type CompleteInteractionResponse struct {
 
 func (x *CompleteInteractionResponse) Reset() {
 	*x = CompleteInteractionResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +647,7 @@ func (x *CompleteInteractionResponse) String() string {
 func (*CompleteInteractionResponse) ProtoMessage() {}
 
 func (x *CompleteInteractionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +660,7 @@ func (x *CompleteInteractionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteInteractionResponse.ProtoReflect.Descriptor instead.
 func (*CompleteInteractionResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{11}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CompleteInteractionResponse) GetActivity() *Activity {
@@ -820,7 +681,7 @@ type GetActivityRequest struct {
 
 func (x *GetActivityRequest) Reset() {
 	*x = GetActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +693,7 @@ func (x *GetActivityRequest) String() string {
 func (*GetActivityRequest) ProtoMessage() {}
 
 func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +706,7 @@ func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
 func (*GetActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{12}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetActivityRequest) GetActivityId() string {
@@ -866,7 +727,7 @@ type GetActivityResponse struct {
 
 func (x *GetActivityResponse) Reset() {
 	*x = GetActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +739,7 @@ func (x *GetActivityResponse) String() string {
 func (*GetActivityResponse) ProtoMessage() {}
 
 func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,12 +752,104 @@ func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActivityResponse.ProtoReflect.Descriptor instead.
 func (*GetActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{13}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetActivityResponse) GetActivity() *Activity {
 	if x != nil {
 		return x.Activity
+	}
+	return nil
+}
+
+// Request of InteractionService.PreviewActivity.
+type PreviewActivityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. 1 to 128 printable ASCII characters, no space.
+	ActivityId    string `protobuf:"bytes,1,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewActivityRequest) Reset() {
+	*x = PreviewActivityRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewActivityRequest) ProtoMessage() {}
+
+func (x *PreviewActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewActivityRequest.ProtoReflect.Descriptor instead.
+func (*PreviewActivityRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PreviewActivityRequest) GetActivityId() string {
+	if x != nil {
+		return x.ActivityId
+	}
+	return ""
+}
+
+// Response of InteractionService.PreviewActivity.
+type PreviewActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is written of the activity.
+	Preview       *ActivityPreview `protobuf:"bytes,1,opt,name=preview,proto3" json:"preview,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewActivityResponse) Reset() {
+	*x = PreviewActivityResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewActivityResponse) ProtoMessage() {}
+
+func (x *PreviewActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewActivityResponse.ProtoReflect.Descriptor instead.
+func (*PreviewActivityResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PreviewActivityResponse) GetPreview() *ActivityPreview {
+	if x != nil {
+		return x.Preview
 	}
 	return nil
 }
@@ -930,7 +883,7 @@ type ListActivitiesRequest struct {
 
 func (x *ListActivitiesRequest) Reset() {
 	*x = ListActivitiesRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +895,7 @@ func (x *ListActivitiesRequest) String() string {
 func (*ListActivitiesRequest) ProtoMessage() {}
 
 func (x *ListActivitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[14]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +908,7 @@ func (x *ListActivitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivitiesRequest.ProtoReflect.Descriptor instead.
 func (*ListActivitiesRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{14}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListActivitiesRequest) GetPageSize() int32 {
@@ -1034,7 +987,7 @@ type ListActivitiesResponse struct {
 
 func (x *ListActivitiesResponse) Reset() {
 	*x = ListActivitiesResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +999,7 @@ func (x *ListActivitiesResponse) String() string {
 func (*ListActivitiesResponse) ProtoMessage() {}
 
 func (x *ListActivitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[15]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1012,7 @@ func (x *ListActivitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivitiesResponse.ProtoReflect.Descriptor instead.
 func (*ListActivitiesResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{15}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListActivitiesResponse) GetActivities() []*Activity {
@@ -1089,7 +1042,7 @@ type RetryActivityRequest struct {
 
 func (x *RetryActivityRequest) Reset() {
 	*x = RetryActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1054,7 @@ func (x *RetryActivityRequest) String() string {
 func (*RetryActivityRequest) ProtoMessage() {}
 
 func (x *RetryActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[16]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1067,7 @@ func (x *RetryActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivityRequest.ProtoReflect.Descriptor instead.
 func (*RetryActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{16}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryActivityRequest) GetActivityId() string {
@@ -1142,7 +1095,7 @@ type RetryActivityResponse struct {
 
 func (x *RetryActivityResponse) Reset() {
 	*x = RetryActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1107,7 @@ func (x *RetryActivityResponse) String() string {
 func (*RetryActivityResponse) ProtoMessage() {}
 
 func (x *RetryActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1120,7 @@ func (x *RetryActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivityResponse.ProtoReflect.Descriptor instead.
 func (*RetryActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{17}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RetryActivityResponse) GetActivity() *Activity {
@@ -1194,7 +1147,7 @@ type RetryActivitiesRequest struct {
 
 func (x *RetryActivitiesRequest) Reset() {
 	*x = RetryActivitiesRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1159,7 @@ func (x *RetryActivitiesRequest) String() string {
 func (*RetryActivitiesRequest) ProtoMessage() {}
 
 func (x *RetryActivitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1172,7 @@ func (x *RetryActivitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivitiesRequest.ProtoReflect.Descriptor instead.
 func (*RetryActivitiesRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{18}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RetryActivitiesRequest) GetAccountId() string {
@@ -1256,7 +1209,7 @@ type RetryActivitiesResponse struct {
 
 func (x *RetryActivitiesResponse) Reset() {
 	*x = RetryActivitiesResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1221,7 @@ func (x *RetryActivitiesResponse) String() string {
 func (*RetryActivitiesResponse) ProtoMessage() {}
 
 func (x *RetryActivitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[19]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1234,7 @@ func (x *RetryActivitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryActivitiesResponse.ProtoReflect.Descriptor instead.
 func (*RetryActivitiesResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{19}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RetryActivitiesResponse) GetCount() int32 {
@@ -1309,7 +1262,7 @@ type DiscardActivityRequest struct {
 
 func (x *DiscardActivityRequest) Reset() {
 	*x = DiscardActivityRequest{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1274,7 @@ func (x *DiscardActivityRequest) String() string {
 func (*DiscardActivityRequest) ProtoMessage() {}
 
 func (x *DiscardActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[20]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1287,7 @@ func (x *DiscardActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardActivityRequest.ProtoReflect.Descriptor instead.
 func (*DiscardActivityRequest) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{20}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DiscardActivityRequest) GetActivityId() string {
@@ -1355,7 +1308,7 @@ type DiscardActivityResponse struct {
 
 func (x *DiscardActivityResponse) Reset() {
 	*x = DiscardActivityResponse{}
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1320,7 @@ func (x *DiscardActivityResponse) String() string {
 func (*DiscardActivityResponse) ProtoMessage() {}
 
 func (x *DiscardActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[21]
+	mi := &file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1333,7 @@ func (x *DiscardActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardActivityResponse.ProtoReflect.Descriptor instead.
 func (*DiscardActivityResponse) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{21}
+	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DiscardActivityResponse) GetActivity() *Activity {
@@ -1423,18 +1376,10 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\x1aDeliverInteractionResponse\x12C\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2#.scenarioblocks.zendesk.v1.DeliveryR\n" +
-	"deliveries\"\xdc\x02\n" +
-	"\bDelivery\x12C\n" +
-	"\n" +
-	"screen_pop\x18\x01 \x01(\v2$.scenarioblocks.zendesk.v1.ScreenPopR\tscreenPop\x126\n" +
-	"\x05agent\x18\x02 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x12D\n" +
-	"\aoutcome\x18\x03 \x01(\x0e2*.scenarioblocks.zendesk.v1.DeliveryOutcomeR\aoutcome\x12<\n" +
-	"\afailure\x18\x04 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
-	"\vdelivery_id\x18\x06 \x01(\tR\n" +
-	"deliveryId\"P\n" +
+	"deliveries\"\x82\x01\n" +
 	"\x16WatchScreenPopsRequest\x126\n" +
-	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\"\x81\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2 .scenarioblocks.zendesk.v1.AgentR\x05agent\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x81\x01\n" +
 	"\x17WatchScreenPopsResponse\x12%\n" +
 	"\x0einteraction_id\x18\x01 \x01(\tR\rinteractionId\x12?\n" +
 	"\bdelivery\x18\x02 \x01(\v2#.scenarioblocks.zendesk.v1.DeliveryR\bdelivery\"\xcf\x02\n" +
@@ -1453,7 +1398,12 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\vactivity_id\x18\x01 \x01(\tR\n" +
 	"activityId\"V\n" +
 	"\x13GetActivityResponse\x12?\n" +
-	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"\xb1\x03\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity\"9\n" +
+	"\x16PreviewActivityRequest\x12\x1f\n" +
+	"\vactivity_id\x18\x01 \x01(\tR\n" +
+	"activityId\"_\n" +
+	"\x17PreviewActivityResponse\x12D\n" +
+	"\apreview\x18\x01 \x01(\v2*.scenarioblocks.zendesk.v1.ActivityPreviewR\apreview\"\xb1\x03\n" +
 	"\x15ListActivitiesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1490,19 +1440,16 @@ const file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc = "" +
 	"\vactivity_id\x18\x01 \x01(\tR\n" +
 	"activityId\"Z\n" +
 	"\x17DiscardActivityResponse\x12?\n" +
-	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity*\x8b\x01\n" +
-	"\x0fDeliveryOutcome\x12 \n" +
-	"\x1cDELIVERY_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n" +
-	"\x1aDELIVERY_OUTCOME_DISPLAYED\x10\x01\x12\x19\n" +
-	"\x15DELIVERY_OUTCOME_LINK\x10\x02\x12\x1b\n" +
-	"\x17DELIVERY_OUTCOME_FAILED\x10\x032\xe1\t\n" +
+	"\bactivity\x18\x01 \x01(\v2#.scenarioblocks.zendesk.v1.ActivityR\bactivity2\xe0\n" +
+	"\n" +
 	"\x12InteractionService\x12z\n" +
 	"\x0eGetInteraction\x120.scenarioblocks.zendesk.v1.GetInteractionRequest\x1a1.scenarioblocks.zendesk.v1.GetInteractionResponse\"\x03\x90\x02\x01\x12q\n" +
 	"\vListRecords\x12-.scenarioblocks.zendesk.v1.ListRecordsRequest\x1a..scenarioblocks.zendesk.v1.ListRecordsResponse\"\x03\x90\x02\x01\x12\x81\x01\n" +
 	"\x12DeliverInteraction\x124.scenarioblocks.zendesk.v1.DeliverInteractionRequest\x1a5.scenarioblocks.zendesk.v1.DeliverInteractionResponse\x12z\n" +
 	"\x0fWatchScreenPops\x121.scenarioblocks.zendesk.v1.WatchScreenPopsRequest\x1a2.scenarioblocks.zendesk.v1.WatchScreenPopsResponse0\x01\x12\x84\x01\n" +
 	"\x13CompleteInteraction\x125.scenarioblocks.zendesk.v1.CompleteInteractionRequest\x1a6.scenarioblocks.zendesk.v1.CompleteInteractionResponse\x12q\n" +
-	"\vGetActivity\x12-.scenarioblocks.zendesk.v1.GetActivityRequest\x1a..scenarioblocks.zendesk.v1.GetActivityResponse\"\x03\x90\x02\x01\x12z\n" +
+	"\vGetActivity\x12-.scenarioblocks.zendesk.v1.GetActivityRequest\x1a..scenarioblocks.zendesk.v1.GetActivityResponse\"\x03\x90\x02\x01\x12}\n" +
+	"\x0fPreviewActivity\x121.scenarioblocks.zendesk.v1.PreviewActivityRequest\x1a2.scenarioblocks.zendesk.v1.PreviewActivityResponse\"\x03\x90\x02\x01\x12z\n" +
 	"\x0eListActivities\x120.scenarioblocks.zendesk.v1.ListActivitiesRequest\x1a1.scenarioblocks.zendesk.v1.ListActivitiesResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\rRetryActivity\x12/.scenarioblocks.zendesk.v1.RetryActivityRequest\x1a0.scenarioblocks.zendesk.v1.RetryActivityResponse\x12x\n" +
 	"\x0fRetryActivities\x121.scenarioblocks.zendesk.v1.RetryActivitiesRequest\x1a2.scenarioblocks.zendesk.v1.RetryActivitiesResponse\x12x\n" +
@@ -1521,24 +1468,23 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescGZIP() []by
 	return file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDescData
 }
 
-var file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes = []any{
-	(DeliveryOutcome)(0),                // 0: scenarioblocks.zendesk.v1.DeliveryOutcome
-	(*GetInteractionRequest)(nil),       // 1: scenarioblocks.zendesk.v1.GetInteractionRequest
-	(*GetInteractionResponse)(nil),      // 2: scenarioblocks.zendesk.v1.GetInteractionResponse
-	(*ListRecordsRequest)(nil),          // 3: scenarioblocks.zendesk.v1.ListRecordsRequest
-	(*ListRecordsResponse)(nil),         // 4: scenarioblocks.zendesk.v1.ListRecordsResponse
-	(*ListedRecord)(nil),                // 5: scenarioblocks.zendesk.v1.ListedRecord
-	(*DeliverInteractionRequest)(nil),   // 6: scenarioblocks.zendesk.v1.DeliverInteractionRequest
-	(*DeliverInteractionResponse)(nil),  // 7: scenarioblocks.zendesk.v1.DeliverInteractionResponse
-	(*Delivery)(nil),                    // 8: scenarioblocks.zendesk.v1.Delivery
-	(*WatchScreenPopsRequest)(nil),      // 9: scenarioblocks.zendesk.v1.WatchScreenPopsRequest
-	(*WatchScreenPopsResponse)(nil),     // 10: scenarioblocks.zendesk.v1.WatchScreenPopsResponse
-	(*CompleteInteractionRequest)(nil),  // 11: scenarioblocks.zendesk.v1.CompleteInteractionRequest
-	(*CompleteInteractionResponse)(nil), // 12: scenarioblocks.zendesk.v1.CompleteInteractionResponse
-	(*GetActivityRequest)(nil),          // 13: scenarioblocks.zendesk.v1.GetActivityRequest
-	(*GetActivityResponse)(nil),         // 14: scenarioblocks.zendesk.v1.GetActivityResponse
+	(*GetInteractionRequest)(nil),       // 0: scenarioblocks.zendesk.v1.GetInteractionRequest
+	(*GetInteractionResponse)(nil),      // 1: scenarioblocks.zendesk.v1.GetInteractionResponse
+	(*ListRecordsRequest)(nil),          // 2: scenarioblocks.zendesk.v1.ListRecordsRequest
+	(*ListRecordsResponse)(nil),         // 3: scenarioblocks.zendesk.v1.ListRecordsResponse
+	(*ListedRecord)(nil),                // 4: scenarioblocks.zendesk.v1.ListedRecord
+	(*DeliverInteractionRequest)(nil),   // 5: scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	(*DeliverInteractionResponse)(nil),  // 6: scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	(*WatchScreenPopsRequest)(nil),      // 7: scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	(*WatchScreenPopsResponse)(nil),     // 8: scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	(*CompleteInteractionRequest)(nil),  // 9: scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	(*CompleteInteractionResponse)(nil), // 10: scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	(*GetActivityRequest)(nil),          // 11: scenarioblocks.zendesk.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),         // 12: scenarioblocks.zendesk.v1.GetActivityResponse
+	(*PreviewActivityRequest)(nil),      // 13: scenarioblocks.zendesk.v1.PreviewActivityRequest
+	(*PreviewActivityResponse)(nil),     // 14: scenarioblocks.zendesk.v1.PreviewActivityResponse
 	(*ListActivitiesRequest)(nil),       // 15: scenarioblocks.zendesk.v1.ListActivitiesRequest
 	(*ListActivitiesResponse)(nil),      // 16: scenarioblocks.zendesk.v1.ListActivitiesResponse
 	(*RetryActivityRequest)(nil),        // 17: scenarioblocks.zendesk.v1.RetryActivityRequest
@@ -1551,68 +1497,67 @@ var file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes = []any{
 	(*Interaction)(nil),                 // 24: scenarioblocks.zendesk.v1.Interaction
 	(*Record)(nil),                      // 25: scenarioblocks.zendesk.v1.Record
 	(*Agent)(nil),                       // 26: scenarioblocks.zendesk.v1.Agent
-	(*ScreenPop)(nil),                   // 27: scenarioblocks.zendesk.v1.ScreenPop
-	(*Failure)(nil),                     // 28: scenarioblocks.zendesk.v1.Failure
-	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
-	(*ActivityDetails)(nil),             // 30: scenarioblocks.zendesk.v1.ActivityDetails
-	(IfNoTicket)(0),                     // 31: scenarioblocks.zendesk.v1.IfNoTicket
-	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
-	(*Activity)(nil),                    // 33: scenarioblocks.zendesk.v1.Activity
+	(*Delivery)(nil),                    // 27: scenarioblocks.zendesk.v1.Delivery
+	(*timestamppb.Timestamp)(nil),       // 28: google.protobuf.Timestamp
+	(*ActivityDetails)(nil),             // 29: scenarioblocks.zendesk.v1.ActivityDetails
+	(IfNoTicket)(0),                     // 30: scenarioblocks.zendesk.v1.IfNoTicket
+	(*durationpb.Duration)(nil),         // 31: google.protobuf.Duration
+	(*Activity)(nil),                    // 32: scenarioblocks.zendesk.v1.Activity
+	(*ActivityPreview)(nil),             // 33: scenarioblocks.zendesk.v1.ActivityPreview
 	(ActivityState)(0),                  // 34: scenarioblocks.zendesk.v1.ActivityState
 	(FailureReason)(0),                  // 35: scenarioblocks.zendesk.v1.FailureReason
 }
 var file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs = []int32{
 	24, // 0: scenarioblocks.zendesk.v1.GetInteractionResponse.interaction:type_name -> scenarioblocks.zendesk.v1.Interaction
-	5,  // 1: scenarioblocks.zendesk.v1.ListRecordsResponse.records:type_name -> scenarioblocks.zendesk.v1.ListedRecord
+	4,  // 1: scenarioblocks.zendesk.v1.ListRecordsResponse.records:type_name -> scenarioblocks.zendesk.v1.ListedRecord
 	25, // 2: scenarioblocks.zendesk.v1.ListedRecord.record:type_name -> scenarioblocks.zendesk.v1.Record
 	23, // 3: scenarioblocks.zendesk.v1.ListedRecord.columns:type_name -> scenarioblocks.zendesk.v1.ListedRecord.ColumnsEntry
 	26, // 4: scenarioblocks.zendesk.v1.DeliverInteractionRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	8,  // 5: scenarioblocks.zendesk.v1.DeliverInteractionResponse.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
-	27, // 6: scenarioblocks.zendesk.v1.Delivery.screen_pop:type_name -> scenarioblocks.zendesk.v1.ScreenPop
-	26, // 7: scenarioblocks.zendesk.v1.Delivery.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	0,  // 8: scenarioblocks.zendesk.v1.Delivery.outcome:type_name -> scenarioblocks.zendesk.v1.DeliveryOutcome
-	28, // 9: scenarioblocks.zendesk.v1.Delivery.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	29, // 10: scenarioblocks.zendesk.v1.Delivery.time:type_name -> google.protobuf.Timestamp
-	26, // 11: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
-	8,  // 12: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
-	30, // 13: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
-	31, // 14: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
-	32, // 15: scenarioblocks.zendesk.v1.CompleteInteractionRequest.max_ticket_age:type_name -> google.protobuf.Duration
-	33, // 16: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	33, // 17: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	34, // 18: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
-	35, // 19: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	29, // 20: scenarioblocks.zendesk.v1.ListActivitiesRequest.since:type_name -> google.protobuf.Timestamp
-	29, // 21: scenarioblocks.zendesk.v1.ListActivitiesRequest.until:type_name -> google.protobuf.Timestamp
-	33, // 22: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
-	33, // 23: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	35, // 24: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
-	33, // 25: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
-	1,  // 26: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
-	3,  // 27: scenarioblocks.zendesk.v1.InteractionService.ListRecords:input_type -> scenarioblocks.zendesk.v1.ListRecordsRequest
-	6,  // 28: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
-	9,  // 29: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
-	11, // 30: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
-	13, // 31: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
-	15, // 32: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
-	17, // 33: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
-	19, // 34: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
-	21, // 35: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
-	2,  // 36: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
-	4,  // 37: scenarioblocks.zendesk.v1.InteractionService.ListRecords:output_type -> scenarioblocks.zendesk.v1.ListRecordsResponse
-	7,  // 38: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
-	10, // 39: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
-	12, // 40: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
-	14, // 41: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
-	16, // 42: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
-	18, // 43: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
-	20, // 44: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
-	22, // 45: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
-	36, // [36:46] is the sub-list for method output_type
-	26, // [26:36] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	27, // 5: scenarioblocks.zendesk.v1.DeliverInteractionResponse.deliveries:type_name -> scenarioblocks.zendesk.v1.Delivery
+	26, // 6: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.agent:type_name -> scenarioblocks.zendesk.v1.Agent
+	28, // 7: scenarioblocks.zendesk.v1.WatchScreenPopsRequest.since:type_name -> google.protobuf.Timestamp
+	27, // 8: scenarioblocks.zendesk.v1.WatchScreenPopsResponse.delivery:type_name -> scenarioblocks.zendesk.v1.Delivery
+	29, // 9: scenarioblocks.zendesk.v1.CompleteInteractionRequest.details:type_name -> scenarioblocks.zendesk.v1.ActivityDetails
+	30, // 10: scenarioblocks.zendesk.v1.CompleteInteractionRequest.if_no_ticket:type_name -> scenarioblocks.zendesk.v1.IfNoTicket
+	31, // 11: scenarioblocks.zendesk.v1.CompleteInteractionRequest.max_ticket_age:type_name -> google.protobuf.Duration
+	32, // 12: scenarioblocks.zendesk.v1.CompleteInteractionResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	32, // 13: scenarioblocks.zendesk.v1.GetActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	33, // 14: scenarioblocks.zendesk.v1.PreviewActivityResponse.preview:type_name -> scenarioblocks.zendesk.v1.ActivityPreview
+	34, // 15: scenarioblocks.zendesk.v1.ListActivitiesRequest.state:type_name -> scenarioblocks.zendesk.v1.ActivityState
+	35, // 16: scenarioblocks.zendesk.v1.ListActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	28, // 17: scenarioblocks.zendesk.v1.ListActivitiesRequest.since:type_name -> google.protobuf.Timestamp
+	28, // 18: scenarioblocks.zendesk.v1.ListActivitiesRequest.until:type_name -> google.protobuf.Timestamp
+	32, // 19: scenarioblocks.zendesk.v1.ListActivitiesResponse.activities:type_name -> scenarioblocks.zendesk.v1.Activity
+	32, // 20: scenarioblocks.zendesk.v1.RetryActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	35, // 21: scenarioblocks.zendesk.v1.RetryActivitiesRequest.failure_reason:type_name -> scenarioblocks.zendesk.v1.FailureReason
+	32, // 22: scenarioblocks.zendesk.v1.DiscardActivityResponse.activity:type_name -> scenarioblocks.zendesk.v1.Activity
+	0,  // 23: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:input_type -> scenarioblocks.zendesk.v1.GetInteractionRequest
+	2,  // 24: scenarioblocks.zendesk.v1.InteractionService.ListRecords:input_type -> scenarioblocks.zendesk.v1.ListRecordsRequest
+	5,  // 25: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:input_type -> scenarioblocks.zendesk.v1.DeliverInteractionRequest
+	7,  // 26: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:input_type -> scenarioblocks.zendesk.v1.WatchScreenPopsRequest
+	9,  // 27: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:input_type -> scenarioblocks.zendesk.v1.CompleteInteractionRequest
+	11, // 28: scenarioblocks.zendesk.v1.InteractionService.GetActivity:input_type -> scenarioblocks.zendesk.v1.GetActivityRequest
+	13, // 29: scenarioblocks.zendesk.v1.InteractionService.PreviewActivity:input_type -> scenarioblocks.zendesk.v1.PreviewActivityRequest
+	15, // 30: scenarioblocks.zendesk.v1.InteractionService.ListActivities:input_type -> scenarioblocks.zendesk.v1.ListActivitiesRequest
+	17, // 31: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:input_type -> scenarioblocks.zendesk.v1.RetryActivityRequest
+	19, // 32: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:input_type -> scenarioblocks.zendesk.v1.RetryActivitiesRequest
+	21, // 33: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:input_type -> scenarioblocks.zendesk.v1.DiscardActivityRequest
+	1,  // 34: scenarioblocks.zendesk.v1.InteractionService.GetInteraction:output_type -> scenarioblocks.zendesk.v1.GetInteractionResponse
+	3,  // 35: scenarioblocks.zendesk.v1.InteractionService.ListRecords:output_type -> scenarioblocks.zendesk.v1.ListRecordsResponse
+	6,  // 36: scenarioblocks.zendesk.v1.InteractionService.DeliverInteraction:output_type -> scenarioblocks.zendesk.v1.DeliverInteractionResponse
+	8,  // 37: scenarioblocks.zendesk.v1.InteractionService.WatchScreenPops:output_type -> scenarioblocks.zendesk.v1.WatchScreenPopsResponse
+	10, // 38: scenarioblocks.zendesk.v1.InteractionService.CompleteInteraction:output_type -> scenarioblocks.zendesk.v1.CompleteInteractionResponse
+	12, // 39: scenarioblocks.zendesk.v1.InteractionService.GetActivity:output_type -> scenarioblocks.zendesk.v1.GetActivityResponse
+	14, // 40: scenarioblocks.zendesk.v1.InteractionService.PreviewActivity:output_type -> scenarioblocks.zendesk.v1.PreviewActivityResponse
+	16, // 41: scenarioblocks.zendesk.v1.InteractionService.ListActivities:output_type -> scenarioblocks.zendesk.v1.ListActivitiesResponse
+	18, // 42: scenarioblocks.zendesk.v1.InteractionService.RetryActivity:output_type -> scenarioblocks.zendesk.v1.RetryActivityResponse
+	20, // 43: scenarioblocks.zendesk.v1.InteractionService.RetryActivities:output_type -> scenarioblocks.zendesk.v1.RetryActivitiesResponse
+	22, // 44: scenarioblocks.zendesk.v1.InteractionService.DiscardActivity:output_type -> scenarioblocks.zendesk.v1.DiscardActivityResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_interaction_service_proto_init() }
@@ -1628,14 +1573,13 @@ func file_scenarioblocks_zendesk_v1_interaction_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_interaction_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   23,
+			NumEnums:      0,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_scenarioblocks_zendesk_v1_interaction_service_proto_goTypes,
 		DependencyIndexes: file_scenarioblocks_zendesk_v1_interaction_service_proto_depIdxs,
-		EnumInfos:         file_scenarioblocks_zendesk_v1_interaction_service_proto_enumTypes,
 		MessageInfos:      file_scenarioblocks_zendesk_v1_interaction_service_proto_msgTypes,
 	}.Build()
 	File_scenarioblocks_zendesk_v1_interaction_service_proto = out.File

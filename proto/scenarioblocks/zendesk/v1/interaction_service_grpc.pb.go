@@ -25,6 +25,7 @@ const (
 	InteractionService_WatchScreenPops_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/WatchScreenPops"
 	InteractionService_CompleteInteraction_FullMethodName = "/scenarioblocks.zendesk.v1.InteractionService/CompleteInteraction"
 	InteractionService_GetActivity_FullMethodName         = "/scenarioblocks.zendesk.v1.InteractionService/GetActivity"
+	InteractionService_PreviewActivity_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/PreviewActivity"
 	InteractionService_ListActivities_FullMethodName      = "/scenarioblocks.zendesk.v1.InteractionService/ListActivities"
 	InteractionService_RetryActivity_FullMethodName       = "/scenarioblocks.zendesk.v1.InteractionService/RetryActivity"
 	InteractionService_RetryActivities_FullMethodName     = "/scenarioblocks.zendesk.v1.InteractionService/RetryActivities"
@@ -50,9 +51,10 @@ type InteractionServiceClient interface {
 	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
 	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(ctx context.Context, in *DeliverInteractionRequest, opts ...grpc.CallOption) (*DeliverInteractionResponse, error)
-	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
-	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
+	// Streams what is delivered to an agent: first the deliveries since a time, of the last 30 s if none is given, then new
+	// ones, each once, oldest first. Headers come at once. Open the URL only when the outcome is LINK; after a reconnect, leave
+	// out what was seen before, by delivery_id. An agent's last 200 deliveries are kept for an hour, and no more than 384 KiB of
+	// them as they are stored. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
 	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(ctx context.Context, in *WatchScreenPopsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenPopsResponse], error)
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
@@ -65,6 +67,12 @@ type InteractionServiceClient interface {
 	// Returns one activity. One that is WRITTEN, SKIPPED or DISCARDED is kept for 90 days from then on (or as the operator says),
 	// others until that is decided. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(ctx context.Context, in *GetActivityRequest, opts ...grpc.CallOption) (*GetActivityResponse, error)
+	// Returns what will be written of an activity, if nothing changes until then, or what was: what is done with which ticket, the
+	// comment as it is sent, and the custom fields. Zendesk is asked for the definitions of its fields at most, once, unless they
+	// are known from the last 5 minutes; when it does not tell them, the rest is answered all the same, with fields_failure. The
+	// ticket is not looked at: one that turns out to be closed changes where it is written. Errors: NOT_FOUND
+	// `ACTIVITY_NOT_FOUND`.
+	PreviewActivity(ctx context.Context, in *PreviewActivityRequest, opts ...grpc.CallOption) (*PreviewActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.
 	ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error)
@@ -161,6 +169,16 @@ func (c *interactionServiceClient) GetActivity(ctx context.Context, in *GetActiv
 	return out, nil
 }
 
+func (c *interactionServiceClient) PreviewActivity(ctx context.Context, in *PreviewActivityRequest, opts ...grpc.CallOption) (*PreviewActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PreviewActivityResponse)
+	err := c.cc.Invoke(ctx, InteractionService_PreviewActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *interactionServiceClient) ListActivities(ctx context.Context, in *ListActivitiesRequest, opts ...grpc.CallOption) (*ListActivitiesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListActivitiesResponse)
@@ -220,9 +238,10 @@ type InteractionServiceServer interface {
 	// one had it is shown again; with a request_id a late repeat of an earlier call is told from that, and answered as the
 	// earlier one was. An unknown interaction has nothing to show; one that is completed shows nothing new.
 	DeliverInteraction(context.Context, *DeliverInteractionRequest) (*DeliverInteractionResponse, error)
-	// Streams what is delivered to an agent: first the deliveries of the last 30 s, then new ones, each once. Headers come
-	// at once. Open the URL only when the outcome is LINK; after a reconnect, leave out what was seen before, by
-	// delivery_id. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
+	// Streams what is delivered to an agent: first the deliveries since a time, of the last 30 s if none is given, then new
+	// ones, each once, oldest first. Headers come at once. Open the URL only when the outcome is LINK; after a reconnect, leave
+	// out what was seen before, by delivery_id. An agent's last 200 deliveries are kept for an hour, and no more than 384 KiB of
+	// them as they are stored. It ends with UNAVAILABLE `SHUTTING_DOWN` when the service drains, and
 	// `CONNECTION_EXPIRED` when its connection has served its time: reconnect.
 	WatchScreenPops(*WatchScreenPopsRequest, grpc.ServerStreamingServer[WatchScreenPopsResponse]) error
 	// Ends an interaction: stores its activity, creating the interaction if need be, and answers at once; the activity is
@@ -235,6 +254,12 @@ type InteractionServiceServer interface {
 	// Returns one activity. One that is WRITTEN, SKIPPED or DISCARDED is kept for 90 days from then on (or as the operator says),
 	// others until that is decided. Errors: NOT_FOUND `ACTIVITY_NOT_FOUND`.
 	GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error)
+	// Returns what will be written of an activity, if nothing changes until then, or what was: what is done with which ticket, the
+	// comment as it is sent, and the custom fields. Zendesk is asked for the definitions of its fields at most, once, unless they
+	// are known from the last 5 minutes; when it does not tell them, the rest is answered all the same, with fields_failure. The
+	// ticket is not looked at: one that turns out to be closed changes where it is written. Errors: NOT_FOUND
+	// `ACTIVITY_NOT_FOUND`.
+	PreviewActivity(context.Context, *PreviewActivityRequest) (*PreviewActivityResponse, error)
 	// Lists the tenant's activities that match all of the request's filters, oldest first unless newest_first is set. No
 	// page is empty but an only one.
 	ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error)
@@ -279,6 +304,9 @@ func (UnimplementedInteractionServiceServer) CompleteInteraction(context.Context
 }
 func (UnimplementedInteractionServiceServer) GetActivity(context.Context, *GetActivityRequest) (*GetActivityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetActivity not implemented")
+}
+func (UnimplementedInteractionServiceServer) PreviewActivity(context.Context, *PreviewActivityRequest) (*PreviewActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PreviewActivity not implemented")
 }
 func (UnimplementedInteractionServiceServer) ListActivities(context.Context, *ListActivitiesRequest) (*ListActivitiesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListActivities not implemented")
@@ -414,6 +442,24 @@ func _InteractionService_GetActivity_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InteractionService_PreviewActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PreviewActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InteractionServiceServer).PreviewActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InteractionService_PreviewActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InteractionServiceServer).PreviewActivity(ctx, req.(*PreviewActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _InteractionService_ListActivities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListActivitiesRequest)
 	if err := dec(in); err != nil {
@@ -512,6 +558,10 @@ var InteractionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetActivity",
 			Handler:    _InteractionService_GetActivity_Handler,
+		},
+		{
+			MethodName: "PreviewActivity",
+			Handler:    _InteractionService_PreviewActivity_Handler,
 		},
 		{
 			MethodName: "ListActivities",

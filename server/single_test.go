@@ -308,7 +308,7 @@ func testAsleep(t *testing.T, s []*testServer, gate *answerGate) {
 		var first, second *zendeskv1.DeliverInteractionResponse
 		asleep("delivery", func() { first = deliver(s[0]) }, func() { second = deliver(s[1]) })
 		mustEqual(t, "the late answer", first, second)
-		told, err := s[0].store.DeliveredTo(t.Context(), "default", strings.ToLower(zendesktest.Agent.Email))
+		told, err := s[0].store.DeliveredTo(t.Context(), "default", strings.ToLower(zendesktest.Agent.Email), time.Time{})
 		must(t, err)
 		if len(told) != 1 || len(second.GetDeliveries()) != 1 || told[0].ID != second.GetDeliveries()[0].GetDeliveryId() {
 			t.Errorf("watchers are told %v", told)

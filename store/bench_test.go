@@ -72,6 +72,27 @@ func sealingOfCursor(b *testing.B, s *Store) time.Duration {
 	return time.Since(start) / rounds
 }
 
+// BenchmarkDeliver notes a delivery to an agent who has had so many within the last hour, which are written again with it.
+func BenchmarkDeliver(b *testing.B) {
+	for _, n := range []int{1, 20, 60, 200} {
+		b.Run(fmt.Sprintf("kept=%d", n), func(b *testing.B) {
+			s := openStore(b, b.TempDir())
+			item := func(at time.Time) Delivered {
+				pop := ScreenPop{ID: newID(), Account: AccountUse{AccountID: "main", Incarnation: newID(), Name: "Main", URL: "https://acme.zendesk.com"},
+					RecordType: RecordTicket, RecordID: "46000000000001", URL: "https://acme.zendesk.com/agent/tickets/46000000000001", CreateTime: at}
+				return Delivered{InteractionID: newID(), Pop: pop, Delivery: Delivery{
+					ID: newID(), PopID: pop.ID, Agent: Agent{Email: "agent@acme.example"}, Outcome: DeliveryLink, Time: at,
+				}}
+			}
+			at := someTime
+			for b.Loop() {
+				at = at.Add(RecentDeliveries / time.Duration(n))
+				update(b, s, "i", func(tx *InteractionTxn) { tx.NoteDelivered("a", item(at)) })
+			}
+		})
+	}
+}
+
 // BenchmarkReencrypt seals the values of 1,000 interactions again, with the pauses that leave others room.
 func BenchmarkReencrypt(b *testing.B) {
 	s := openStore(b, b.TempDir())

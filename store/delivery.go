@@ -13,6 +13,13 @@ type Deliveries struct {
 	Agent string     `json:"agent"` // e-mail address, lower-case
 	Visit int        `json:"visit"` // from 1; a new one each time that the interaction reaches another agent
 	Items []Delivery `json:"items,omitempty"`
+	// Earlier are those of earlier visits, oldest first. The newest are kept: 100 of them, and 32 KiB as stored.
+	Earlier []Delivery `json:"earlier,omitempty"`
+}
+
+// NextVisit is what is known of deliveries when the interaction has reached another agent, to whom nothing has been shown yet.
+func (d Deliveries) NextVisit(agent string) Deliveries {
+	return Deliveries{Agent: agent, Visit: d.Visit + 1, Earlier: slices.Concat(d.Earlier, d.Items)}
 }
 
 // DeliveryOutcome is how a screen pop reached an agent.
@@ -43,13 +50,32 @@ type Delivered struct {
 }
 
 // RecentDeliveries is how long an agent's deliveries can be read.
-const RecentDeliveries = 30 * time.Second
+const RecentDeliveries = time.Hour
 
-// Bounds of an agent's list, so that it fits a transaction beside the interaction's own and an answer. The oldest go first.
+// Bounds of an agent's list, and of what an interaction keeps of earlier visits, so that both fit a transaction beside the
+// interaction's own deliveries and an answer. The oldest go first.
 const (
 	maxDelivered      = 200
 	maxDeliveredBytes = 384 << 10
+	maxEarlier        = 100
+	maxEarlierBytes   = 32 << 10
 )
+
+// newest returns the last ones of a list that are within bounds, of number and of bytes as stored.
+func newest[T any](list []T, most, mostBytes int) ([]T, error) {
+	first, size := len(list), 0
+	for first > 0 && len(list)-first < most {
+		item, err := encode(list[first-1])
+		if err != nil {
+			return nil, err
+		}
+		if size += len(item); size > mostBytes {
+			break
+		}
+		first--
+	}
+	return list[first:], nil
+}
 
 // Deliveries returns what was shown; zero when nothing was.
 func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
@@ -62,6 +88,11 @@ func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
 
 // SetDeliveries replaces what was shown: some 300 KiB, as stored. The transaction is among the last that a quota refuses.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
+	var err error
+	if d.Earlier, err = newest(d.Earlier, maxEarlier, maxEarlierBytes); err != nil {
+		t.fail(err)
+		return
+	}
 	if t.change() {
 		t.head.Parts.Deliveries = present(len(d.Items))
 		t.last = true
@@ -83,28 +114,21 @@ func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 		return
 	}
 	if !found {
-		t.writing.due(t.now.Add(listLife), dueAgent, t.vault.hashAgent(t.tenant, agent))
+		t.writing.due(t.now.Add(RecentDeliveries), dueAgent, t.vault.hashAgent(t.tenant, agent))
 	}
 	list = append(list, items...)
 	since := items[len(items)-1].Time.Add(-RecentDeliveries)
 	list = slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(since) })
-	first, size := len(list), 0
-	for first > 0 && len(list)-first < maxDelivered {
-		item, err := encode(list[first-1])
-		if err != nil {
-			t.fail(err)
-			return
-		}
-		if size += len(item); size > maxDeliveredBytes {
-			break
-		}
-		first--
+	if list, err = newest(list, maxDelivered, maxDeliveredBytes); err != nil {
+		t.fail(err)
+		return
 	}
-	t.save(key, list[first:])
+	t.save(key, list)
 }
 
-// DeliveredTo returns an agent's deliveries of the last [RecentDeliveries], in the order in which they were noted.
-func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string) ([]Delivered, error) {
+// DeliveredTo returns an agent's deliveries since a time, in the order in which they were noted; those of the last
+// [RecentDeliveries] at most.
+func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string, since time.Time) ([]Delivered, error) {
 	var list []Delivered
 	err := s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
 		_, err := r.load(s.vault.agentKey(tenant, agent), &list)
@@ -113,7 +137,9 @@ func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string) ([]Delive
 	if err != nil {
 		return nil, err
 	}
-	since := s.time().Add(-RecentDeliveries)
+	if kept := s.time().Add(-RecentDeliveries); since.Before(kept) {
+		since = kept
+	}
 	return slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(since) }), nil
 }
 

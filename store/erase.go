@@ -308,7 +308,7 @@ func (e *eraser) lookAtActivity(a *storedActivity) {
 func (e *eraser) isAgent(a Agent) bool { return e.person.InText(a.Email) }
 
 func (e *eraser) lookAtDeliveries(d *Deliveries) {
-	for _, item := range d.Items {
+	for _, item := range slices.Concat(d.Earlier, d.Items) {
 		e.unit.agent = e.unit.agent || e.isAgent(item.Agent)
 		e.unit.about = e.unit.about || item.Failure != nil && e.person.InText(item.Failure.Message)
 	}
@@ -526,9 +526,11 @@ func (e *eraser) redact(ctx context.Context, hashed string) error {
 		if e.person.InText(d.Agent) {
 			d.Agent = ""
 		}
-		for i := range d.Items {
-			if e.isAgent(d.Items[i].Agent) {
-				d.Items[i].Agent = Agent{}
+		for _, items := range [][]Delivery{d.Earlier, d.Items} {
+			for i := range items {
+				if e.isAgent(items[i].Agent) {
+					items[i].Agent = Agent{}
+				}
 			}
 		}
 		if t.head.Parts != nil && t.head.Parts.Deliveries > 0 || d.Visit > 0 {

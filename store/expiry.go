@@ -251,10 +251,6 @@ func (t *InteractionTxn) strip(now time.Time) (swept Swept, err error) {
 	return swept, nil
 }
 
-// listLife is how long an agent's list is kept at most when nothing is added to it: longer than it can be read, so that a
-// busy agent's is looked at seldom.
-const listLife = time.Hour
-
 // sweepAgent forgets an agent's latest deliveries, unless some of them can still be read.
 func sweepAgent(w *writing, hashed string, now time.Time) (next time.Time, err error) {
 	key := kv.Key(w.tenant, "d", hashed)
@@ -263,8 +259,14 @@ func sweepAgent(w *writing, hashed string, now time.Time) (next time.Time, err e
 	if err != nil || !found {
 		return time.Time{}, err
 	}
-	if len(list) > 0 && list[len(list)-1].Time.Add(RecentDeliveries).After(now) {
-		return now.Add(listLife), nil
+	if len(list) > 0 {
+		end, latest := list[len(list)-1].Time.Add(RecentDeliveries), now.Add(RecentDeliveries)
+		if end.After(latest) {
+			end = latest // the clock was wrong when it was noted
+		}
+		if end.After(now) {
+			return end, nil
+		}
 	}
 	w.txn.Delete(key)
 	return time.Time{}, nil

@@ -315,7 +315,7 @@ func content(t testing.TB, s *Store, want golden) (got golden) {
 			}))
 		}
 		for email := range known.Delivered {
-			list, err := s.DeliveredTo(t.Context(), tenant, email)
+			list, err := s.DeliveredTo(t.Context(), tenant, email, time.Time{})
 			check(err)
 			for _, d := range list {
 				item := delivery(d.Delivery)

@@ -118,7 +118,7 @@ func (s *Service) planDelivery(ctx context.Context, d *delivery) (resp *zendeskv
 				return nil
 			}
 			// The agent had it before, or never: either way all of it is to be shown.
-			deliveries = store.Deliveries{Agent: d.agent.Email, Visit: deliveries.Visit + 1}
+			deliveries = deliveries.NextVisit(d.agent.Email)
 			tx.SetDeliveries(deliveries)
 		}
 		d.visit = deliveries.Visit
@@ -324,7 +324,19 @@ func replaced(kept []*zendeskv1.Delivery, shown []store.Delivered) []*zendeskv1.
 	return list
 }
 
-// deliveriesToProto returns the deliveries in the order of their screen pops.
+// allDeliveriesToProto returns the deliveries of all visits that are kept, oldest first.
+func allDeliveriesToProto(pops []store.ScreenPop, deliveries store.Deliveries) (list []*zendeskv1.Delivery) {
+	items := slices.Concat(deliveries.Earlier, deliveries.Items)
+	slices.SortStableFunc(items, func(a, b store.Delivery) int { return a.Time.Compare(b.Time) })
+	for _, item := range items {
+		if i := slices.IndexFunc(pops, func(pop store.ScreenPop) bool { return pop.ID == item.PopID }); i >= 0 {
+			list = append(list, deliveryToProto(pops[i], item))
+		}
+	}
+	return list
+}
+
+// deliveriesToProto returns the deliveries of the last visit in the order of their screen pops.
 func deliveriesToProto(pops []store.ScreenPop, deliveries store.Deliveries) []*zendeskv1.Delivery {
 	made := make(map[string]store.Delivery)
 	for _, item := range deliveries.Items {

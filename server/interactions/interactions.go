@@ -138,6 +138,10 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 	if err != nil {
 		return nil, err
 	}
+	deliveries, err := tx.Deliveries()
+	if err != nil {
+		return nil, err
+	}
 	interaction := &zendeskv1.Interaction{
 		InteractionId: id,
 		AttachedData:  data,
@@ -145,6 +149,7 @@ func interactionToProto(tx *store.InteractionTxn, id string) (*zendeskv1.Interac
 		ActivityId:    tx.ActivityID(),
 		CreateTime:    timestamppb.New(tx.CreateTime()),
 		UpdateTime:    timestamppb.New(tx.UpdateTime()),
+		Deliveries:    allDeliveriesToProto(pops, deliveries),
 	}
 	if use, state := tx.Account(); state == store.AccountInForce {
 		interaction.Account = rpc.AccountUseToProto(use)

@@ -13,11 +13,16 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/store"
 )
 
+// missedFor is how long ago deliveries were made at most that a watch begins with, unless it says since when. Later on it is how
+// old those become that a watcher is too slow for.
+const missedFor = 30 * time.Second
+
 // WatchScreenPops implements InteractionService. What is sent is read from the store each time that it changes, so that a
 // slow watcher holds up nobody and nothing piles up for it: what it is too slow for is older than 30 s, and gone.
 func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream zendeskv1.InteractionService_WatchScreenPopsServer) error {
 	var v rpc.Violations
 	checkAgent(&v, "agent", req.GetAgent())
+	v.Time("since", req.GetSince())
 	if err := v.Err(); err != nil {
 		return err
 	}
@@ -48,15 +53,15 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return fmt.Errorf("sending headers: %w", err)
 	}
-	sent := make(map[string]bool)
+	since := s.now().Add(-missedFor)
+	if req.GetSince() != nil {
+		since = req.GetSince().AsTime()
+	}
+	sent, err := s.sendMissed(stream, agent, since)
+	if err != nil {
+		return err
+	}
 	for {
-		list, err := s.store.DeliveredTo(ctx, tenant, agent)
-		if err != nil {
-			return err
-		}
-		if sent, err = sendDelivered(stream, list, sent); err != nil {
-			return err
-		}
 		select {
 		case _, ok := <-changes:
 			if !ok {
@@ -65,7 +70,34 @@ func (s *Service) WatchScreenPops(req *zendeskv1.WatchScreenPopsRequest, stream 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		list, err := s.store.DeliveredTo(ctx, tenant, agent, s.now().Add(-missedFor))
+		if err != nil {
+			return err
+		}
+		if sent, err = sendDelivered(stream, list, sent); err != nil {
+			return err
+		}
 	}
+}
+
+// sendMissed sends what a watch begins with, and returns what is not to be sent any more: also what is older, but not so old that
+// the next look does not find it. What comes later is sent whatever its time, which another clock may have told.
+func (s *Service) sendMissed(stream zendeskv1.InteractionService_WatchScreenPopsServer, agent string, since time.Time) (sent map[string]bool, err error) {
+	looked := s.now().Add(-missedFor)
+	if since.Before(looked) {
+		looked = since
+	}
+	list, err := s.store.DeliveredTo(stream.Context(), rpc.Tenant(stream.Context()), agent, looked)
+	if err != nil {
+		return nil, err
+	}
+	older := make(map[string]bool)
+	for _, item := range list {
+		if item.Time.Before(since) {
+			older[item.ID] = true
+		}
+	}
+	return sendDelivered(stream, list, older)
 }
 
 // sendDelivered sends what has not been sent, and returns what of the list has been.

@@ -469,7 +469,7 @@ func testTenants(t *testing.T, s *fixture) {
 		_, updateErr := s.UpdateActivity(t.Context(), name, "a1", func(*store.Activity) error { return nil })
 		_, _, listErr := s.ListActivities(t.Context(), name, store.ActivityFilter{}, "", 1)
 		_, _, ofErr := s.ListActivities(t.Context(), name, store.ActivityFilter{InteractionID: "i"}, "", 1)
-		_, deliveredErr := s.DeliveredTo(t.Context(), name, "x@example.com")
+		_, deliveredErr := s.DeliveredTo(t.Context(), name, "x@example.com", time.Time{})
 		_, watchErr := s.WatchDelivered(t.Context(), name, "x@example.com")
 		_, watchAccountErr := s.WatchAccount(t.Context(), name, "a1")
 		for _, err := range []error{

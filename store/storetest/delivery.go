@@ -14,7 +14,7 @@ import (
 
 func deliveredTo(t testing.TB, s *fixture, tenant, agent string) (ids []string) {
 	t.Helper()
-	list, err := s.DeliveredTo(t.Context(), tenant, agent)
+	list, err := s.DeliveredTo(t.Context(), tenant, agent, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ var methodRoles = map[string][]auth.Role{
 	zendeskv1.InteractionService_WatchScreenPops_FullMethodName:     {auth.Desktop, auth.Ops},
 	zendeskv1.InteractionService_CompleteInteraction_FullMethodName: {auth.Runtime},
 	zendeskv1.InteractionService_GetActivity_FullMethodName:         {auth.Runtime, auth.Ops},
+	zendeskv1.InteractionService_PreviewActivity_FullMethodName:     {auth.Runtime, auth.Ops},
 	zendeskv1.InteractionService_ListActivities_FullMethodName:      {auth.Ops},
 	zendeskv1.InteractionService_RetryActivity_FullMethodName:       {auth.Ops},
 	zendeskv1.InteractionService_RetryActivities_FullMethodName:     {auth.Ops},

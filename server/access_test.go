@@ -168,7 +168,7 @@ var allowed = map[auth.Role][]string{
 		"BlockService/CreateObject", "BlockService/UpdateObject", "BlockService/InvokeApi",
 		"BlockService/IdentifyCaller", "BlockService/FindOrCreateUser",
 		"InteractionService/DeliverInteraction", "InteractionService/CompleteInteraction",
-		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity",
+		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/GetActivity", "InteractionService/PreviewActivity",
 		"OperationsService/GetCaller",
 	},
 	// Watch screen pops.
@@ -177,7 +177,7 @@ var allowed = map[auth.Role][]string{
 	auth.Ops: {
 		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity",
-		"InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
+		"InteractionService/PreviewActivity", "InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
 		"OperationsService/GetUsage", "OperationsService/GetCaller",
 	},
 	// All tenants.

@@ -124,6 +124,7 @@ func (s *testServer) soundRequest(method string, n int) proto.Message {
 		"WatchScreenPops":     &zendeskv1.WatchScreenPopsRequest{Agent: agent},
 		"CompleteInteraction": &zendeskv1.CompleteInteractionRequest{InteractionId: id},
 		"GetActivity":         &zendeskv1.GetActivityRequest{ActivityId: "nothing"},
+		"PreviewActivity":     &zendeskv1.PreviewActivityRequest{ActivityId: "nothing"},
 		"ListActivities":      &zendeskv1.ListActivitiesRequest{},
 		"RetryActivity":       &zendeskv1.RetryActivityRequest{ActivityId: "nothing"},
 		"RetryActivities":     &zendeskv1.RetryActivitiesRequest{},

@@ -126,7 +126,7 @@ func TestWritingMethods(t *testing.T) {
 		"AccountService/TestConnection", // which skips what would write
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData", "BlockService/IdentifyCaller",
 		"BlockService/FindOrCreateUser", // up to the creation
-		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity", "InteractionService/ListActivities",
+		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity", "InteractionService/PreviewActivity", "InteractionService/ListActivities",
 		"OperationsService/GetCaller", "OperationsService/GetUsage", "OperationsService/ListTenants", "OperationsService/Backup", "OperationsService/ErasePerson",
 	} {
 		reads["/scenarioblocks.zendesk.v1."+name] = true

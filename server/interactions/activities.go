@@ -1,6 +1,7 @@
 package interactions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,9 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/audit"
 	"github.com/scenarioblocks/zendeskblocks/server/rpc"
 	"github.com/scenarioblocks/zendeskblocks/server/writer"
+	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/store"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 )
 
 var activityStates = map[store.ActivityState]zendeskv1.ActivityState{
@@ -46,6 +49,91 @@ func (s *Service) GetActivity(ctx context.Context, req *zendeskv1.GetActivityReq
 		return nil, activityError(err, req.GetActivityId())
 	}
 	return &zendeskv1.GetActivityResponse{Activity: s.activityToProto(rpc.Tenant(ctx), &activity)}, nil
+}
+
+// PreviewActivity implements InteractionService.
+func (s *Service) PreviewActivity(ctx context.Context, req *zendeskv1.PreviewActivityRequest) (*zendeskv1.PreviewActivityResponse, error) {
+	var v rpc.Violations
+	v.Token("activity_id", req.GetActivityId(), true)
+	if err := v.Err(); err != nil {
+		return nil, err
+	}
+	tenant := rpc.Tenant(ctx)
+	activity, err := s.store.Activity(ctx, tenant, req.GetActivityId())
+	if err != nil {
+		return nil, activityError(err, req.GetActivityId())
+	}
+	account, err := s.accountForRetry(ctx, tenant, activity.Account)
+	if err != nil {
+		return nil, err
+	}
+	asking, cancel := rpc.AnswerInTime(ctx)
+	defer cancel()
+	var preview writer.Preview
+	rpc.Aside(asking, func() { preview, err = s.writer.Preview(asking, tenant, &activity, account) })
+	if err != nil {
+		return nil, err
+	}
+	if preview.FieldsFailure != nil {
+		preview.FieldsFailure.TraceID = rpc.TraceID(ctx)
+	}
+	return &zendeskv1.PreviewActivityResponse{Preview: previewToProto(&activity, account, &preview)}, nil
+}
+
+// previewToProto words what an activity writes. Actions have the numbers of the API's.
+func previewToProto(a *store.Activity, account store.AccountUse, p *writer.Preview) *zendeskv1.ActivityPreview {
+	if a.State == store.ActivityWritten {
+		account = a.Account
+	}
+	preview := &zendeskv1.ActivityPreview{
+		State: activityStates[a.State], Account: rpc.AccountUseToProto(account), TicketAction: zendeskv1.TicketAction(p.Action), TicketId: a.TicketID,
+		CommentHtml: p.Content.Comment, RejectedFields: rejectedToProto(p.Content.Rejected), FieldsFailure: rpc.FailureToProto(p.FieldsFailure), Mark: p.Mark,
+	}
+	if origin := cmp.Or(account.URL, a.Account.URL); a.TicketID != "" && origin != "" {
+		preview.TicketUrl = rpc.PageURL(origin, store.RecordTicket, a.TicketID)
+	}
+	if p.Created != nil {
+		preview.CreatedTicket = createdTicketToProto(p.Created)
+	}
+	for _, filled := range p.Content.Filled {
+		preview.CustomFields = append(preview.CustomFields, filledToProto(filled))
+	}
+	return preview
+}
+
+func createdTicketToProto(t *zendeskapi.TicketCreate) *zendeskv1.CreatedTicket {
+	created := &zendeskv1.CreatedTicket{Subject: t.Subject, FollowUpOf: t.FollowUpOf}
+	switch {
+	case t.RequesterID != "":
+		created.Requester = &zendeskv1.CreatedTicket_RequesterId{RequesterId: t.RequesterID}
+	case t.Requester != nil:
+		created.Requester = &zendeskv1.CreatedTicket_RequesterPerson{
+			RequesterPerson: &zendeskv1.Requester{Name: t.Requester.Name, Email: t.Requester.Email},
+		}
+	}
+	return created
+}
+
+func filledToProto(f compose.Filled) *zendeskv1.FilledField {
+	filled := &zendeskv1.FilledField{Key: f.Key}
+	if f.Field != nil {
+		filled.FieldId, filled.Title, filled.Type = f.Field.ID, f.Field.Title, f.Field.Type
+	}
+	switch value := f.Value.(type) {
+	case nil:
+	case []string:
+		filled.Values = value
+	default:
+		filled.Values = []string{fmt.Sprint(value)}
+	}
+	return filled
+}
+
+func rejectedToProto(rejected []store.Rejected) (told []*zendeskv1.RejectedField) {
+	for _, r := range rejected {
+		told = append(told, &zendeskv1.RejectedField{Key: r.Key, Reason: r.Reason})
+	}
+	return told
 }
 
 // ListActivities implements InteractionService.
@@ -199,9 +287,9 @@ func (s *Service) revive(ctx context.Context, id, ticket string) (store.Activity
 	now, target := s.now(), ""
 	note := s.note(ctx, "activity retried", slog.String("activity_id", id), slog.Any("ticket_id", audit.Late(&target)))
 	activity, err := s.decide(ctx, id, note, func(a *store.Activity) error {
-		if a.State == store.ActivitySkipped && ticket == "" {
+		if a.TicketRule == store.TicketNone && ticket == "" { // it is SKIPPED, or was before it was DISCARDED
 			var v rpc.Violations
-			v.Add("ticket_id", "is required for a SKIPPED activity, which has no ticket")
+			v.Add("ticket_id", "is required: the activity has no ticket, and none was to be created")
 			return v.Err()
 		}
 		if account.AccountID == "" {
@@ -297,11 +385,8 @@ func (s *Service) activityToProto(tenant string, a *store.Activity) *zendeskv1.A
 	activity := &zendeskv1.Activity{
 		ActivityId: a.ID, InteractionId: a.InteractionID, Account: rpc.AccountUseToProto(a.Account), Details: detailsToProto(a.Details),
 		AttachedData: a.AttachedData, TicketId: a.TicketID, TicketRule: zendeskv1.TicketRule(a.TicketRule), State: activityStates[a.State],
-		Attempts: int32(a.Attempts), Failure: rpc.FailureToProto(a.Failure), AuditId: a.AuditID,
+		Attempts: int32(a.Attempts), Failure: rpc.FailureToProto(a.Failure), AuditId: a.AuditID, RejectedFields: rejectedToProto(a.Rejected),
 		CreateTime: rpc.TimeToProto(a.CreateTime), WriteTime: rpc.TimeToProto(a.WriteTime),
-	}
-	for _, rejected := range a.Rejected {
-		activity.RejectedFields = append(activity.RejectedFields, &zendeskv1.RejectedField{Key: rejected.Key, Reason: rejected.Reason})
 	}
 	if a.State == store.ActivityPending {
 		reason, until := s.writer.Hold(tenant, a)

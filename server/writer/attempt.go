@@ -312,7 +312,7 @@ func (t *attempt) append(ctx context.Context) error {
 	var change zendeskapi.TicketChange
 	ok := t.ask(ctx, stepAppend, func(client *zendeskapi.Client) (err error) {
 		change, err = client.UpdateTicket(ctx, t.activity.TicketID, zendeskapi.TicketUpdate{
-			Comment: t.content.Comment, CustomFields: t.content.CustomFields, Metadata: map[string]string{markKey: t.mark}, Stamp: t.ticket.Stamp,
+			Comment: t.content.Comment, CustomFields: t.content.CustomFields(), Metadata: map[string]string{markKey: t.mark}, Stamp: t.ticket.Stamp,
 		})
 		return err
 	})
@@ -380,17 +380,7 @@ func without(begun []store.BegunWrite, ticket string) []store.BegunWrite {
 
 // create makes a ticket for the activity.
 func (t *attempt) create(ctx context.Context) error {
-	details := t.activity.Details
-	ticket := zendeskapi.TicketCreate{
-		Subject: compose.Subject(details), Comment: t.content.Comment, CustomFields: t.content.CustomFields,
-		ExternalID: t.mark, Metadata: map[string]string{markKey: t.mark}, FollowUpOf: t.activity.FollowUpOf,
-	}
-	if t.left.RequesterID == "" {
-		ticket.RequesterID = t.activity.RequesterID
-	}
-	if !t.left.NoRequester {
-		ticket.Requester = compose.Requester(details)
-	}
+	ticket := newTicket(&t.activity, t.content, t.left, t.mark)
 	if err := t.begin(ctx, time.Time{}); err != nil {
 		return err
 	}
@@ -403,6 +393,21 @@ func (t *attempt) create(ctx context.Context) error {
 		t.took(change.Ticket.ID, change)
 	}
 	return nil
+}
+
+// newTicket is the ticket that is made for an activity.
+func newTicket(a *store.Activity, content *compose.Update, left compose.Left, mark string) zendeskapi.TicketCreate {
+	ticket := zendeskapi.TicketCreate{
+		Subject: compose.Subject(a.Details), Comment: content.Comment, CustomFields: content.CustomFields(),
+		ExternalID: mark, Metadata: map[string]string{markKey: mark}, FollowUpOf: a.FollowUpOf,
+	}
+	if left.RequesterID == "" {
+		ticket.RequesterID = a.RequesterID
+	}
+	if !left.NoRequester {
+		ticket.Requester = compose.Requester(a.Details)
+	}
+	return ticket
 }
 
 // idempotencyKey names a creation without some parts. A key goes with one body; bodies that differ for other reasons, such as
@@ -429,7 +434,7 @@ func idempotencyKey(mark string, left compose.Left) string {
 func (t *attempt) took(ticketID string, change zendeskapi.TicketChange) {
 	t.activity.TicketID, t.auditID, t.written = ticketID, change.AuditID, true
 	for _, warning := range change.Warnings {
-		t.content.Rejected = append(t.content.Rejected, compose.Rejected{Reason: "Zendesk dropped something silently: " + warning})
+		t.content.Rejected = append(t.content.Rejected, store.Rejected{Reason: "Zendesk dropped something silently: " + warning})
 	}
 }
 
@@ -448,11 +453,7 @@ func (t *attempt) begin(ctx context.Context, since time.Time) error {
 
 // keep stores that the activity is in Zendesk.
 func (t *attempt) keep() error {
-	var told []store.Rejected
-	for _, r := range t.content.Rejected {
-		told = append(told, store.Rejected{Key: r.Key, Reason: r.Reason})
-	}
-	err := t.storeWritten(told)
+	err := t.storeWritten(t.content.Rejected)
 	if errors.Is(err, store.ErrTooLarge) {
 		// What is in Zendesk must not be written again for want of room for its remarks.
 		err = t.storeWritten(nil)

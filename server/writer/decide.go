@@ -337,7 +337,7 @@ func (f facts) learnFieldless(api *zendeskapi.Error) facts {
 			return f
 		}
 	}
-	f.fieldless = "the definitions of Zendesk's fields could not be read: " + credentials.FailureOf(api).Message
+	f.fieldless = fieldless(credentials.FailureOf(api))
 	return f
 }
 
@@ -408,7 +408,7 @@ func (f *facts) leaveOut(failed step, api *zendeskapi.Error) (left compose.Left,
 	if more && f.rounds < maxRounds {
 		return left, true
 	}
-	if len(f.content.CustomFields) > 0 && left.All == "" && (more || !elsewhere) {
+	if len(f.content.CustomFields()) > 0 && left.All == "" && (more || !elsewhere) {
 		left.All = "Zendesk refused the ticket's fields as they were"
 		return left, true
 	}
@@ -419,7 +419,7 @@ func (f *facts) leaveOut(failed step, api *zendeskapi.Error) (left compose.Left,
 // the title of the field that they mean, in any language.
 func (f *facts) sentField(e zendeskapi.FieldError) (id string, custom bool) {
 	sent := func(id string) bool {
-		return slices.ContainsFunc(f.content.CustomFields, func(c zendeskapi.CustomField) bool { return c.ID == id })
+		return slices.ContainsFunc(f.content.CustomFields(), func(c zendeskapi.CustomField) bool { return c.ID == id })
 	}
 	if id, ok := e.CustomField(); ok {
 		if !sent(id) {

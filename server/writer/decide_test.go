@@ -268,7 +268,7 @@ func refusal(fields ...zendeskapi.FieldError) *zendeskapi.Error {
 // filling are facts by which two custom fields are filled, and a person is the requester of a ticket that is made.
 func filling(f *facts) {
 	f.definitions = []zendeskapi.TicketField{{ID: "1", Title: "Mood"}, {ID: "2", Title: "Score"}, {ID: "3", Title: "Outcome"}}
-	f.content = &compose.Update{Comment: "it was", CustomFields: []zendeskapi.CustomField{{ID: "1", Value: "good"}, {ID: "2", Value: "5"}}}
+	f.content = &compose.Update{Comment: "it was", Filled: []compose.Filled{{Field: &f.definitions[0], Value: "good"}, {Field: &f.definitions[1], Value: "5"}}}
 	f.activity.Details.Requester = store.Requester{Name: "Ann", Email: "ann@example.com"}
 }
 

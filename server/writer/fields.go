@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
+	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/limit"
 )
@@ -26,26 +27,36 @@ type fieldDefinitions struct {
 	until  time.Time
 }
 
-// readFields learns the definitions of the ticket's fields: those that were read before, unless they are old, or the activity
-// has keys that newer ones may know.
+// readFields learns the definitions of the ticket's fields.
 func (t *attempt) readFields(ctx context.Context) {
-	known, ok := t.writer.fields.Get(t.account.Incarnation)
-	now := t.writer.now()
-	if ok && !known.read.IsZero() && now.Sub(known.read) < fieldsLife {
-		t.definitions = known.fields
-		stale := compose.Compose(t.activity.Details, t.activity.AttachedData, known.fields, t.left).FieldsMayBeStale
-		if !stale || now.Sub(known.read) < fieldsFreshFor {
-			return
-		}
+	fields, err := t.writer.fieldsOf(ctx, limit.Activities, t.tenant, &t.account, func(fields []zendeskapi.TicketField) bool {
+		return compose.Compose(t.activity.Details, t.activity.AttachedData, fields, t.left).FieldsMayBeStale
+	})
+	if err != nil {
+		t.facts = t.learn(stepFields, err)
+		return
+	}
+	t.definitions = fields
+}
+
+// fieldsOf returns the definitions of the fields of an account's tickets, never nil: those that were read before, unless they are
+// old, or newer ones may know more, as stale says. When they cannot be read, old ones are better than none. Errors are those of the
+// client.
+func (w *Writer) fieldsOf(
+	ctx context.Context, lane limit.Lane, tenant string, account *store.Account, stale func([]zendeskapi.TicketField) bool,
+) ([]zendeskapi.TicketField, error) {
+	known, ok := w.fields.Get(account.Incarnation)
+	now := w.now()
+	if ok && !known.read.IsZero() && now.Sub(known.read) < fieldsLife && (now.Sub(known.read) < fieldsFreshFor || !stale(known.fields)) {
+		return known.fields, nil
 	}
 	if known.failed != nil && now.Before(known.until) {
-		t.fieldsFailed(known, known.failed)
-		return
+		return known.or(known.failed)
 	}
 	var fields []zendeskapi.TicketField
 	reading, cancel := context.WithTimeout(ctx, fieldsTime)
 	defer cancel()
-	err := t.writer.credentials.Do(reading, limit.Activities, t.tenant, &t.account, func(client *zendeskapi.Client) (err error) {
+	err := w.credentials.Do(reading, lane, tenant, account, func(client *zendeskapi.Client) (err error) {
 		fields, err = client.TicketFields(reading)
 		return err
 	})
@@ -53,22 +64,27 @@ func (t *attempt) readFields(ctx context.Context) {
 		if fields == nil {
 			fields = []zendeskapi.TicketField{}
 		}
-		t.definitions = fields
-		t.writer.fields.Put(t.account.Incarnation, fieldDefinitions{fields: fields, read: now})
-		return
+		w.fields.Put(account.Incarnation, fieldDefinitions{fields: fields, read: now})
+		return fields, nil
 	}
-	if api, ok := errors.AsType[*zendeskapi.Error](err); ok && ctx.Err() == nil {
+	api, ok := errors.AsType[*zendeskapi.Error](err)
+	// What one lane has no room for, another may have.
+	if ok && ctx.Err() == nil && (lane == limit.Activities || !api.Unsent) {
 		known.failed, known.until = api, now.Add(min(max(api.RetryAfter, api.Pause, fieldsWait), maxFieldsWait))
-		t.writer.fields.Put(t.account.Incarnation, known)
+		w.fields.Put(account.Incarnation, known)
 	}
-	t.fieldsFailed(known, err)
+	return known.or(err)
 }
 
-// fieldsFailed goes on with old definitions, which are better than none.
-func (t *attempt) fieldsFailed(known fieldDefinitions, err error) {
-	if !known.read.IsZero() {
-		t.definitions = known.fields
-		return
+// or returns the definitions, or an error if they have never been read.
+func (d *fieldDefinitions) or(err error) ([]zendeskapi.TicketField, error) {
+	if !d.read.IsZero() {
+		return d.fields, nil
 	}
-	t.facts = t.learn(stepFields, err)
+	return nil, err
+}
+
+// fieldless is why no field is filled whose definitions could not be read.
+func fieldless(why store.Failure) string {
+	return "the definitions of Zendesk's fields could not be read: " + why.Message
 }

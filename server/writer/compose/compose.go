@@ -4,7 +4,7 @@
 //
 //	update := compose.Compose(details, attached, fields, compose.Left{})
 //	// update.Comment:      <p>Inbound call from Maria Lopez (+1 513-555-7611) to +1 800-555-0199<br>24 Nov 2026, 14:03:20 …</p>
-//	// update.CustomFields: {45900000002101 sale}
+//	// update.CustomFields(): {45900000002101 sale}
 //	// update.Rejected:     {Callback date, value is no date such as 2026-11-24}
 //
 // Nothing is lost and nothing is guessed: each key of the attached data fills exactly one field, or it is rejected with a
@@ -28,21 +28,33 @@ type Update struct {
 	// Comment is HTML, UTF-8, at most MaxCommentBytes, never empty. Every value in it is escaped: it stands within its line,
 	// and neither makes links and placeholders nor looks like what is said here.
 	Comment string
-	// CustomFields are in the order of their keys, no field twice. Values are strings, lists of strings (multiselect) or
-	// bools (checkbox).
-	CustomFields []zendeskapi.CustomField
-	// Rejected are the keys that filled no field, in order, and before them "requester" if that was left out.
-	Rejected []Rejected
+	// Filled are the fields that are filled, in the order of their keys, no field twice.
+	Filled []Filled
+	// Rejected are the keys that filled no field, in order, and before them "requester" if that was left out. Reasons are for people,
+	// and never hold the value.
+	Rejected []store.Rejected
 	// FieldsMayBeStale says that newer field definitions could accept what was rejected: the field is unknown, inactive or
-	// not unique, the option is unknown or not unique, or the pattern does not match. A caller whose definitions are not
-	// fresh reads them again and composes once more.
+	// not unique, the option is unknown or not unique, or the pattern does not match; or that the field is not known which a key
+	// had filled. A caller whose definitions are not fresh reads them again and composes once more.
 	FieldsMayBeStale bool
 }
 
-// Rejected is a key of the attached data that filled no field.
-type Rejected struct {
-	Key    string
-	Reason string // for people; never holds the value
+// CustomFields are those that are filled, as Zendesk takes them.
+func (u *Update) CustomFields() []zendeskapi.CustomField {
+	var fields []zendeskapi.CustomField
+	for _, f := range u.Filled {
+		if f.Field != nil {
+			fields = append(fields, zendeskapi.CustomField{ID: f.Field.ID, Value: f.Value})
+		}
+	}
+	return fields
+}
+
+// Filled is a key of the attached data that fills a field.
+type Filled struct {
+	Key   string
+	Field *zendeskapi.TicketField // nil: a key had filled it that means no field any more
+	Value any                     // a string, a list of strings (multiselect), or a bool (checkbox); nil without a field
 }
 
 // Left are the parts that are left out, because Zendesk refused them. What they hold stands in the comment.
@@ -53,6 +65,30 @@ type Left struct {
 	Requester   string
 	RequesterID string // the user that was refused, if it was known by its id
 	NoRequester bool   // the person of the details was
+	// Keys says of what is written already which keys filled no field: why. All others did. Nil: it is not written yet.
+	Keys map[string]string
+}
+
+// LeftThen are the parts that were left out of what is written, as far as that is known: by its attached data, what was rejected of
+// it, and the id of the user who was to be the requester of the ticket, if there was one. The person of the details may have been
+// refused beside that user.
+func LeftThen(attached map[string]string, rejected []store.Rejected, requesterID string) Left {
+	left := Left{Keys: make(map[string]string)}
+	if len(rejected) > 0 && rejected[0].Key == requesterKey && isRequester(attached, rejected) {
+		left.Requester, left.RequesterID, left.NoRequester = rejected[0].Reason, requesterID, requesterID == ""
+		rejected = rejected[1:]
+	}
+	for _, r := range rejected {
+		left.Keys[r.Key] = r.Reason
+	}
+	return left
+}
+
+// isRequester tells whether the first of what was rejected, which is called as the requester is, is no key of the attached data:
+// those are in order.
+func isRequester(attached map[string]string, rejected []store.Rejected) bool {
+	_, isKey := attached[requesterKey]
+	return !isKey || len(rejected) > 1 && rejected[1].Key != "" && rejected[1].Key <= requesterKey
 }
 
 // requesterKey is what a requester who was left out is called among rejected keys.
@@ -96,20 +132,19 @@ func Compose(d store.ActivityDetails, attached map[string]string, fields []zende
 	var u Update
 	var lines []dataLine
 	if left.Requester != "" {
-		u.Rejected = append(u.Rejected, Rejected{Key: requesterKey, Reason: left.Requester})
+		u.Rejected = append(u.Rejected, store.Rejected{Key: requesterKey, Reason: left.Requester})
 	}
 	if left.RequesterID != "" {
 		lines = append(lines, newDataLine("Requester", "user "+left.RequesterID))
 	}
 	for _, e := range entries {
-		if why := left.of(e); why != "" {
-			e.rejection = reject(why)
-		}
+		left.takeOut(&e)
 		if e.rejection == nil {
-			u.CustomFields = append(u.CustomFields, zendeskapi.CustomField{ID: e.field.ID, Value: e.coerced})
+			u.Filled = append(u.Filled, Filled{Key: e.key, Field: e.field, Value: e.coerced})
+			u.FieldsMayBeStale = u.FieldsMayBeStale || e.field == nil
 			continue
 		}
-		u.Rejected = append(u.Rejected, Rejected{Key: e.key, Reason: e.rejection.reason})
+		u.Rejected = append(u.Rejected, store.Rejected{Key: e.key, Reason: e.rejection.reason})
 		u.FieldsMayBeStale = u.FieldsMayBeStale || e.rejection.curable
 		lines = append(lines, e.line())
 	}
@@ -117,8 +152,25 @@ func Compose(d store.ActivityDetails, attached map[string]string, fields []zende
 	return u
 }
 
+// takeOut rejects an entry that is left out.
+func (l Left) takeOut(e *entry) {
+	if l.Keys == nil {
+		if why := l.of(e); why != "" {
+			e.rejection = reject(why)
+		}
+		return
+	}
+	why, left := l.Keys[e.key]
+	switch {
+	case left:
+		e.rejection = reject(why)
+	case e.rejection != nil:
+		e.rejection, e.field = nil, nil // the field that it filled is not there any more, or is another one
+	}
+}
+
 // of tells why an entry is left out; empty: it is not, or has a reason of its own.
-func (l Left) of(e entry) string {
+func (l Left) of(e *entry) string {
 	switch {
 	case e.field == nil && l.All != "" && e.rejection != nil && e.rejection.curable:
 		return l.All // nothing is known of fields, maybe

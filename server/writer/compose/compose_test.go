@@ -191,11 +191,11 @@ func checkUpdate(t failer, details store.ActivityDetails, attached map[string]st
 		t.Errorf("details do not fit: %+v", fit)
 	}
 
-	if len(update.CustomFields)+len(update.Rejected) != len(attached) {
-		t.Errorf("%d keys became %d values and %d rejections", len(attached), len(update.CustomFields), len(update.Rejected))
+	if len(update.CustomFields())+len(update.Rejected) != len(attached) {
+		t.Errorf("%d keys became %d values and %d rejections", len(attached), len(update.CustomFields()), len(update.Rejected))
 	}
 	written := map[string]bool{}
-	for _, f := range update.CustomFields {
+	for _, f := range update.CustomFields() {
 		i := slices.IndexFunc(fields, func(of zendeskapi.TicketField) bool { return of.ID == f.ID && of.Active })
 		if i < 0 || written[f.ID] {
 			t.Errorf("field %q is written, and is not active or written before", f.ID)

@@ -109,8 +109,8 @@ func TestLeftOut(t *testing.T) {
 					t.Errorf("%s is rejected for %q", r.Key, r.Reason)
 				}
 			}
-			if diff := cmp.Diff(test.rejected, rejected); diff != "" || len(update.CustomFields) != test.filled {
-				t.Errorf("%d fields, rejected (-want +got):\n%s", len(update.CustomFields), diff)
+			if diff := cmp.Diff(test.rejected, rejected); diff != "" || len(update.CustomFields()) != test.filled {
+				t.Errorf("%d fields, rejected (-want +got):\n%s", len(update.CustomFields()), diff)
 			}
 			for _, want := range test.says {
 				if !strings.Contains(update.Comment, want) {

@@ -76,7 +76,7 @@ func TestKeys(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			update := compose.Compose(store.ActivityDetails{}, c.attached, fields, compose.Left{})
-			if diff := cmp.Diff(c.want, update.CustomFields); diff != "" {
+			if diff := cmp.Diff(c.want, update.CustomFields()); diff != "" {
 				t.Errorf("custom fields (-want +got):\n%s", diff)
 			}
 			var rejected []string
@@ -101,7 +101,7 @@ func TestCardNumbersStayOut(t *testing.T) {
 		for _, number := range []string{"4111 1111 1111 1111", "4111111111111111 exp 12/27", "number 4111-1111-1111-1111"} {
 			update := compose.Compose(store.ActivityDetails{}, map[string]string{key: number}, fields, compose.Left{})
 			said := update.Comment
-			for _, f := range update.CustomFields {
+			for _, f := range update.CustomFields() {
 				text, _ := f.Value.(string)
 				said += text
 			}

@@ -95,8 +95,8 @@ func TestValues(t *testing.T) {
 			for value, want := range c.values {
 				update := compose.Compose(store.ActivityDetails{}, map[string]string{"field": value}, []field{c.field}, compose.Left{})
 				var got any
-				if len(update.CustomFields) == 1 {
-					got = update.CustomFields[0].Value
+				if len(update.CustomFields()) == 1 {
+					got = update.CustomFields()[0].Value
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%.40q (-want +got):\n%.400s", value, diff)

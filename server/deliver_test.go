@@ -127,6 +127,33 @@ func TestDeliverToSeveralAgents(t *testing.T) {
 	}
 }
 
+// An interaction tells of all agents who had it, and of each pop what came of it last while one had it.
+func TestInteractionTellsItsDeliveries(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	s.pop(t, toTicket("call-1", openTickets[0]))
+	var want []*zendeskv1.Delivery
+	for _, to := range []zendesktest.Person{zendesktest.Agent, zendesktest.OtherAgent, zendesktest.Agent} {
+		want = append(want, s.deliver(t, "call-1", to).GetDeliveries()...)
+		s.deliver(t, "call-1", to) // a repeat is none
+		s.clock.advance(time.Second)
+	}
+	s.pop(t, toSearch("call-1"))
+	want = append(want, s.deliver(t, "call-1", zendesktest.Agent).GetDeliveries()[1])
+	mustEqual(t, "deliveries", s.interaction(t, "call-1").GetDeliveries(), want)
+	s.restart(t)
+	mustEqual(t, "deliveries after a restart", s.interaction(t, "call-1").GetDeliveries(), want)
+
+	// So many transfers that not all are kept.
+	for i := range 130 {
+		s.clock.advance(time.Second)
+		want = append(want, s.deliver(t, "call-1", []zendesktest.Person{zendesktest.OtherAgent, zendesktest.Agent}[i%2]).GetDeliveries()...)
+	}
+	slices.SortStableFunc(want, func(a, b *zendeskv1.Delivery) int { return a.GetTime().AsTime().Compare(b.GetTime().AsTime()) })
+	got := s.interaction(t, "call-1").GetDeliveries()
+	mustEqual(t, "the newest of many", got, want[len(want)-102:])
+}
+
 // Whatever keeps Zendesk from showing a page, the agent gets it as a link, and is told why.
 func TestDeliverLinksWhatIsNotShown(t *testing.T) {
 	t.Parallel()

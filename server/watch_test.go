@@ -10,18 +10,27 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
+// missedFor is how long ago deliveries were made at most that a watch begins with, unless it says since when.
+const missedFor = 30 * time.Second
+
 type watcher = zendeskv1.InteractionService_WatchScreenPopsClient
 
 // watch watches the screen pops of a person, and returns when the service has begun to.
 func watch(t testing.TB, client zendeskv1.InteractionServiceClient, person zendesktest.Person) watcher {
 	t.Helper()
-	stream, err := client.WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: person.Email}})
+	return watchSince(t, client, person, nil)
+}
+
+func watchSince(t testing.TB, client zendeskv1.InteractionServiceClient, person zendesktest.Person, since *timestamppb.Timestamp) watcher {
+	t.Helper()
+	stream, err := client.WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: person.Email}, Since: since})
 	must(t, err)
 	_, err = stream.Header()
 	must(t, err)
@@ -51,7 +60,7 @@ func TestWatchSeesWhatIsDelivered(t *testing.T) {
 	t.Parallel()
 	s := newBlockServer(t)
 	s.popAndDeliver(t, "long-ago", zendesktest.Agent)
-	s.clock.advance(store.RecentDeliveries + time.Second)
+	s.clock.advance(missedFor + time.Second)
 	recent := s.popAndDeliver(t, "recent", zendesktest.Agent)
 	s.popAndDeliver(t, "another-agent", zendesktest.OtherAgent)
 
@@ -80,6 +89,55 @@ func TestWatchSeesWhatIsDelivered(t *testing.T) {
 
 	s.restart(t)
 	mustSee(t, watch(t, s.interactions, zendesktest.Agent), "recent", "new", "new")
+}
+
+func TestWatchSince(t *testing.T) {
+	t.Parallel()
+	s := newBlockServer(t)
+	at := make(map[string]*timestamppb.Timestamp)
+	for _, id := range []string{"a", "b", "c"} {
+		s.clock.advance(20 * time.Minute)
+		at[id] = s.popAndDeliver(t, id, zendesktest.Agent).GetTime()
+	}
+	s.clock.advance(time.Minute)
+	now := s.clock.now()
+	want := make(map[watcher][]string)
+	for _, test := range []struct {
+		since *timestamppb.Timestamp
+		want  []string
+	}{
+		{nil, nil}, // only what is younger than 30 s
+		{at["a"], []string{"a", "b", "c"}},
+		{at["b"], []string{"b", "c"}},
+		{timestamppb.New(at["b"].AsTime().Add(time.Nanosecond)), []string{"c"}},
+		{&timestamppb.Timestamp{}, []string{"a", "b", "c"}},
+		{timestamppb.New(now), nil},
+		{timestamppb.New(now.Add(time.Hour)), nil},
+	} {
+		want[watchSince(t, s.interactions, zendesktest.Agent, test.since)] = append(test.want, "new")
+	}
+	s.popAndDeliver(t, "new", zendesktest.Agent)
+	for stream, interactions := range want {
+		mustSee(t, stream, interactions...)
+	}
+	s.clock.advance(store.RecentDeliveries - 40*time.Minute)
+	mustSee(t, watchSince(t, s.interactions, zendesktest.Agent, &timestamppb.Timestamp{}), "b", "c", "new") // no longer than that
+
+	// What comes while it is open is sent, whatever the time.
+	s.clock.advance(time.Hour)
+	s.popAndDeliver(t, "just-before", zendesktest.Agent)
+	s.clock.advance(time.Second)
+	stream := watchSince(t, s.interactions, zendesktest.Agent, timestamppb.New(s.clock.now()))
+	s.clock.advance(-2 * time.Second)
+	s.popAndDeliver(t, "by-a-slow-clock", zendesktest.Agent)
+	mustSee(t, stream, "by-a-slow-clock")
+
+	stream, err := s.interactions.WatchScreenPops(t.Context(), &zendeskv1.WatchScreenPopsRequest{
+		Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}, Since: &timestamppb.Timestamp{Nanos: -1},
+	})
+	must(t, err)
+	_, err = stream.Recv()
+	mustViolate(t, err, "since")
 }
 
 func TestWatchTellsOfATransferAndBack(t *testing.T) {
@@ -111,7 +169,7 @@ func TestSlowWatcherHoldsNobodyUp(t *testing.T) {
 			mustSee(t, other, id)
 		}
 	}
-	s.clock.advance(store.RecentDeliveries + time.Second)
+	s.clock.advance(missedFor + time.Second)
 	s.popAndDeliver(t, "last", zendesktest.Agent)
 	mustSee(t, other, "last")
 	// It is sent what was in the buffers, then what is not too old: nothing waited for it.

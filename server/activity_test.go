@@ -301,6 +301,8 @@ func TestAllButWrittenActivitiesAreDecidedOn(t *testing.T) {
 	_, err := s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: skipped})
 	mustViolate(t, err, "ticket_id")
 	discard(skipped)
+	_, err = s.interactions.RetryActivity(t.Context(), &zendeskv1.RetryActivityRequest{ActivityId: skipped})
+	mustViolate(t, err, "ticket_id") // it is still one for which no ticket was to be created
 	s.retry(t, skipped, openTickets[1])
 	s.awaitState(t, skipped, written)
 	for name, id := range map[string]string{

@@ -160,9 +160,10 @@ type ticketAudit struct {
 	ID       int64
 	Metadata struct{ Custom map[string]string }
 	Events   []struct {
-		Type   string
-		Body   string
-		Public *bool
+		Type     string
+		Body     string
+		HTMLBody string `json:"html_body"`
+		Public   *bool
 	}
 }
 
@@ -199,6 +200,7 @@ func (s *activityServer) interactionsOf(t testing.TB, ticket string) []string {
 
 type zendeskTicket struct {
 	ID           int64
+	Subject      string
 	ExternalID   string `json:"external_id"`
 	RequesterID  int64  `json:"requester_id"`
 	Status       string

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -163,6 +164,25 @@ func (w *writing) puts() (n int) {
 		}
 	}
 	return n
+}
+
+// A preview does not wait for Zendesk longer than its caller, and the writer is none the worse for it.
+func TestPreviewIsToldInTime(t *testing.T) {
+	w := newWriting(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.before = func(r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}
+	a := store.Activity{ID: "a", InteractionID: "i", State: store.ActivityPending, TicketID: "7", AttachedData: map[string]string{"Score": "5"}}
+	p, err := w.writer.Preview(ctx, tenant, &a, w.account)
+	must(t, err)
+	if p.FieldsFailure == nil || p.Action != ActionUpdate || len(p.Content.Rejected) != 1 || !strings.Contains(p.Content.Comment, "Score") {
+		t.Errorf("preview is %+v", p)
+	}
+	if known, ok := w.writer.fields.Get(w.account.Incarnation); ok {
+		t.Errorf("it is kept that %v", known.failed)
+	}
 }
 
 // What came of a try is stored before its ticket is anybody else's, however long that takes.

@@ -87,8 +87,11 @@ func LeftThen(attached map[string]string, rejected []store.Rejected, requesterID
 // isRequester tells whether the first of what was rejected, which is called as the requester is, is no key of the attached data:
 // those are in order.
 func isRequester(attached map[string]string, rejected []store.Rejected) bool {
-	_, isKey := attached[requesterKey]
-	return !isKey || len(rejected) > 1 && rejected[1].Key != "" && rejected[1].Key <= requesterKey
+	if _, isKey := attached[requesterKey]; !isKey || len(rejected) < 2 {
+		return !isKey
+	}
+	_, isKey := attached[rejected[1].Key] // else it is a remark
+	return isKey && rejected[1].Key <= requesterKey
 }
 
 // requesterKey is what a requester who was left out is called among rejected keys.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/scenarioblocks/zendeskblocks/server/writer/compose"
 	"github.com/scenarioblocks/zendeskblocks/store"
@@ -122,4 +123,44 @@ func TestLeftOut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is written is composed again from what is told of it, whatever was left out.
+func TestWrittenAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fields := rapid.SliceOfN(anyField, 0, 10).Draw(t, "fields")
+		key := rapid.OneOf(rapid.SampledFrom([]string{"requester", "a", "z", "1", "2", "3"}), anyText)
+		attached := rapid.MapOfN(key, anyText, 0, 20).Draw(t, "attached")
+		details := store.ActivityDetails{Notes: "as it was"}
+		left := compose.Left{Fields: rapid.MapOf(rapid.StringMatching(`[1-9]`), rapid.Just("no")).Draw(t, "left")}
+		if rapid.IntRange(0, 3).Draw(t, "all") == 0 {
+			left.All = "none"
+		}
+		if rapid.Bool().Draw(t, "refused") {
+			left.Requester, left.RequesterID = "not this one", rapid.SampledFrom([]string{"", "77"}).Draw(t, "requester")
+			left.NoRequester = left.RequesterID == ""
+		}
+		written := compose.Compose(details, attached, fields, left)
+		if isFilled := slices.ContainsFunc(written.Filled, func(f compose.Filled) bool { return f.Key == "requester" }); isFilled && left.Requester != "" {
+			t.Skip("what was rejected does not tell the person from the key")
+		}
+		again := compose.Compose(details, attached, fields, compose.LeftThen(attached, written.Rejected, left.RequesterID))
+		if again.FieldsMayBeStale {
+			t.Error("newer definitions are wanted for what is known")
+		}
+		again.FieldsMayBeStale = written.FieldsMayBeStale
+		if diff := cmp.Diff(written, again); diff != "" {
+			t.Errorf("(-written +again):\n%s", diff)
+		}
+
+		// Without the definitions it is told at least that the keys have filled something.
+		blind := compose.Compose(details, attached, nil, compose.LeftThen(attached, written.Rejected, left.RequesterID))
+		var filled []compose.Filled
+		for _, f := range written.Filled {
+			filled = append(filled, compose.Filled{Key: f.Key})
+		}
+		if diff := cmp.Diff(filled, blind.Filled); diff != "" || blind.FieldsMayBeStale != (len(filled) > 0) || len(blind.CustomFields()) > 0 {
+			t.Errorf("without definitions (-want +got):\n%s", diff)
+		}
+	})
 }

@@ -20,7 +20,7 @@ func TestDamageIsNoAbsence(t *testing.T) {
 	err := s.engine.Update(t.Context(), func(tx kv.Txn) error {
 		tx.Put(popsKey(tenant, s.vault.hashInteraction(tenant, "call-1")), []byte("spoilt"))
 		tx.Put(s.vault.recordsetKey(tenant, "call-1", canary), []byte("spoilt"))
-		tx.Put(s.vault.agentKey(tenant, canaryAgent), []byte("spoilt"))
+		tx.Put(latestKey(tenant, s.vault.hashAgent(tenant, canaryAgent)), []byte("spoilt"))
 		return nil
 	})
 	if err != nil {

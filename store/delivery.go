@@ -61,20 +61,45 @@ const (
 	maxEarlierBytes   = 32 << 10
 )
 
-// newest returns the last ones of a list that are within bounds, of number and of bytes as stored.
-func newest[T any](list []T, most, mostBytes int) ([]T, error) {
-	first, size := len(list), 0
+// newest returns the last ones of a list that are within bounds, of number and of bytes as stored, and how many bytes those are.
+func newest[T any](list []T, most, mostBytes int) (within []T, size int, err error) {
+	first := len(list)
 	for first > 0 && len(list)-first < most {
 		item, err := encode(list[first-1])
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if size += len(item); size > mostBytes {
+		if size+len(item) > mostBytes {
 			break
 		}
+		size += len(item)
 		first--
 	}
-	return list[first:], nil
+	return list[first:], size, nil
+}
+
+// An agent's deliveries stand in two lists. The latest is written with each one that comes, and read by all who watch; what is older
+// than latestFor leaves it for the other one, so many at a time.
+const (
+	latestFor   = 2 * time.Minute
+	leaveAtOnce = 16
+)
+
+// divideLatest returns what leaves the latest deliveries, and what stays.
+func divideLatest(latest []Delivered) (leave, stay []Delivered) {
+	old, n := latest[len(latest)-1].Time.Add(-latestFor), 0
+	for n < len(latest) && latest[n].Time.Before(old) {
+		n++
+	}
+	if n < leaveAtOnce {
+		n = 0
+	}
+	return latest[:n], latest[n:]
+}
+
+// since drops deliveries from before a time.
+func since(at time.Time, list []Delivered) []Delivered {
+	return slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(at) })
 }
 
 // Deliveries returns what was shown; zero when nothing was.
@@ -89,7 +114,7 @@ func (t *InteractionTxn) Deliveries() (d Deliveries, err error) {
 // SetDeliveries replaces what was shown: some 300 KiB, as stored. The transaction is among the last that a quota refuses.
 func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	var err error
-	if d.Earlier, err = newest(d.Earlier, maxEarlier, maxEarlierBytes); err != nil {
+	if d.Earlier, _, err = newest(d.Earlier, maxEarlier, maxEarlierBytes); err != nil {
 		t.fail(err)
 		return
 	}
@@ -100,47 +125,82 @@ func (t *InteractionTxn) SetDeliveries(d Deliveries) {
 	}
 }
 
-// NoteDelivered adds to an agent's latest deliveries, which those who watch the agent then read. The list holds those of
-// the last [RecentDeliveries] before the newest, at most 200 of them and 384 KiB as stored: older ones go.
+// NoteDelivered adds to an agent's latest deliveries, which those who watch the agent then read. Those of the last
+// [RecentDeliveries] before the newest are kept, 200 of them and 384 KiB as stored: older ones go.
 func (t *InteractionTxn) NoteDelivered(agent string, items ...Delivered) {
 	if len(items) == 0 || !t.change() {
 		return
 	}
-	key := t.vault.agentKey(t.tenant, agent)
-	var list []Delivered
-	found, err := t.load(key, &list)
-	if err != nil {
+	hashed := t.vault.hashAgent(t.tenant, agent)
+	if err := t.noteDelivered(hashed, items); err != nil {
 		t.fail(err)
-		return
+	}
+}
+
+func (t *InteractionTxn) noteDelivered(hashed string, items []Delivered) error {
+	key := latestKey(t.tenant, hashed)
+	var latest []Delivered
+	found, err := t.load(key, &latest)
+	if err != nil {
+		return err
 	}
 	if !found {
-		t.writing.due(t.now.Add(RecentDeliveries), dueAgent, t.vault.hashAgent(t.tenant, agent))
+		t.writing.due(t.now.Add(RecentDeliveries), dueAgent, hashed)
 	}
-	list = append(list, items...)
-	since := items[len(items)-1].Time.Add(-RecentDeliveries)
-	list = slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(since) })
-	if list, err = newest(list, maxDelivered, maxDeliveredBytes); err != nil {
-		t.fail(err)
-		return
+	kept := items[len(items)-1].Time.Add(-RecentDeliveries)
+	leave, stay := divideLatest(append(since(kept, latest), items...))
+	within, size, err := newest(stay, maxDelivered, maxDeliveredBytes)
+	if err != nil {
+		return err
 	}
-	t.save(key, list)
+	if err := t.writing.save(key, within); err != nil {
+		return err
+	}
+	hasRoom := len(within) == len(stay) // for what is older
+	if len(leave) == 0 && hasRoom {
+		return nil
+	}
+	var older []Delivered
+	found, err = t.load(olderKey(t.tenant, hashed), &older)
+	if err != nil {
+		return err
+	}
+	if !hasRoom {
+		if found {
+			t.writing.txn.Delete(olderKey(t.tenant, hashed))
+		}
+		return nil
+	}
+	older, _, err = newest(append(since(kept, older), leave...), maxDelivered-len(within), maxDeliveredBytes-size)
+	if err != nil {
+		return err
+	}
+	return t.writing.save(olderKey(t.tenant, hashed), older)
 }
 
 // DeliveredTo returns an agent's deliveries since a time, in the order in which they were noted; those of the last
-// [RecentDeliveries] at most.
-func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string, since time.Time) ([]Delivered, error) {
-	var list []Delivered
+// [RecentDeliveries] at most. It reads more the longer ago that is.
+func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string, from time.Time) ([]Delivered, error) {
+	now, hashed := s.time(), s.vault.hashAgent(tenant, agent)
+	var older, latest []Delivered
 	err := s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
-		_, err := r.load(s.vault.agentKey(tenant, agent), &list)
+		_, err := r.load(latestKey(tenant, hashed), &latest)
+		if err == nil && from.Before(now.Add(-latestFor/2)) { // half of it is for clocks that differ
+			_, err = r.load(olderKey(tenant, hashed), &older)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if kept := s.time().Add(-RecentDeliveries); since.Before(kept) {
-		since = kept
+	if kept := now.Add(-RecentDeliveries); from.Before(kept) {
+		from = kept
 	}
-	return slices.DeleteFunc(list, func(d Delivered) bool { return d.Time.Before(since) }), nil
+	list := since(from, append(older, latest...))
+	if len(older) > 0 {
+		list, _, err = newest(list, maxDelivered, maxDeliveredBytes)
+	}
+	return list, err
 }
 
 // WatchDelivered sends a token after an agent's deliveries have changed: take one, then look. Tokens are coalesced and may
@@ -149,5 +209,5 @@ func (s *Store) WatchDelivered(ctx context.Context, tenant, agent string) (<-cha
 	if err := checkTenant(tenant); err != nil {
 		return nil, err
 	}
-	return s.engine.Watch(ctx, s.vault.agentKey(tenant, agent))
+	return s.engine.Watch(ctx, latestKey(tenant, s.vault.hashAgent(tenant, agent)))
 }

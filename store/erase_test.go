@@ -148,6 +148,10 @@ func placesOf(t *testing.T, s *Store, name, id string) map[string]func() {
 			tx.SetDeliveries(Deliveries{Agent: "agent", Visit: 1, Items: []Delivery{d}})
 			tx.NoteDelivered("agent", Delivered{InteractionID: id, Pop: ScreenPop{URL: name}, Delivery: d})
 		}),
+		"earlier delivery": in(func(tx *InteractionTxn) {
+			d := Delivery{PopID: "p", Agent: Agent{Email: "agent"}, Failure: &Failure{Message: name}}
+			tx.SetDeliveries(Deliveries{Agent: "agent", Visit: 1, Items: []Delivery{d}}.NextVisit("other agent"))
+		}),
 		"subject":         complete(func(a *Activity) { a.Details.Subject = name }),
 		"from":            complete(func(a *Activity) { a.Details.FromAddress = name }),
 		"to":              complete(func(a *Activity) { a.Details.ToAddress = name }),
@@ -170,7 +174,7 @@ func agentPlaces(t *testing.T, s *Store, name, id string) map[string]func() {
 			update(t, s, id, func(tx *InteractionTxn) {
 				d := Delivery{PopID: "p", Agent: Agent{Email: name, ZendeskUserID: "7"}}
 				tx.SetAttachedData(map[string]string{"customer": "stays"})
-				tx.SetDeliveries(Deliveries{Agent: name, Visit: 1, Items: []Delivery{d}})
+				tx.SetDeliveries(Deliveries{Agent: name, Visit: 2, Items: []Delivery{d}, Earlier: []Delivery{d}})
 				tx.NoteDelivered(name, Delivered{InteractionID: id, Delivery: d})
 				tx.KeepReply("DeliverInteraction", "r", Reply{Fingerprint: []byte("f"), Body: []byte("agent " + name)})
 				tx.KeepReply("Search", "r", Reply{Fingerprint: []byte("f"), Body: []byte("stays")})

@@ -251,25 +251,34 @@ func (t *InteractionTxn) strip(now time.Time) (swept Swept, err error) {
 	return swept, nil
 }
 
-// sweepAgent forgets an agent's latest deliveries, unless some of them can still be read.
+// sweepAgent forgets an agent's deliveries that nobody can read any more: a whole list at a time.
 func sweepAgent(w *writing, hashed string, now time.Time) (next time.Time, err error) {
-	key := kv.Key(w.tenant, "d", hashed)
-	var list []Delivered
-	found, err := w.load(key, &list)
-	if err != nil || !found {
-		return time.Time{}, err
-	}
-	if len(list) > 0 {
-		end, latest := list[len(list)-1].Time.Add(RecentDeliveries), now.Add(RecentDeliveries)
-		if end.After(latest) {
+	for _, key := range [][]byte{olderKey(w.tenant, hashed), latestKey(w.tenant, hashed)} {
+		var list []Delivered
+		found, err := w.load(key, &list)
+		if err != nil {
+			return time.Time{}, err
+		}
+		end := endOfDelivered(list)
+		if latest := now.Add(RecentDeliveries); end.After(latest) {
 			end = latest // the clock was wrong when it was noted
 		}
-		if end.After(now) {
-			return end, nil
+		switch {
+		case end.After(now):
+			next = end
+		case found && next.IsZero():
+			w.txn.Delete(key)
 		}
 	}
-	w.txn.Delete(key)
-	return time.Time{}, nil
+	return next, nil
+}
+
+// endOfDelivered is until when the last one of a list can be read; zero: it is empty.
+func endOfDelivered(list []Delivered) time.Time {
+	if len(list) == 0 {
+		return time.Time{}
+	}
+	return list[len(list)-1].Time.Add(RecentDeliveries)
 }
 
 // sweepTicket forgets a ticket's last place, unless the activity that has it is to be written there.

@@ -44,6 +44,7 @@ import (
 //	tenant "b" "state" state activity id reason                 the same of all activities
 //	tenant "c" activity id                                      activity
 //	tenant "d" hashed e-mail address                            the latest deliveries to an agent
+//	tenant "d" hashed e-mail address "older"                    those before
 //	tenant "h" hashed interaction "answer" position             answer to a request, where it is not with the reply
 //	tenant "h" hashed interaction "data"                        attached data
 //	tenant "h" hashed interaction "deliveries"                  what was shown to the agent who has it
@@ -118,9 +119,8 @@ func activityRow(index []byte, activity string, reason FailureReason) []byte {
 
 func (v *vault) hashAgent(tenant, email string) string { return v.hash(tenant, "d", email) }
 
-func (v *vault) agentKey(tenant, email string) []byte {
-	return kv.Key(tenant, "d", v.hashAgent(tenant, email))
-}
+func latestKey(tenant, hashedAgent string) []byte { return kv.Key(tenant, "d", hashedAgent) }
+func olderKey(tenant, hashedAgent string) []byte  { return kv.Key(tenant, "d", hashedAgent, "older") }
 
 // hashPerson returns what stands for a number or an address, of the Zendesk at an origin, in keys.
 func (v *vault) hashPerson(tenant, origin, identity string) string {

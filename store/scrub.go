@@ -198,7 +198,7 @@ func (s *Store) checkEntry(r kv.Reader, e kv.Entry) error {
 		return in.checkRow(e, path[len(path)-2])
 	case path[1] == "c" && len(path) == 3:
 		return in.checkActivity(e, path[2])
-	case path[1] == "d" && len(path) == 3:
+	case path[1] == "d" && (len(path) == 3 || len(path) == 4 && path[3] == "older"):
 		return in.decodes(e, new([]Delivered))
 	case path[1] == "p" && len(path) == 3:
 		return in.decodes(e, new(NotedPerson))
@@ -232,7 +232,7 @@ func (s *Store) checkReserved(r kv.Reader, e kv.Entry, path []string) error {
 			return err
 		}
 		key := map[dueKind][]byte{
-			dueInteraction: headKey(due.tenant, due.hashed), dueAgent: kv.Key(due.tenant, "d", due.hashed), dueTicket: kv.Key(due.tenant, "t", due.hashed),
+			dueInteraction: headKey(due.tenant, due.hashed), dueAgent: latestKey(due.tenant, due.hashed), dueTicket: kv.Key(due.tenant, "t", due.hashed),
 			duePerson: personKey(due.tenant, due.hashed),
 		}[due.kind]
 		values, err := r.Get(key)

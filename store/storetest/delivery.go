@@ -14,7 +14,12 @@ import (
 
 func deliveredTo(t testing.TB, s *fixture, tenant, agent string) (ids []string) {
 	t.Helper()
-	list, err := s.DeliveredTo(t.Context(), tenant, agent, time.Time{})
+	return deliveredSince(t, s, agent, tenant, time.Time{})
+}
+
+func deliveredSince(t testing.TB, s *fixture, agent, tenant string, since time.Time) (ids []string) {
+	t.Helper()
+	list, err := s.DeliveredTo(t.Context(), tenant, agent, since)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,6 +36,7 @@ func testDeliveries(t *testing.T, s *fixture) {
 			{ID: "d2", PopID: "2", Outcome: store.DeliveryDisplayed, Time: someTime},
 		}},
 		{Agent: "b@example.com", Visit: 2},
+		{Agent: "c@example.com", Visit: 3, Earlier: []store.Delivery{{ID: "d1", PopID: "1", Agent: store.Agent{Email: "a@example.com"}, Time: someTime}}},
 	}
 	view(t, s, "i", func(tx *store.InteractionTxn) error {
 		d, err := tx.Deliveries()
@@ -50,6 +56,26 @@ func testDeliveries(t *testing.T, s *fixture) {
 			got, err := tx.Deliveries()
 			if diff := cmp.Diff(d, got); diff != "" {
 				t.Errorf("deliveries (-want +got):\n%s", diff)
+			}
+			return err
+		})
+	}
+
+	// What is kept of earlier visits is bounded.
+	for _, test := range []struct{ size, items, want int }{{1, 150, 100}, {5 << 10, 50, 6}, {40 << 10, 1, 0}} {
+		d := store.Deliveries{Agent: "a", Visit: 1}
+		for i := range test.items {
+			d.Earlier = append(d.Earlier, store.Delivery{ID: fmt.Sprint(i)})
+		}
+		d.Items = []store.Delivery{{ID: "last", Failure: &store.Failure{Message: strings.Repeat("x", test.size)}}}
+		for i := range d.Earlier {
+			d.Earlier[i].Failure = d.Items[0].Failure
+		}
+		update(t, s, "i", func(tx *store.InteractionTxn) { tx.SetDeliveries(d.NextVisit("b")) })
+		view(t, s, "i", func(tx *store.InteractionTxn) error {
+			got, err := tx.Deliveries()
+			if len(got.Earlier) != test.want || test.want > 0 && got.Earlier[test.want-1].ID != "last" || got.Visit != 2 || got.Agent != "b" || len(got.Items) > 0 {
+				t.Errorf("%d of %d bytes: %d are kept of earlier visits, want %d", test.items, test.size, len(got.Earlier), test.want)
 			}
 			return err
 		})
@@ -129,6 +155,62 @@ func testDeliveredIsBounded(t *testing.T, s *fixture) {
 		if diff := cmp.Diff(want, deliveredTo(t, s, tenant, test.name)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
+	}
+}
+
+// testDeliveredForAnHour delivers all the time, and looks back.
+func testDeliveredForAnHour(t *testing.T, s *fixture) {
+	clock := someTime
+	s.now = func() time.Time { return clock }
+	var ids []string // with their times
+	var times []time.Time
+	deliver := func(every time.Duration, size int) {
+		clock = clock.Add(every)
+		ids, times = append(ids, fmt.Sprint(len(ids))), append(times, clock)
+		item := store.Delivered{Delivery: store.Delivery{ID: ids[len(ids)-1], PopID: strings.Repeat("x", size), Time: clock}}
+		update(t, s, "i", func(tx *store.InteractionTxn) { tx.NoteDelivered("a", item) })
+	}
+	check := func(back time.Duration, most int) {
+		t.Helper()
+		since := clock.Add(-back)
+		var want []string
+		for i, at := range times {
+			if !at.Before(since) {
+				want = append(want, ids[i])
+			}
+		}
+		if most < len(want) {
+			want = want[len(want)-most:]
+		}
+		if diff := cmp.Diff(want, deliveredSince(t, s, "a", tenant, since)); diff != "" {
+			t.Errorf("after %v, %v back (-want +got):\n%s", clock.Sub(someTime), back, diff)
+		}
+	}
+	for range 90 {
+		deliver(time.Minute, 1)
+		for _, back := range []time.Duration{0, 30 * time.Second, time.Minute, 2 * time.Minute, 10 * time.Minute, time.Hour} {
+			check(back, 200)
+		}
+	}
+	clock = clock.Add(40 * time.Minute)
+	check(time.Hour, 200)
+	for range 300 { // busier than what is kept
+		deliver(10*time.Second, 1)
+	}
+	check(30*time.Second, 200)
+	check(time.Hour, 200)
+	for range 20 {
+		deliver(time.Minute, 40<<10)
+	}
+	check(30*time.Second, 200)
+	check(time.Hour, 9) // 384 KiB
+
+	clock = clock.Add(store.RecentDeliveries)
+	sweep(t, s, 10)
+	clock = clock.Add(store.RecentDeliveries)
+	sweep(t, s, 10)
+	if n := keysOf(t, s); n != 1 {
+		t.Errorf("%d keys are left of an interaction without parts", n)
 	}
 }
 

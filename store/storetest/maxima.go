@@ -99,6 +99,9 @@ func testMaximaTogether(t *testing.T, s *fixture) {
 		t.Fatalf("%d pops", len(pops))
 	}
 	deliveries := store.Deliveries{Agent: "a", Visit: 1}
+	for range 100 {
+		deliveries.Earlier = append(deliveries.Earlier, store.Delivery{ID: "earlier", Agent: store.Agent{Email: strings.Repeat("e", 320)}})
+	}
 	var shown []store.Delivered
 	for _, pop := range pops {
 		made := store.Delivery{

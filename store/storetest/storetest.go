@@ -113,6 +113,7 @@ var tests = []test{
 
 	{"Deliveries", testDeliveries, onAny},
 	{"DeliveredTo", testDeliveredTo, onAny},
+	{"DeliveredForAnHour", testDeliveredForAnHour, onAny},
 	{"DeliveredIsBounded", testDeliveredIsBounded, onFaultless},
 	{"WatchDelivered", testWatchDelivered, onAny},
 

@@ -134,12 +134,12 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids [
 	if len(f.AccountID) > maxAccountIDBytes {
 		return nil, "", nil
 	}
-	limit := min(some, kv.MaxScanLimit)
+	limit, reason := min(some, kv.MaxScanLimit), kv.Key(string(f.Reason))
 	if f.Reason != "" {
 		limit = kv.MaxScanLimit // most rows may be of other reasons
 	}
 	for state := ActivityPending; state <= ActivityDiscarded; state++ {
-		if f.State != 0 && f.State != state {
+		if f.State != 0 && f.State != state || f.Reason != "" && !state.mayHaveFailed() {
 			continue
 		}
 		entries, more, err := rows.Scan(f.rows(activityIndex(tenant, f.AccountID, state), at, limit))
@@ -147,7 +147,11 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids [
 			return nil, "", err
 		}
 		last := ""
-		for _, entry := range entries {
+		for i, entry := range entries {
+			// Most rows may be of other reasons: those are not taken apart.
+			if f.Reason != "" && i < len(entries)-1 && !bytes.HasSuffix(entry.Key, reason) {
+				continue
+			}
 			segments, err := kv.Split(entry.Key)
 			if err != nil {
 				return nil, "", err
@@ -171,6 +175,10 @@ func (f *ActivityFilter) ids(rows kv.Reader, tenant, at string, some int) (ids [
 	})
 	return ids, end, nil
 }
+
+// mayHaveFailed reports whether activities in the state may have a failure: of those that are in Zendesk, which are most, and of those
+// that were never tried none has.
+func (s ActivityState) mayHaveFailed() bool { return s != ActivityWritten && s != ActivitySkipped }
 
 // rows is the part of an index that is behind a position and in the time.
 func (f *ActivityFilter) rows(index []byte, at string, limit int) kv.Range {

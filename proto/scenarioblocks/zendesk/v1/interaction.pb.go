@@ -288,7 +288,7 @@ type Interaction struct {
 	// The activity of a COMPLETED interaction.
 	ActivityId string `protobuf:"bytes,9,opt,name=activity_id,json=activityId,proto3" json:"activity_id,omitempty"`
 	// How its screen pops reached agents, oldest first: of each pop what came of it last at each visit. Of agents who had the
-	// interaction before the last one it is the newest 100, and no more than 64 KiB of them as they are stored.
+	// interaction before the last one it is the newest 100, and no more than 32 KiB of them as they are stored.
 	Deliveries    []*Delivery `protobuf:"bytes,10,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

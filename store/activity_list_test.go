@@ -19,7 +19,9 @@ type scanned struct {
 }
 
 // Get implements kv.Reader.
-func (s *scanned) Get(...[]byte) ([][]byte, error) { return nil, errors.New("nothing but rows is read") }
+func (s *scanned) Get(...[]byte) ([][]byte, error) {
+	return nil, errors.New("nothing but rows is read")
+}
 
 // Scan implements kv.Reader, oldest first.
 func (s *scanned) Scan(r kv.Range) (found []kv.Entry, more bool, err error) {

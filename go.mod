@@ -6,6 +6,8 @@ toolchain go1.26.8
 
 require (
 	code.dny.dev/ssrf v0.3.0
+	connectrpc.com/connect v1.19.1
+	connectrpc.com/vanguard v0.4.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/go-jose/go-jose/v4 v4.1.9
 	github.com/go-logr/logr v1.4.4

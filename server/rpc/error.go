@@ -238,6 +238,9 @@ func (e *statusError) GRPCStatus() *status.Status { return e.status }
 // Wire returns the error as callers get it, for where no interceptor makes it so.
 func (e *Error) Wire() error { return &statusError{cause: e, reason: e.Reason, status: e.status("")} }
 
+// Status returns the error as callers get it, for who speaks to them by other means than gRPC's.
+func (e *Error) Status() *spb.Status { return e.status("").Proto() }
+
 // toStatus is the one crossing from Go errors to gRPC's. What nobody expected is INTERNAL, and its text stays here.
 func toStatus(ctx context.Context, err error) error {
 	err = Ended(ctx, err)

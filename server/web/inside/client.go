@@ -114,7 +114,7 @@ func (s *stream) SendMsg(m any) error {
 // CloseSend implements grpc.ClientStream.
 func (s *stream) CloseSend() error {
 	req := (&http.Request{
-		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: address, Path: s.method}, Header: s.header,
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: Host, Path: s.method}, Header: s.header,
 		Body: io.NopCloser(bytes.NewReader(s.request)), ContentLength: int64(len(s.request)),
 	}).WithContext(s.ctx)
 	go func() {

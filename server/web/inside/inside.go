@@ -14,6 +14,7 @@ package inside
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -98,12 +99,13 @@ type Conn struct {
 	closed bool
 }
 
-// address is where requests lead to. There is no other, so that it needs no name.
-const address = "service:80"
+// Host is what requests may name as their URL's: there is only one place that they can lead to.
+const Host = "service"
 
-var errClosed = errors.New("inside: the browser's connection is closed")
+// ErrNoConnection is the error of a call for which no connection could be made: Dial has failed, or the browser's own is closed.
+var ErrNoConnection = errors.New("inside: there is no connection to the service")
 
-// Transport makes HTTP requests of gRPC to the service. Whatever their URL names, it is not asked. The errors of Dial are among its own.
+// Transport makes HTTP requests of gRPC to the service.
 func (c *Conn) Transport() http.RoundTripper { return roundTripper{c} }
 
 // GRPC makes calls of gRPC, unary ones and streams of the service. They are as those of grpc.ClientConn, but that CallOptions are not
@@ -129,18 +131,18 @@ func (c *Conn) reserve(ctx context.Context) (*http.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errClosed
+		return nil, fmt.Errorf("%w: the browser's own is closed", ErrNoConnection)
 	}
 	for _, made := range slices.Backward(c.made) {
 		if made.Reserve() == nil {
 			return made, nil
 		}
 	}
-	made, err := c.transport.NewClientConn(context.WithValue(ctx, remoteKey{}, c.remote), "http", address)
+	made, err := c.transport.NewClientConn(context.WithValue(ctx, remoteKey{}, c.remote), "http", Host+":80")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoConnection, err)
 	}
-	if err := made.Reserve(); err != nil {
+	if err := made.Reserve(); err != nil { // it was closed at once
 		return nil, errors.Join(err, made.Close())
 	}
 	c.made = append(slices.DeleteFunc(c.made, func(old *http.ClientConn) bool { return old.Err() != nil }), made)

@@ -34,12 +34,14 @@ const (
 
 // bodies reads those of requests, and knows what memory they take.
 type bodies struct {
+	within time.Duration // from the first byte to the last
+
 	mu        sync.Mutex
 	used      int
 	addresses map[string]int // what is used by each that uses some
 }
 
-func newBodies() *bodies { return &bodies{addresses: make(map[string]int)} }
+func newBodies() *bodies { return &bodies{within: bodyTime, addresses: make(map[string]int)} }
 
 // take charges an address, if there is room.
 func (b *bodies) take(address string, n int) bool {
@@ -79,7 +81,7 @@ func (b *bodies) read(r *http.Request, w *writer, text bool) (body []byte, relea
 			give()
 		}
 	}()
-	_ = w.control.SetReadDeadline(time.Now().Add(bodyTime)) // where it cannot be set there is another bound
+	_ = w.control.SetReadDeadline(time.Now().Add(b.within)) // where it cannot be set there is another bound
 	var read bytes.Buffer
 	for {
 		n, err := io.CopyN(&read, r.Body, int64(min(bodyFree, limit+1-read.Len())))
@@ -88,7 +90,7 @@ func (b *bodies) read(r *http.Request, w *writer, text bool) (body []byte, relea
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, nil, errSlow(r)
+			return nil, nil, errSlow(r, b.within)
 		case err != nil:
 			return nil, nil, malformed("ends before its length", err)
 		case read.Len() > limit:
@@ -150,10 +152,10 @@ func errTooLarge(r *http.Request, bytes int64) error {
 	}
 }
 
-func errSlow(r *http.Request) error {
+func errSlow(r *http.Request, within time.Duration) error {
 	return &rpc.Error{
 		Reason:   zendeskv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED,
-		Message:  fmt.Sprintf("the message of %s was not complete within %s", r.URL.Path, bodyTime),
-		Metadata: map[string]string{"method": r.URL.Path, "within": bodyTime.String()},
+		Message:  fmt.Sprintf("the message of %s was not complete within %s", r.URL.Path, within),
+		Metadata: map[string]string{"method": r.URL.Path, "within": within.String()},
 	}
 }

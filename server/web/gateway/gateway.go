@@ -85,6 +85,7 @@ type gateway struct {
 	proxy      http.Handler // gRPC to the service
 	transcoder http.Handler // what is not gRPC to proxy
 	errors     *connect.ErrorWriter
+	writeTime  time.Duration
 }
 
 // New makes a gateway.
@@ -95,7 +96,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	g := &gateway{
 		cors: cors, methods: make(map[string]protoreflect.MethodDescriptor),
-		bodies: newBodies(), errors: connect.NewErrorWriter(),
+		bodies: newBodies(), errors: connect.NewErrorWriter(), writeTime: writeTime,
 		proxy: &httputil.ReverseProxy{
 			Rewrite:        func(r *httputil.ProxyRequest) { r.Out.Header = passedOn(r.In.Header) },
 			Transport:      upstream{},
@@ -138,8 +139,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the API has no such method", http.StatusNotFound)
 		return
 	}
-	out := newWriter(w, method.IsStreamingServer())
-	defer out.end()
+	out := newWriter(w, method.IsStreamingServer(), g.writeTime)
+	defer func() { out.atEnd() }()
 	content, text := contentOf(r.Header.Get("Content-Type"))
 	if content == "application/grpc" || strings.HasPrefix(content, "application/grpc+") {
 		if r.ProtoMajor < 2 {
@@ -239,11 +240,12 @@ type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stream  bool
+	within  time.Duration
 	atEnd   func()
 }
 
-func newWriter(w http.ResponseWriter, stream bool) *writer {
-	return &writer{w, http.NewResponseController(w), stream, func() {}}
+func newWriter(w http.ResponseWriter, stream bool, within time.Duration) *writer {
+	return &writer{w, http.NewResponseController(w), stream, within, func() {}}
 }
 
 // Unwrap lets an http.ResponseController find the writer below.
@@ -259,22 +261,20 @@ func (w *writer) WriteHeader(status int) {
 
 // Write implements http.ResponseWriter.
 func (w *writer) Write(p []byte) (int, error) {
-	w.bound()
+	defer w.bound()()
 	return w.ResponseWriter.Write(p)
 }
 
 // Flush implements http.Flusher.
 func (w *writer) Flush() {
-	w.bound()
+	defer w.bound()()
 	_ = w.control.Flush() // its error is that of the next write
 }
 
-func (w *writer) bound() { _ = w.control.SetWriteDeadline(time.Now().Add(writeTime)) }
-
-// end leaves the connection to its next request.
-func (w *writer) end() {
-	w.atEnd()
-	_ = w.control.SetWriteDeadline(time.Time{})
+// bound sets a deadline, which does not outlive what it is for: over HTTP/2 it would end a stream that has nothing to say.
+func (w *writer) bound() (unbound func()) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.within)) // where it cannot be set there is another bound
+	return func() { _ = w.control.SetWriteDeadline(time.Time{}) }
 }
 
 // addressOf is whose bodies are counted together.

@@ -24,10 +24,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
@@ -303,7 +305,7 @@ func TestErrors(t *testing.T) {
 			return err
 		}
 		mustFail(t, call("", &zendeskv1.GetInteractionRequest{}), connect.CodeUnauthenticated, zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED)
-		mustFail(t, call(auth.TokenPrefix+"wrong", &zendeskv1.GetInteractionRequest{InteractionId: strings.Repeat("x", 1<<20)}),
+		mustFail(t, call(auth.TokenPrefix+"wrong", &zendeskv1.GetInteractionRequest{InteractionId: strings.Repeat("x", 100<<10)}),
 			connect.CodeUnauthenticated, zendeskv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED)
 		details := mustFail(t, call(s.token, &zendeskv1.GetInteractionRequest{InteractionId: "with space"}), connect.CodeInvalidArgument, zendeskv1.ErrorReason_ERROR_REASON_INVALID_FIELD)
 		bad, _ := details["google.rpc.BadRequest"].(*errdetails.BadRequest)
@@ -312,7 +314,7 @@ func TestErrors(t *testing.T) {
 		}
 		mustFail(t, call(s.token, &zendeskv1.GetInteractionRequest{InteractionId: "nobody"}), connect.CodeNotFound, zendeskv1.ErrorReason_ERROR_REASON_INTERACTION_NOT_FOUND)
 		mustFail(t, call(s.token, &zendeskv1.GetInteractionRequest{InteractionId: strings.Repeat("x", 65<<10)}), connect.CodeResourceExhausted, zendeskv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE)
-		if p.name != "gRPC" { // which does not show the message before it is asked for
+		if p.name == "Connect" || p.name == "gRPC-Web" { // gRPC does not show the message before it is asked for
 			mustFail(t, call(s.token, &zendeskv1.GetInteractionRequest{InteractionId: strings.Repeat("x", 5<<20)}), connect.CodeResourceExhausted, zendeskv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE)
 		}
 		_, err := client[zendeskv1.GetInteractionRequest, zendeskv1.GetInteractionResponse](t, s, p, "/scenarioblocks.zendesk.v1.InteractionService/Nothing", s.token).
@@ -379,13 +381,10 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// The service hears of a call that its caller has given up, and of deadlines.
-func TestCallsEnd(t *testing.T) {
+// The service hears of a call that its caller has given up.
+func TestCancel(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	watches := func() int { // that have ended
-		return strings.Count(s.log.String(), `"grpc.method":"WatchScreenPops"`)
-	}
 	for i, p := range protocols {
 		ctx, cancel := context.WithCancel(t.Context())
 		stream, err := client[zendeskv1.WatchScreenPopsRequest, zendeskv1.WatchScreenPopsResponse](t, s, p, zendeskv1.InteractionService_WatchScreenPops_FullMethodName, s.token).
@@ -393,24 +392,35 @@ func TestCallsEnd(t *testing.T) {
 		must(t, err)
 		cancel()
 		stream.Receive()
-		until(t, p.name+" is given up", func() bool { return watches() == 2*i+1 })
-
-		ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
-		stream, err = client[zendeskv1.WatchScreenPopsRequest, zendeskv1.WatchScreenPopsResponse](t, s, p, zendeskv1.InteractionService_WatchScreenPops_FullMethodName, s.token).
-			CallServerStream(ctx, connect.NewRequest(&zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: "quiet@acme.example"}}))
-		if err == nil {
-			for stream.Receive() {
-			}
-			err = stream.Err()
-		}
-		if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-			t.Errorf("%s: after the deadline the watch ends with %v", p.name, err)
-		}
-		cancel()
-		until(t, p.name+" is late", func() bool { return watches() == 2*i+2 })
+		until(t, p.name+" is given up", func() bool { return strings.Count(s.log.String(), `"grpc.method":"WatchScreenPops"`) == i+1 })
 	}
-	if n := strings.Count(s.log.String(), `"grpc.request.timeout"`); n < len(protocols) {
-		t.Errorf("the service knows %d deadlines", n)
+}
+
+// The service knows of deadlines, and tells of those that passed.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for i, p := range protocols {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		_, err := client[zendeskv1.ListAccountsRequest, zendeskv1.ListAccountsResponse](t, s, p, zendeskv1.AccountService_ListAccounts_FullMethodName, s.token).
+			CallUnary(ctx, connect.NewRequest(&zendeskv1.ListAccountsRequest{}))
+		cancel()
+		must(t, err)
+		if n := strings.Count(s.log.String(), `"grpc.request.timeout"`); n != i+1 {
+			t.Errorf("%s: the service does not know of the deadline", p.name)
+		}
+	}
+	message := `{"agent":{"email":"quiet@acme.example"}}`
+	frame := "\x00\x00\x00\x00" + string(rune(len(message))) + message
+	for content, timeout := range map[string][2]string{
+		"application/connect+json": {"Connect-Timeout-Ms", "100"}, "application/grpc-web+json": {"Grpc-Timeout", "100m"},
+	} {
+		status, header, body := s.request(t, "POST", zendeskv1.InteractionService_WatchScreenPops_FullMethodName, frame,
+			map[string]string{"Content-Type": content, "Authorization": "Bearer " + s.token, timeout[0]: timeout[1]})
+		answer := strings.ToLower(fmt.Sprint(header, body))
+		if status != 200 || !strings.Contains(answer, "deadline passed") && !strings.Contains(answer, "deadline%20passed") {
+			t.Errorf("%s: after the deadline it is answered by %d %s", content, status, answer)
+		}
 	}
 }
 
@@ -611,6 +621,62 @@ func TestReflection(t *testing.T) {
 	if len(missing) != 0 {
 		t.Errorf("%v are not served", missing)
 	}
+	s.stop() // the caller hears of it, though it has not said all
+	_, err = stream.Recv()
+	if got := status.Convert(err); got.Code() != codes.Unavailable || len(got.Details()) != 1 {
+		t.Errorf("the stream ends with %v, %v", err, got.Details())
+	}
+}
+
+// A watch on which nothing is said for long goes on.
+func TestWriteTime(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.gateway.writeTime = 100 * time.Millisecond
+	watches := make(map[string]*connect.ServerStreamForClient[zendeskv1.WatchScreenPopsResponse])
+	for _, p := range protocols {
+		stream, err := client[zendeskv1.WatchScreenPopsRequest, zendeskv1.WatchScreenPopsResponse](t, s, p, zendeskv1.InteractionService_WatchScreenPops_FullMethodName, s.token).
+			CallServerStream(t.Context(), connect.NewRequest(&zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}}))
+		must(t, err)
+		watches[p.name] = stream
+	}
+	until(t, "the time is over", after(5*s.gateway.writeTime))
+	s.pop(t, "late", zendesktest.Agent)
+	for name, stream := range watches {
+		if !stream.Receive() {
+			t.Errorf("%s: the watch has ended: %v", name, stream.Err())
+		}
+	}
+}
+
+// What a browser does not take is not kept for it.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // no stranger
+		out := newWriter(w, true, 10*time.Millisecond)
+		var err error
+		for err == nil {
+			_, err = out.Write(make([]byte, 1<<10))
+			out.Flush()
+		}
+		ended <- err
+	})}
+	listener := bufconn.Listen(1 << 10)
+	go func() { _ = web.Serve(listener) }()
+	defer func() { must(t, web.Close()) }()
+	conn, err := listener.Dial()
+	must(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	must(t, err)
+	<-ended
+}
+
+// after holds when a time has passed.
+func after(d time.Duration) func() bool {
+	end := time.Now().Add(d)
+	return func() bool { return time.Now().After(end) }
 }
 
 // A body that does not come is not waited for.
@@ -658,7 +724,7 @@ func TestBodiesAreReleased(t *testing.T) {
 	b := newBodies()
 	for size, want := range map[int]int{0: 0, bodyFree - 1: 0, 3 * bodyFree / 2: bodyFree * bodyCopies, 3 << 20: 3 << 20 * bodyCopies} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", bytes.NewReader(make([]byte, size)))
-		body, release, err := b.read(r, newWriter(httptest.NewRecorder(), false), false)
+		body, release, err := b.read(r, newWriter(httptest.NewRecorder(), false, writeTime), false)
 		must(t, err)
 		if len(body) != size || b.used != want {
 			t.Errorf("%d of %d bytes are read, and %d charged", len(body), size, b.used)
@@ -666,7 +732,7 @@ func TestBodiesAreReleased(t *testing.T) {
 		release()
 	}
 	long := httptest.NewRequestWithContext(t.Context(), "POST", "/", io.MultiReader(bytes.NewReader(make([]byte, maxBody+1)))) // of no known length
-	if _, _, err := b.read(long, newWriter(httptest.NewRecorder(), false), false); err == nil {
+	if _, _, err := b.read(long, newWriter(httptest.NewRecorder(), false, writeTime), false); err == nil {
 		t.Error("a body is too long")
 	}
 	if b.used != 0 || len(b.addresses) != 0 {

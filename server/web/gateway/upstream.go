@@ -119,7 +119,8 @@ func broken(ctx context.Context, err error) error {
 	}
 }
 
-// answer is the body of a response. When it breaks off it ends, and says why.
+// answer is the body of a response. When it breaks off it ends, and says why. With its end the call is over, whether or not the request
+// has all come: http.Transport would wait for that.
 type answer struct {
 	io.ReadCloser
 	ctx    context.Context
@@ -132,6 +133,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		a.ended, err = broken(a.ctx, err), io.EOF
+	}
+	if err != nil {
+		a.cancel()
 	}
 	return n, err
 }

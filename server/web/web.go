@@ -74,7 +74,7 @@ func New(c Config) (*Server, error) {
 			if conn == nil {
 				return nil, errOutside
 			}
-			return conn.GRPC(), nil
+			return conn.GRPC()
 		},
 		Sessions: session.New(session.Config{Sealer: c.Sealer, Secure: at.Scheme == "https", Now: c.Now}),
 		SignIn:   c.SignIn, URL: c.URL, Sandbox: c.Sandbox, Log: c.Log, Now: c.Now,

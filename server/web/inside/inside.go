@@ -1,13 +1,14 @@
 // Package inside carries the calls of browsers to the service within the process. For each connection of an HTTP server it makes
-// one of the service's own, said to come from the same address, when a request first needs it, and ends it with the other. So the
-// service's bounds of connections, and of what there may be on one, are those of browsers.
+// connections of the service's own, said to come from the same address, when a request first needs one, and ends them with the other: one
+// for requests as they are, and one for a client of gRPC. So the service's bounds of connections, and of what there may be on one, are
+// those of browsers.
 //
 //	conns := inside.New(srv.Dial)
 //	web := &http.Server{ConnContext: conns.ConnContext, ConnState: conns.ConnState, ...}
 //	...
-//	accounts := zendeskv1.NewAccountServiceClient(inside.Of(r.Context()).GRPC())
+//	conn, err := inside.Of(r.Context()).GRPC()
 //
-// There are more than one only after the service has told one to take no more calls, as it does with old ones, or while
+// There are more of a kind only after the service has told one to take no more calls, as it does with old ones, or while
 // more calls run than it takes at a time.
 package inside
 
@@ -21,6 +22,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // Dial makes a connection to the service that comes from an address, as server.Server.Dial does.
@@ -29,6 +31,7 @@ type Dial func(ctx context.Context, remote net.Addr) (net.Conn, error)
 // Conns are the connections of an HTTP server.
 type Conns struct {
 	transport *http.Transport
+	dial      Dial
 
 	mu   sync.Mutex
 	open map[net.Conn]*Conn
@@ -51,6 +54,7 @@ func New(dial Dial) *Conns {
 				return dial(ctx, remote)
 			},
 		},
+		dial: dial,
 		open: make(map[net.Conn]*Conn),
 	}
 }
@@ -62,7 +66,7 @@ type (
 
 // ConnContext is to be that of the http.Server.
 func (s *Conns) ConnContext(ctx context.Context, c net.Conn) context.Context {
-	conn := &Conn{transport: s.transport, remote: c.RemoteAddr()}
+	conn := &Conn{transport: s.transport, dial: s.dial, remote: c.RemoteAddr()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[c] = conn
@@ -92,10 +96,12 @@ func Of(ctx context.Context) *Conn {
 // Conn is what carries the calls of one connection of the HTTP server.
 type Conn struct {
 	transport *http.Transport
+	dial      Dial
 	remote    net.Addr
 
 	mu     sync.Mutex
 	made   []*http.ClientConn // the last one takes calls
+	client *grpc.ClientConn
 	closed bool
 }
 
@@ -105,12 +111,28 @@ const Host = "service"
 // ErrNoConnection is the error of a call for which no connection could be made: Dial has failed, or the browser's own is closed.
 var ErrNoConnection = errors.New("inside: there is no connection to the service")
 
+var errClosed = fmt.Errorf("%w: the browser's own is closed", ErrNoConnection)
+
 // Transport makes HTTP requests of gRPC to the service.
 func (c *Conn) Transport() http.RoundTripper { return roundTripper{c} }
 
-// GRPC makes calls of gRPC, unary ones and streams of the service. They are as those of grpc.ClientConn, but that CallOptions are not
-// heeded, and a request can be no stream.
-func (c *Conn) GRPC() grpc.ClientConnInterface { return client{c.Transport()} }
+// GRPC makes calls of gRPC, on a connection of their own.
+func (c *Conn) GRPC() (grpc.ClientConnInterface, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	if c.client == nil {
+		client, err := grpc.NewClient("passthrough:///"+Host, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, c.remote) }))
+		if err != nil {
+			return nil, fmt.Errorf("inside: %w", err)
+		}
+		c.client = client
+	}
+	return c.client, nil
+}
 
 type roundTripper struct{ conn *Conn }
 
@@ -131,7 +153,7 @@ func (c *Conn) reserve(ctx context.Context) (*http.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, fmt.Errorf("%w: the browser's own is closed", ErrNoConnection)
+		return nil, errClosed
 	}
 	for _, made := range slices.Backward(c.made) {
 		if made.Reserve() == nil {
@@ -158,4 +180,7 @@ func (c *Conn) close() {
 		_ = made.Close() // its error is that of the calls
 	}
 	c.made = nil
+	if c.client != nil {
+		_ = c.client.Close()
+	}
 }

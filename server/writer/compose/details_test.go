@@ -129,8 +129,9 @@ func TestLeftOut(t *testing.T) {
 func TestWrittenAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fields := rapid.SliceOfN(anyField, 0, 10).Draw(t, "fields")
-		key := rapid.OneOf(rapid.SampledFrom([]string{"requester", "a", "z", "1", "2", "3"}), anyText)
-		attached := rapid.MapOfN(key, anyText, 0, 20).Draw(t, "attached")
+		key := rapid.OneOf(rapid.SampledFrom([]string{"requester", "a", "z", "1", "2", "3"}), rapid.String())
+		value := rapid.OneOf(rapid.SampledFrom([]string{"1", "yes", "2026-11-24", "4111111111111111"}), rapid.String())
+		attached := rapid.MapOfN(key, value, 0, 10).Draw(t, "attached")
 		details := store.ActivityDetails{Notes: "as it was"}
 		left := compose.Left{Fields: rapid.MapOf(rapid.StringMatching(`[1-9]`), rapid.Just("no")).Draw(t, "left")}
 		if rapid.IntRange(0, 3).Draw(t, "all") == 0 {

@@ -237,7 +237,7 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers calls on l until ctx is done, and in the background writes activities, keeps accounts alive (neither with
+// Serve answers calls on l, and on connections of Dial, until ctx is done, and in the background writes activities, keeps accounts alive (neither with
 // NoWrites) and lets interactions expire. Then it drains: health says NOT_SERVING; while anyone is connected, calls are still taken for the
 // drain delay, in which those who balance load notice. After it no new call is taken, streams end, and calls and writes that
 // run may end within the drain timeout and are cancelled after it. Nothing but them is waited for: what is silent, or does

@@ -133,7 +133,7 @@ func chromium(t *testing.T) context.Context {
 }
 
 // open opens the page in a tab of its own.
-func open(t *testing.T, browser context.Context, page, baseURL, token string, grpcWeb bool) (tab context.Context) {
+func open(browser context.Context, t *testing.T, page, baseURL, token string, grpcWeb bool) (tab context.Context) {
 	t.Helper()
 	tab, stop := chromedp.NewContext(browser)
 	t.Cleanup(stop)
@@ -144,7 +144,7 @@ func open(t *testing.T, browser context.Context, page, baseURL, token string, gr
 }
 
 // said waits for what the page says of something.
-func said(t *testing.T, tab context.Context, what string) (text string) {
+func said(tab context.Context, t *testing.T, what string) (text string) {
 	t.Helper()
 	within, stop := context.WithTimeout(tab, time.Minute)
 	defer stop()
@@ -167,29 +167,29 @@ func TestBrowser(t *testing.T) {
 	for _, grpcWeb := range []bool{false, true} {
 		name := map[bool]string{false: "connect", true: "grpc-web"}[grpcWeb]
 		t.Run(name, func(t *testing.T) {
-			tab := open(t, browser, desk.URL, s.web.URL, s.token, grpcWeb)
-			if got, want := said(t, tab, "called"), fmt.Sprintf("%d from-%s main", zendeskv1.Exit_EXIT_NEXT, name); got != want {
+			tab := open(browser, t, desk.URL, s.web.URL, s.token, grpcWeb)
+			if got, want := said(tab, t, "called"), fmt.Sprintf("%d from-%s main", zendeskv1.Exit_EXIT_NEXT, name); got != want {
 				t.Errorf("the page has got %q, want %q", got, want)
 			}
-			if got := said(t, tab, "failed"); got != "INTERACTION_NOT_FOUND" {
+			if got := said(tab, t, "failed"); got != "INTERACTION_NOT_FOUND" {
 				t.Errorf("the page knows of a failure %q", got)
 			}
-			said(t, tab, "watching")
+			said(tab, t, "watching")
 			s.pop(t, "popped-"+name, zendesktest.Agent)
-			if got := said(t, tab, "popped"); !strings.Contains(got, "popped-") || !strings.Contains(got, "/agent/") {
+			if got := said(tab, t, "popped"); !strings.Contains(got, "popped-") || !strings.Contains(got, "/agent/") {
 				t.Errorf("the page shows %q", got)
 			}
 		})
 	}
 	t.Run("a wrong token", func(t *testing.T) {
-		tab := open(t, browser, desk.URL, s.web.URL, "wrong", true)
-		if got := said(t, tab, "ended"); !strings.HasPrefix(got, "UNAUTHENTICATED: ") {
+		tab := open(browser, t, desk.URL, s.web.URL, "wrong", true)
+		if got := said(tab, t, "ended"); !strings.HasPrefix(got, "UNAUTHENTICATED: ") {
 			t.Errorf("the page knows of the refusal %q", got)
 		}
 	})
 	t.Run("an origin that may not", func(t *testing.T) {
-		tab := open(t, browser, page(t, bundleOf(t, desk)).URL, s.web.URL, s.token, false)
-		if got := said(t, tab, "ended"); !strings.HasPrefix(got, "undefined: ") {
+		tab := open(browser, t, page(t, bundleOf(t, desk)).URL, s.web.URL, s.token, false)
+		if got := said(tab, t, "ended"); !strings.HasPrefix(got, "undefined: ") {
 			t.Errorf("the page was let in, and says %q", got)
 		}
 	})

@@ -34,7 +34,7 @@ import (
 	"connectrpc.com/vanguard"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha" //nolint:staticcheck // older tools ask it
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha" // of older tools
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"

@@ -653,7 +653,7 @@ func TestWriteTime(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // no stranger
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		out := newWriter(w, true, 10*time.Millisecond)
 		var err error
 		for err == nil {
@@ -670,7 +670,10 @@ func TestSlowReader(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	must(t, err)
-	<-ended
+	err = <-ended
+	if late, ok := errors.AsType[net.Error](err); !ok || !late.Timeout() {
+		t.Errorf("it ends with %v", err)
+	}
 }
 
 // after holds when a time has passed.
@@ -693,6 +696,7 @@ func TestSlowBody(t *testing.T) {
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		must(t, err)
 		data, _ := io.ReadAll(resp.Body) // the connection is cut behind it
+		must(t, resp.Body.Close())
 		if answer := fmt.Sprint(resp.Header, string(data)); !strings.Contains(answer, "was not complete within 100ms") {
 			t.Errorf("it is answered by %s", answer)
 		}

@@ -99,7 +99,7 @@ func with(t *testing.T, test func(t *testing.T, b *browser, conn *Conn), options
 			return &counted{Conn: c, open: &b.open}, nil
 		})
 		got := make(chan *Conn, 1)
-		web := &http.Server{ //nolint:gosec // no stranger
+		web := &http.Server{
 			ConnContext: b.conns.ConnContext, ConnState: b.conns.ConnState,
 			Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- Of(r.Context()) }),
 		}

@@ -85,7 +85,6 @@ type gateway struct {
 	proxy      http.Handler // gRPC to the service
 	transcoder http.Handler // what is not gRPC to proxy
 	errors     *connect.ErrorWriter
-	writeTime  time.Duration
 }
 
 // New makes a gateway.
@@ -96,7 +95,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	g := &gateway{
 		cors: cors, methods: make(map[string]protoreflect.MethodDescriptor),
-		bodies: newBodies(), errors: connect.NewErrorWriter(), writeTime: writeTime,
+		bodies: newBodies(), errors: connect.NewErrorWriter(),
 		proxy: &httputil.ReverseProxy{
 			Rewrite:        func(r *httputil.ProxyRequest) { r.Out.Header = passedOn(r.In.Header) },
 			Transport:      upstream{},
@@ -139,7 +138,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the API has no such method", http.StatusNotFound)
 		return
 	}
-	out := newWriter(w, method.IsStreamingServer(), g.writeTime)
+	out := newWriter(w, method.IsStreamingServer(), writeTime)
 	defer func() { out.atEnd() }()
 	content, text := contentOf(r.Header.Get("Content-Type"))
 	if content == "application/grpc" || strings.HasPrefix(content, "application/grpc+") {

@@ -628,24 +628,36 @@ func TestReflection(t *testing.T) {
 	}
 }
 
-// A watch on which nothing is said for long goes on.
+// deadlined is a response that knows its deadline.
+type deadlined struct {
+	*httptest.ResponseRecorder
+	deadline, atWrite, atFlush time.Time
+}
+
+func (d *deadlined) SetWriteDeadline(t time.Time) error {
+	d.deadline = t
+	return nil
+}
+
+func (d *deadlined) Write(p []byte) (int, error) {
+	d.atWrite = d.deadline
+	return d.ResponseRecorder.Write(p)
+}
+
+func (d *deadlined) FlushError() error {
+	d.atFlush = d.deadline
+	return nil
+}
+
+// Each part of an answer has its time to be taken, and between them there is none: a watch on which nothing is said for long goes on.
 func TestWriteTime(t *testing.T) {
-	t.Parallel()
-	s := newService(t)
-	s.gateway.writeTime = 100 * time.Millisecond
-	watches := make(map[string]*connect.ServerStreamForClient[zendeskv1.WatchScreenPopsResponse])
-	for _, p := range protocols {
-		stream, err := client[zendeskv1.WatchScreenPopsRequest, zendeskv1.WatchScreenPopsResponse](t, s, p, zendeskv1.InteractionService_WatchScreenPops_FullMethodName, s.token).
-			CallServerStream(t.Context(), connect.NewRequest(&zendeskv1.WatchScreenPopsRequest{Agent: &zendeskv1.Agent{Email: zendesktest.Agent.Email}}))
-		must(t, err)
-		watches[p.name] = stream
-	}
-	until(t, "the time is over", after(5*s.gateway.writeTime))
-	s.pop(t, "late", zendesktest.Agent)
-	for name, stream := range watches {
-		if !stream.Receive() {
-			t.Errorf("%s: the watch has ended: %v", name, stream.Err())
-		}
+	below := &deadlined{ResponseRecorder: httptest.NewRecorder()}
+	w := newWriter(below, true, time.Hour)
+	w.WriteHeader(http.StatusOK) // which is flushed, for a stream
+	_, err := w.Write([]byte("x"))
+	must(t, err)
+	if below.atWrite.IsZero() || below.atFlush.IsZero() || !below.deadline.IsZero() {
+		t.Errorf("the deadlines are %v when it is written, %v when it is flushed, and %v after that", below.atWrite, below.atFlush, below.deadline)
 	}
 }
 
@@ -674,12 +686,6 @@ func TestSlowReader(t *testing.T) {
 	if late, ok := errors.AsType[net.Error](err); !ok || !late.Timeout() {
 		t.Errorf("it ends with %v", err)
 	}
-}
-
-// after holds when a time has passed.
-func after(d time.Duration) func() bool {
-	end := time.Now().Add(d)
-	return func() bool { return time.Now().After(end) }
 }
 
 // A body that does not come is not waited for.

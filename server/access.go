@@ -28,13 +28,14 @@ import (
 // methodRoles says who may call what: a caller needs one of the roles. A method that is not here is nobody's. The operator's
 // guide, cmd/zendeskblocks/README.md, has the same table.
 var methodRoles = map[string][]auth.Role{
-	zendeskv1.AccountService_CreateAccount_FullMethodName:  {auth.Admin},
-	zendeskv1.AccountService_GetAccount_FullMethodName:     {auth.Admin, auth.Ops},
-	zendeskv1.AccountService_ListAccounts_FullMethodName:   {auth.Admin, auth.Ops},
-	zendeskv1.AccountService_UpdateAccount_FullMethodName:  {auth.Admin},
-	zendeskv1.AccountService_DeleteAccount_FullMethodName:  {auth.Admin},
-	zendeskv1.AccountService_RequestToken_FullMethodName:   {auth.Admin},
-	zendeskv1.AccountService_TestConnection_FullMethodName: {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_CreateAccount_FullMethodName:        {auth.Admin},
+	zendeskv1.AccountService_GetAccount_FullMethodName:           {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_ListAccounts_FullMethodName:         {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_UpdateAccount_FullMethodName:        {auth.Admin},
+	zendeskv1.AccountService_DeleteAccount_FullMethodName:        {auth.Admin},
+	zendeskv1.AccountService_RequestToken_FullMethodName:         {auth.Admin},
+	zendeskv1.AccountService_TestConnection_FullMethodName:       {auth.Admin, auth.Ops},
+	zendeskv1.AccountService_StreamTestConnection_FullMethodName: {auth.Admin, auth.Ops},
 
 	zendeskv1.BlockService_SelectAccount_FullMethodName:    {auth.Runtime},
 	zendeskv1.BlockService_Search_FullMethodName:           {auth.Runtime},

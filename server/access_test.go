@@ -159,7 +159,7 @@ var allowed = map[auth.Role][]string{
 	// Accounts, and erasing.
 	auth.Admin: {
 		"AccountService/CreateAccount", "AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/UpdateAccount",
-		"AccountService/DeleteAccount", "AccountService/RequestToken", "AccountService/TestConnection",
+		"AccountService/DeleteAccount", "AccountService/RequestToken", "AccountService/TestConnection", "AccountService/StreamTestConnection",
 		"OperationsService/ErasePerson", "OperationsService/GetCaller",
 	},
 	// Blocks, deliver, complete; and to read what it thereby made.
@@ -175,7 +175,7 @@ var allowed = map[auth.Role][]string{
 	auth.Desktop: {"InteractionService/WatchScreenPops", "OperationsService/GetCaller"},
 	// Read everything but secrets; retry and discard.
 	auth.Ops: {
-		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection",
+		"AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/TestConnection", "AccountService/StreamTestConnection",
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity",
 		"InteractionService/PreviewActivity", "InteractionService/ListActivities", "InteractionService/RetryActivity", "InteractionService/RetryActivities", "InteractionService/DiscardActivity",
 		"OperationsService/GetUsage", "OperationsService/GetCaller",

@@ -39,8 +39,8 @@ func unaryInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, adm
 	}
 }
 
-// streamInterceptors is the chain of every stream. Streams have no deadline of ours.
-func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, ends streamEnds) []grpc.StreamServerInterceptor {
+// streamInterceptors is the chain of every stream.
+func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, ends streamEnds) []grpc.StreamServerInterceptor {
 	_, counted := m.Interceptors()
 	return []grpc.StreamServerInterceptor{
 		counted,
@@ -51,6 +51,7 @@ func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, ad
 		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
 		admission.stream,
+		(&deadlines{timeouts: timeouts}).stream,
 	}
 }
 
@@ -58,9 +59,9 @@ func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, ad
 type Timeouts struct {
 	Block    time.Duration // of a block whose caller sets no deadline; default 3 s
 	BlockCap time.Duration // of a block at most, whatever its caller sets; default 8 s
-	Zendesk  time.Duration // of TestConnection and RequestToken, default and cap; default 15 s
+	Zendesk  time.Duration // of TestConnection, StreamTestConnection and RequestToken, default and cap; default 15 s
 	Deliver  time.Duration // of DeliverInteraction when its caller sets no deadline; default 5 s
-	Other    time.Duration // of all other calls whose caller sets no deadline; default 3 s
+	Other    time.Duration // of all other unary calls whose caller sets no deadline; default 3 s
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -80,7 +81,8 @@ func (t Timeouts) withDefaults() Timeouts {
 // of returns how long a call of the method has when its caller sets no deadline, and at most; 0 is no limit.
 func (t Timeouts) of(fullMethod string) (timeout, limit time.Duration) {
 	switch fullMethod {
-	case zendeskv1.AccountService_TestConnection_FullMethodName, zendeskv1.AccountService_RequestToken_FullMethodName:
+	case zendeskv1.AccountService_TestConnection_FullMethodName, zendeskv1.AccountService_StreamTestConnection_FullMethodName,
+		zendeskv1.AccountService_RequestToken_FullMethodName:
 		return t.Zendesk, t.Zendesk
 	case zendeskv1.InteractionService_DeliverInteraction_FullMethodName:
 		return t.Deliver, 0
@@ -97,18 +99,36 @@ type deadlines struct {
 	crowd    rpc.Crowd
 }
 
-func (d *deadlines) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	timeout, limit := d.timeouts.of(info.FullMethod)
+// within bounds a call, until it is done.
+func (d *deadlines) within(ctx context.Context, fullMethod string) (bound context.Context, done func()) {
+	timeout, limit := d.timeouts.of(fullMethod)
 	if _, ok := ctx.Deadline(); ok {
 		timeout = limit
 	}
+	cancel := func() {}
 	if timeout > 0 {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
 	}
 	ctx, leave := d.crowd.Enter(ctx)
-	defer leave()
+	return ctx, func() { leave(); cancel() }
+}
+
+// stream bounds the streams that have an end by themselves. The others have none of ours.
+func (d *deadlines) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if info.FullMethod != zendeskv1.AccountService_StreamTestConnection_FullMethodName {
+		return handler(srv, stream)
+	}
+	ctx, done := d.within(stream.Context(), info.FullMethod)
+	defer done()
+	if err := handler(srv, &streamWithin{stream, ctx}); err != nil {
+		return rpc.Ended(ctx, err)
+	}
+	return nil
+}
+
+func (d *deadlines) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, done := d.within(ctx, info.FullMethod)
+	defer done()
 	resp, err := handler(ctx, req)
 	if err != nil && !rpc.Foreign(info.FullMethod, err) {
 		return nil, rpc.Ended(ctx, err) // outside of here a deadline of ours is not known

@@ -123,7 +123,7 @@ func TestWritingMethods(t *testing.T) {
 	reads := map[string]bool{}
 	for _, name := range []string{
 		"AccountService/CreateAccount", "AccountService/GetAccount", "AccountService/ListAccounts", "AccountService/UpdateAccount", "AccountService/DeleteAccount",
-		"AccountService/TestConnection", // which skips what would write
+		"AccountService/TestConnection", "AccountService/StreamTestConnection", // which skip what would write
 		"BlockService/SelectAccount", "BlockService/Search", "BlockService/GetNextRecord", "BlockService/ScreenPop", "BlockService/AttachedData", "BlockService/IdentifyCaller",
 		"BlockService/FindOrCreateUser", // up to the creation
 		"InteractionService/GetInteraction", "InteractionService/ListRecords", "InteractionService/WatchScreenPops", "InteractionService/GetActivity", "InteractionService/PreviewActivity", "InteractionService/ListActivities",

@@ -2,11 +2,15 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	zendeskv1 "github.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1"
@@ -197,4 +201,66 @@ func TestTestConnectionLearnsToken(t *testing.T) {
 	if strings.Join(token.GetScopes(), " ") != "read write" || token.GetExpireTime() == nil || token.GetRenewable() {
 		t.Errorf("token is %v", token)
 	}
+}
+
+// The stream tells the checks of the test, each when it is made, and at last what the test replies.
+func TestStreamTestConnection(t *testing.T) {
+	s := newTestServer(t)
+	s.createAccount(t, "acme", zendesktest.Admin)
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/ticket_fields", Status: 403})
+	stream, err := s.accounts.StreamTestConnection(t.Context(), &zendeskv1.StreamTestConnectionRequest{AccountId: "acme"})
+	must(t, err)
+	var told []*zendeskv1.ConnectionCheck
+	for {
+		resp, err := stream.Recv()
+		must(t, err)
+		if resp.GetResult() == nil {
+			told = append(told, resp.GetCheck())
+			continue
+		}
+		_, want := testConnection(t.Context(), t, s)
+		got := resp.GetResult()
+		for _, r := range []*zendeskv1.TestConnectionResponse{got, want} {
+			r.Latency, r.GetFailure().ZendeskRequestId = nil, ""
+		}
+		mustEqual(t, "result", got, want)
+		mustEqual(t, "checks", told, want.GetChecks())
+		break
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the result comes %v", err)
+	}
+	stream, err = s.accounts.StreamTestConnection(t.Context(), &zendeskv1.StreamTestConnectionRequest{AccountId: "nobody"})
+	must(t, err)
+	_, err = stream.Recv()
+	mustReason(t, err, codes.NotFound, zendeskv1.ErrorReason_ERROR_REASON_ACCOUNT_NOT_FOUND)
+}
+
+// Whoever waits is told what is known, while Zendesk has not answered the rest; and may go.
+func TestStreamTestConnectionTellsAtOnce(t *testing.T) {
+	s := newTestServer(t)
+	s.createAccount(t, "acme", zendesktest.Admin)
+	s.zendesk.AddFault(zendesktest.Fault{PathPrefix: "/api/v2/search", Delay: time.Hour})
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	stream, err := s.accounts.StreamTestConnection(ctx, &zendeskv1.StreamTestConnectionRequest{AccountId: "acme"})
+	must(t, err)
+	for _, want := range []string{"user", "scopes"} {
+		resp, err := stream.Recv()
+		must(t, err)
+		if check := resp.GetCheck(); check.GetName() != want || check.GetOutcome() != zendeskv1.CheckOutcome_CHECK_OUTCOME_OK {
+			t.Errorf("the check is %v, want %s", check, want)
+		}
+	}
+	leave()
+	for err = nil; err == nil; _, err = stream.Recv() {
+	}
+	if status.Code(err) != codes.Canceled {
+		t.Errorf("the stream ends with %v", err)
+	}
+	eventually(t, "what Zendesk said of the credential is kept", func() bool { // although nobody waits
+		account, err := s.store.Account(t.Context(), defaultTenant, "acme")
+		must(t, err)
+		return account.Check.OK
+	})
 }

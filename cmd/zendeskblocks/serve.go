@@ -110,7 +110,7 @@ type timeFlags struct {
 	BlockTimeout   time.Duration `help:"How long a block may take when its caller sets no deadline; at most --block-cap." default:"3s" placeholder:"DURATION"`
 	BlockCap       time.Duration `help:"How long a block may take at most, whatever deadline its caller sets." default:"8s" placeholder:"DURATION"`
 	DeliverTimeout time.Duration `help:"How long DeliverInteraction may take when its caller sets no deadline." default:"5s" placeholder:"DURATION"`
-	ZendeskTimeout time.Duration `help:"How long TestConnection and RequestToken may take, whatever deadline their caller sets." default:"15s" placeholder:"DURATION"`
+	ZendeskTimeout time.Duration `help:"How long TestConnection, StreamTestConnection and RequestToken may take, whatever deadline their caller sets." default:"15s" placeholder:"DURATION"`
 	Timeout        time.Duration `help:"How long other calls may take when their caller sets no deadline. Streams have no limit." default:"3s" placeholder:"DURATION"`
 	DrainDelay     time.Duration `help:"How long the process, told to stop, goes on taking calls while health says NOT_SERVING, so that load balancers notice; not at all when nobody is connected." default:"5s" placeholder:"DURATION"`
 	DrainTimeout   time.Duration `help:"How long running calls may take to end after that." default:"10s" placeholder:"DURATION"`

@@ -56,10 +56,11 @@ type Check struct {
 }
 
 // Test asks Zendesk what an account's credential can do, and keeps what that says about the credential. Nothing is changed in
-// Zendesk and nobody's screen moves. What Zendesk refuses is no error; errors are the store's.
-func (k *Keeper) Test(ctx context.Context, tenant string, account store.Account) (Connection, error) {
+// Zendesk and nobody's screen moves. What Zendesk refuses is no error; errors are the store's. made, if there is one, is given
+// each check when it is made.
+func (k *Keeper) Test(ctx context.Context, tenant string, account store.Account, made func(Check)) (Connection, error) {
 	test := &connectionTest{keeper: k, tenant: tenant, account: account}
-	test.run(ctx)
+	test.run(ctx, made)
 	// What Zendesk said is kept although time may be up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), store.OutcomeTime)
 	defer cancel()
@@ -118,7 +119,7 @@ type connectionTest struct {
 	checks []Check
 }
 
-func (t *connectionTest) run(ctx context.Context) {
+func (t *connectionTest) run(ctx context.Context, told func(Check)) {
 	var stop *Check // what is said of each check that is not made any more
 	for _, check := range []struct {
 		name string
@@ -147,6 +148,9 @@ func (t *connectionTest) run(ctx context.Context) {
 		}
 		made.Name = check.name
 		t.checks = append(t.checks, made)
+		if told != nil {
+			told(made)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ func TestTestConnectionWithoutTime(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	test := &connectionTest{keeper: newKeeping(t, 0).keeper, tenant: tenant}
-	test.run(ctx)
+	test.run(ctx, nil)
 	result := test.result()
 	if result.Outcome != OutcomeSkipped || result.Failure == nil || result.Failure.Reason != store.ReasonTimeout || len(result.Checks) != 7 {
 		t.Errorf("got %v", result)

@@ -305,7 +305,7 @@ func (u *upkeep) perform(ctx context.Context, tenant string, next duty, account 
 	case dutyUse:
 		return u.keeper.use(ctx, tenant, account)
 	case dutyTest:
-		test, err := u.keeper.Test(ctx, tenant, account)
+		test, err := u.keeper.Test(ctx, tenant, account, nil)
 		u.keeper.log.Info("connection tested", "tenant", tenant, "account_id", account.ID, "outcome", test.Outcome.String())
 		return err
 	}

@@ -1072,6 +1072,139 @@ func (x *TestConnectionResponse) GetFailure() *Failure {
 	return nil
 }
 
+// Request of AccountService.StreamTestConnection.
+type StreamTestConnectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. `^[a-z][a-z0-9-]{0,62}$`.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamTestConnectionRequest) Reset() {
+	*x = StreamTestConnectionRequest{}
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamTestConnectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamTestConnectionRequest) ProtoMessage() {}
+
+func (x *StreamTestConnectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamTestConnectionRequest.ProtoReflect.Descriptor instead.
+func (*StreamTestConnectionRequest) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StreamTestConnectionRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// One message of AccountService.StreamTestConnection.
+type StreamTestConnectionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is told. More may be added.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*StreamTestConnectionResponse_Check
+	//	*StreamTestConnectionResponse_Result
+	Event         isStreamTestConnectionResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamTestConnectionResponse) Reset() {
+	*x = StreamTestConnectionResponse{}
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamTestConnectionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamTestConnectionResponse) ProtoMessage() {}
+
+func (x *StreamTestConnectionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamTestConnectionResponse.ProtoReflect.Descriptor instead.
+func (*StreamTestConnectionResponse) Descriptor() ([]byte, []int) {
+	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StreamTestConnectionResponse) GetEvent() isStreamTestConnectionResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *StreamTestConnectionResponse) GetCheck() *ConnectionCheck {
+	if x != nil {
+		if x, ok := x.Event.(*StreamTestConnectionResponse_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
+func (x *StreamTestConnectionResponse) GetResult() *TestConnectionResponse {
+	if x != nil {
+		if x, ok := x.Event.(*StreamTestConnectionResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+type isStreamTestConnectionResponse_Event interface {
+	isStreamTestConnectionResponse_Event()
+}
+
+type StreamTestConnectionResponse_Check struct {
+	// A check that was made, or skipped.
+	Check *ConnectionCheck `protobuf:"bytes,1,opt,name=check,proto3,oneof"`
+}
+
+type StreamTestConnectionResponse_Result struct {
+	// What TestConnection replies, with all checks. It is the last message.
+	Result *TestConnectionResponse `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
+}
+
+func (*StreamTestConnectionResponse_Check) isStreamTestConnectionResponse_Event() {}
+
+func (*StreamTestConnectionResponse_Result) isStreamTestConnectionResponse_Event() {}
+
 // The Zendesk user that a credential acts as.
 type ConnectionUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1089,7 +1222,7 @@ type ConnectionUser struct {
 
 func (x *ConnectionUser) Reset() {
 	*x = ConnectionUser{}
-	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1234,7 @@ func (x *ConnectionUser) String() string {
 func (*ConnectionUser) ProtoMessage() {}
 
 func (x *ConnectionUser) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[17]
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1247,7 @@ func (x *ConnectionUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionUser.ProtoReflect.Descriptor instead.
 func (*ConnectionUser) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{17}
+	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConnectionUser) GetId() string {
@@ -1160,7 +1293,7 @@ type ConnectionCheck struct {
 
 func (x *ConnectionCheck) Reset() {
 	*x = ConnectionCheck{}
-	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1305,7 @@ func (x *ConnectionCheck) String() string {
 func (*ConnectionCheck) ProtoMessage() {}
 
 func (x *ConnectionCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[18]
+	mi := &file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1318,7 @@ func (x *ConnectionCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionCheck.ProtoReflect.Descriptor instead.
 func (*ConnectionCheck) Descriptor() ([]byte, []int) {
-	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{18}
+	return file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConnectionCheck) GetName() string {
@@ -1272,7 +1405,14 @@ const file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\v2).scenarioblocks.zendesk.v1.ConnectionUserR\x04user\x12B\n" +
 	"\x06checks\x18\x03 \x03(\v2*.scenarioblocks.zendesk.v1.ConnectionCheckR\x06checks\x123\n" +
 	"\alatency\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12<\n" +
-	"\afailure\x18\x05 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\"^\n" +
+	"\afailure\x18\x05 \x01(\v2\".scenarioblocks.zendesk.v1.FailureR\afailure\"<\n" +
+	"\x1bStreamTestConnectionRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\"\xb8\x01\n" +
+	"\x1cStreamTestConnectionResponse\x12B\n" +
+	"\x05check\x18\x01 \x01(\v2*.scenarioblocks.zendesk.v1.ConnectionCheckH\x00R\x05check\x12K\n" +
+	"\x06result\x18\x02 \x01(\v21.scenarioblocks.zendesk.v1.TestConnectionResponseH\x00R\x06resultB\a\n" +
+	"\x05event\"^\n" +
 	"\x0eConnectionUser\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1287,7 +1427,7 @@ const file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc = "" +
 	"\x10CHECK_OUTCOME_OK\x10\x01\x12\x19\n" +
 	"\x15CHECK_OUTCOME_WARNING\x10\x02\x12\x18\n" +
 	"\x14CHECK_OUTCOME_FAILED\x10\x03\x12\x19\n" +
-	"\x15CHECK_OUTCOME_SKIPPED\x10\x042\xba\x06\n" +
+	"\x15CHECK_OUTCOME_SKIPPED\x10\x042\xc6\a\n" +
 	"\x0eAccountService\x12r\n" +
 	"\rCreateAccount\x12/.scenarioblocks.zendesk.v1.CreateAccountRequest\x1a0.scenarioblocks.zendesk.v1.CreateAccountResponse\x12n\n" +
 	"\n" +
@@ -1296,7 +1436,8 @@ const file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc = "" +
 	"\rUpdateAccount\x12/.scenarioblocks.zendesk.v1.UpdateAccountRequest\x1a0.scenarioblocks.zendesk.v1.UpdateAccountResponse\x12r\n" +
 	"\rDeleteAccount\x12/.scenarioblocks.zendesk.v1.DeleteAccountRequest\x1a0.scenarioblocks.zendesk.v1.DeleteAccountResponse\x12o\n" +
 	"\fRequestToken\x12..scenarioblocks.zendesk.v1.RequestTokenRequest\x1a/.scenarioblocks.zendesk.v1.RequestTokenResponse\x12u\n" +
-	"\x0eTestConnection\x120.scenarioblocks.zendesk.v1.TestConnectionRequest\x1a1.scenarioblocks.zendesk.v1.TestConnectionResponseB\x90\x01\n" +
+	"\x0eTestConnection\x120.scenarioblocks.zendesk.v1.TestConnectionRequest\x1a1.scenarioblocks.zendesk.v1.TestConnectionResponse\x12\x89\x01\n" +
+	"\x14StreamTestConnection\x126.scenarioblocks.zendesk.v1.StreamTestConnectionRequest\x1a7.scenarioblocks.zendesk.v1.StreamTestConnectionResponse0\x01B\x90\x01\n" +
 	"\x1dcom.scenarioblocks.zendesk.v1P\x01ZQgithub.com/scenarioblocks/zendeskblocks/proto/scenarioblocks/zendesk/v1;zendeskv1\xaa\x02\x19ScenarioBlocks.Zendesk.V1b\x06proto3"
 
 var (
@@ -1312,70 +1453,76 @@ func file_scenarioblocks_zendesk_v1_account_service_proto_rawDescGZIP() []byte {
 }
 
 var file_scenarioblocks_zendesk_v1_account_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_scenarioblocks_zendesk_v1_account_service_proto_goTypes = []any{
-	(CheckOutcome)(0),              // 0: scenarioblocks.zendesk.v1.CheckOutcome
-	(*CreateAccountRequest)(nil),   // 1: scenarioblocks.zendesk.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),  // 2: scenarioblocks.zendesk.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),      // 3: scenarioblocks.zendesk.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),     // 4: scenarioblocks.zendesk.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),    // 5: scenarioblocks.zendesk.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),   // 6: scenarioblocks.zendesk.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),   // 7: scenarioblocks.zendesk.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),  // 8: scenarioblocks.zendesk.v1.UpdateAccountResponse
-	(*DeleteAccountRequest)(nil),   // 9: scenarioblocks.zendesk.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil),  // 10: scenarioblocks.zendesk.v1.DeleteAccountResponse
-	(*RequestTokenRequest)(nil),    // 11: scenarioblocks.zendesk.v1.RequestTokenRequest
-	(*PasswordGrant)(nil),          // 12: scenarioblocks.zendesk.v1.PasswordGrant
-	(*ClientCredentialsGrant)(nil), // 13: scenarioblocks.zendesk.v1.ClientCredentialsGrant
-	(*AuthorizationCodeGrant)(nil), // 14: scenarioblocks.zendesk.v1.AuthorizationCodeGrant
-	(*RequestTokenResponse)(nil),   // 15: scenarioblocks.zendesk.v1.RequestTokenResponse
-	(*TestConnectionRequest)(nil),  // 16: scenarioblocks.zendesk.v1.TestConnectionRequest
-	(*TestConnectionResponse)(nil), // 17: scenarioblocks.zendesk.v1.TestConnectionResponse
-	(*ConnectionUser)(nil),         // 18: scenarioblocks.zendesk.v1.ConnectionUser
-	(*ConnectionCheck)(nil),        // 19: scenarioblocks.zendesk.v1.ConnectionCheck
-	(*Account)(nil),                // 20: scenarioblocks.zendesk.v1.Account
-	(*fieldmaskpb.FieldMask)(nil),  // 21: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),    // 22: google.protobuf.Duration
-	(*Failure)(nil),                // 23: scenarioblocks.zendesk.v1.Failure
+	(CheckOutcome)(0),                    // 0: scenarioblocks.zendesk.v1.CheckOutcome
+	(*CreateAccountRequest)(nil),         // 1: scenarioblocks.zendesk.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),        // 2: scenarioblocks.zendesk.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),            // 3: scenarioblocks.zendesk.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),           // 4: scenarioblocks.zendesk.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),          // 5: scenarioblocks.zendesk.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),         // 6: scenarioblocks.zendesk.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),         // 7: scenarioblocks.zendesk.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),        // 8: scenarioblocks.zendesk.v1.UpdateAccountResponse
+	(*DeleteAccountRequest)(nil),         // 9: scenarioblocks.zendesk.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),        // 10: scenarioblocks.zendesk.v1.DeleteAccountResponse
+	(*RequestTokenRequest)(nil),          // 11: scenarioblocks.zendesk.v1.RequestTokenRequest
+	(*PasswordGrant)(nil),                // 12: scenarioblocks.zendesk.v1.PasswordGrant
+	(*ClientCredentialsGrant)(nil),       // 13: scenarioblocks.zendesk.v1.ClientCredentialsGrant
+	(*AuthorizationCodeGrant)(nil),       // 14: scenarioblocks.zendesk.v1.AuthorizationCodeGrant
+	(*RequestTokenResponse)(nil),         // 15: scenarioblocks.zendesk.v1.RequestTokenResponse
+	(*TestConnectionRequest)(nil),        // 16: scenarioblocks.zendesk.v1.TestConnectionRequest
+	(*TestConnectionResponse)(nil),       // 17: scenarioblocks.zendesk.v1.TestConnectionResponse
+	(*StreamTestConnectionRequest)(nil),  // 18: scenarioblocks.zendesk.v1.StreamTestConnectionRequest
+	(*StreamTestConnectionResponse)(nil), // 19: scenarioblocks.zendesk.v1.StreamTestConnectionResponse
+	(*ConnectionUser)(nil),               // 20: scenarioblocks.zendesk.v1.ConnectionUser
+	(*ConnectionCheck)(nil),              // 21: scenarioblocks.zendesk.v1.ConnectionCheck
+	(*Account)(nil),                      // 22: scenarioblocks.zendesk.v1.Account
+	(*fieldmaskpb.FieldMask)(nil),        // 23: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),          // 24: google.protobuf.Duration
+	(*Failure)(nil),                      // 25: scenarioblocks.zendesk.v1.Failure
 }
 var file_scenarioblocks_zendesk_v1_account_service_proto_depIdxs = []int32{
-	20, // 0: scenarioblocks.zendesk.v1.CreateAccountRequest.account:type_name -> scenarioblocks.zendesk.v1.Account
-	20, // 1: scenarioblocks.zendesk.v1.CreateAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
-	20, // 2: scenarioblocks.zendesk.v1.GetAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
-	20, // 3: scenarioblocks.zendesk.v1.ListAccountsResponse.accounts:type_name -> scenarioblocks.zendesk.v1.Account
-	20, // 4: scenarioblocks.zendesk.v1.UpdateAccountRequest.account:type_name -> scenarioblocks.zendesk.v1.Account
-	21, // 5: scenarioblocks.zendesk.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
-	20, // 6: scenarioblocks.zendesk.v1.UpdateAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 0: scenarioblocks.zendesk.v1.CreateAccountRequest.account:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 1: scenarioblocks.zendesk.v1.CreateAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 2: scenarioblocks.zendesk.v1.GetAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 3: scenarioblocks.zendesk.v1.ListAccountsResponse.accounts:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 4: scenarioblocks.zendesk.v1.UpdateAccountRequest.account:type_name -> scenarioblocks.zendesk.v1.Account
+	23, // 5: scenarioblocks.zendesk.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
+	22, // 6: scenarioblocks.zendesk.v1.UpdateAccountResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
 	12, // 7: scenarioblocks.zendesk.v1.RequestTokenRequest.password:type_name -> scenarioblocks.zendesk.v1.PasswordGrant
 	13, // 8: scenarioblocks.zendesk.v1.RequestTokenRequest.client_credentials:type_name -> scenarioblocks.zendesk.v1.ClientCredentialsGrant
 	14, // 9: scenarioblocks.zendesk.v1.RequestTokenRequest.authorization_code:type_name -> scenarioblocks.zendesk.v1.AuthorizationCodeGrant
-	20, // 10: scenarioblocks.zendesk.v1.RequestTokenResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
+	22, // 10: scenarioblocks.zendesk.v1.RequestTokenResponse.account:type_name -> scenarioblocks.zendesk.v1.Account
 	0,  // 11: scenarioblocks.zendesk.v1.TestConnectionResponse.outcome:type_name -> scenarioblocks.zendesk.v1.CheckOutcome
-	18, // 12: scenarioblocks.zendesk.v1.TestConnectionResponse.user:type_name -> scenarioblocks.zendesk.v1.ConnectionUser
-	19, // 13: scenarioblocks.zendesk.v1.TestConnectionResponse.checks:type_name -> scenarioblocks.zendesk.v1.ConnectionCheck
-	22, // 14: scenarioblocks.zendesk.v1.TestConnectionResponse.latency:type_name -> google.protobuf.Duration
-	23, // 15: scenarioblocks.zendesk.v1.TestConnectionResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
-	0,  // 16: scenarioblocks.zendesk.v1.ConnectionCheck.outcome:type_name -> scenarioblocks.zendesk.v1.CheckOutcome
-	1,  // 17: scenarioblocks.zendesk.v1.AccountService.CreateAccount:input_type -> scenarioblocks.zendesk.v1.CreateAccountRequest
-	3,  // 18: scenarioblocks.zendesk.v1.AccountService.GetAccount:input_type -> scenarioblocks.zendesk.v1.GetAccountRequest
-	5,  // 19: scenarioblocks.zendesk.v1.AccountService.ListAccounts:input_type -> scenarioblocks.zendesk.v1.ListAccountsRequest
-	7,  // 20: scenarioblocks.zendesk.v1.AccountService.UpdateAccount:input_type -> scenarioblocks.zendesk.v1.UpdateAccountRequest
-	9,  // 21: scenarioblocks.zendesk.v1.AccountService.DeleteAccount:input_type -> scenarioblocks.zendesk.v1.DeleteAccountRequest
-	11, // 22: scenarioblocks.zendesk.v1.AccountService.RequestToken:input_type -> scenarioblocks.zendesk.v1.RequestTokenRequest
-	16, // 23: scenarioblocks.zendesk.v1.AccountService.TestConnection:input_type -> scenarioblocks.zendesk.v1.TestConnectionRequest
-	2,  // 24: scenarioblocks.zendesk.v1.AccountService.CreateAccount:output_type -> scenarioblocks.zendesk.v1.CreateAccountResponse
-	4,  // 25: scenarioblocks.zendesk.v1.AccountService.GetAccount:output_type -> scenarioblocks.zendesk.v1.GetAccountResponse
-	6,  // 26: scenarioblocks.zendesk.v1.AccountService.ListAccounts:output_type -> scenarioblocks.zendesk.v1.ListAccountsResponse
-	8,  // 27: scenarioblocks.zendesk.v1.AccountService.UpdateAccount:output_type -> scenarioblocks.zendesk.v1.UpdateAccountResponse
-	10, // 28: scenarioblocks.zendesk.v1.AccountService.DeleteAccount:output_type -> scenarioblocks.zendesk.v1.DeleteAccountResponse
-	15, // 29: scenarioblocks.zendesk.v1.AccountService.RequestToken:output_type -> scenarioblocks.zendesk.v1.RequestTokenResponse
-	17, // 30: scenarioblocks.zendesk.v1.AccountService.TestConnection:output_type -> scenarioblocks.zendesk.v1.TestConnectionResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	20, // 12: scenarioblocks.zendesk.v1.TestConnectionResponse.user:type_name -> scenarioblocks.zendesk.v1.ConnectionUser
+	21, // 13: scenarioblocks.zendesk.v1.TestConnectionResponse.checks:type_name -> scenarioblocks.zendesk.v1.ConnectionCheck
+	24, // 14: scenarioblocks.zendesk.v1.TestConnectionResponse.latency:type_name -> google.protobuf.Duration
+	25, // 15: scenarioblocks.zendesk.v1.TestConnectionResponse.failure:type_name -> scenarioblocks.zendesk.v1.Failure
+	21, // 16: scenarioblocks.zendesk.v1.StreamTestConnectionResponse.check:type_name -> scenarioblocks.zendesk.v1.ConnectionCheck
+	17, // 17: scenarioblocks.zendesk.v1.StreamTestConnectionResponse.result:type_name -> scenarioblocks.zendesk.v1.TestConnectionResponse
+	0,  // 18: scenarioblocks.zendesk.v1.ConnectionCheck.outcome:type_name -> scenarioblocks.zendesk.v1.CheckOutcome
+	1,  // 19: scenarioblocks.zendesk.v1.AccountService.CreateAccount:input_type -> scenarioblocks.zendesk.v1.CreateAccountRequest
+	3,  // 20: scenarioblocks.zendesk.v1.AccountService.GetAccount:input_type -> scenarioblocks.zendesk.v1.GetAccountRequest
+	5,  // 21: scenarioblocks.zendesk.v1.AccountService.ListAccounts:input_type -> scenarioblocks.zendesk.v1.ListAccountsRequest
+	7,  // 22: scenarioblocks.zendesk.v1.AccountService.UpdateAccount:input_type -> scenarioblocks.zendesk.v1.UpdateAccountRequest
+	9,  // 23: scenarioblocks.zendesk.v1.AccountService.DeleteAccount:input_type -> scenarioblocks.zendesk.v1.DeleteAccountRequest
+	11, // 24: scenarioblocks.zendesk.v1.AccountService.RequestToken:input_type -> scenarioblocks.zendesk.v1.RequestTokenRequest
+	16, // 25: scenarioblocks.zendesk.v1.AccountService.TestConnection:input_type -> scenarioblocks.zendesk.v1.TestConnectionRequest
+	18, // 26: scenarioblocks.zendesk.v1.AccountService.StreamTestConnection:input_type -> scenarioblocks.zendesk.v1.StreamTestConnectionRequest
+	2,  // 27: scenarioblocks.zendesk.v1.AccountService.CreateAccount:output_type -> scenarioblocks.zendesk.v1.CreateAccountResponse
+	4,  // 28: scenarioblocks.zendesk.v1.AccountService.GetAccount:output_type -> scenarioblocks.zendesk.v1.GetAccountResponse
+	6,  // 29: scenarioblocks.zendesk.v1.AccountService.ListAccounts:output_type -> scenarioblocks.zendesk.v1.ListAccountsResponse
+	8,  // 30: scenarioblocks.zendesk.v1.AccountService.UpdateAccount:output_type -> scenarioblocks.zendesk.v1.UpdateAccountResponse
+	10, // 31: scenarioblocks.zendesk.v1.AccountService.DeleteAccount:output_type -> scenarioblocks.zendesk.v1.DeleteAccountResponse
+	15, // 32: scenarioblocks.zendesk.v1.AccountService.RequestToken:output_type -> scenarioblocks.zendesk.v1.RequestTokenResponse
+	17, // 33: scenarioblocks.zendesk.v1.AccountService.TestConnection:output_type -> scenarioblocks.zendesk.v1.TestConnectionResponse
+	19, // 34: scenarioblocks.zendesk.v1.AccountService.StreamTestConnection:output_type -> scenarioblocks.zendesk.v1.StreamTestConnectionResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_scenarioblocks_zendesk_v1_account_service_proto_init() }
@@ -1390,13 +1537,17 @@ func file_scenarioblocks_zendesk_v1_account_service_proto_init() {
 		(*RequestTokenRequest_ClientCredentials)(nil),
 		(*RequestTokenRequest_AuthorizationCode)(nil),
 	}
+	file_scenarioblocks_zendesk_v1_account_service_proto_msgTypes[18].OneofWrappers = []any{
+		(*StreamTestConnectionResponse_Check)(nil),
+		(*StreamTestConnectionResponse_Result)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc), len(file_scenarioblocks_zendesk_v1_account_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,13 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_CreateAccount_FullMethodName  = "/scenarioblocks.zendesk.v1.AccountService/CreateAccount"
-	AccountService_GetAccount_FullMethodName     = "/scenarioblocks.zendesk.v1.AccountService/GetAccount"
-	AccountService_ListAccounts_FullMethodName   = "/scenarioblocks.zendesk.v1.AccountService/ListAccounts"
-	AccountService_UpdateAccount_FullMethodName  = "/scenarioblocks.zendesk.v1.AccountService/UpdateAccount"
-	AccountService_DeleteAccount_FullMethodName  = "/scenarioblocks.zendesk.v1.AccountService/DeleteAccount"
-	AccountService_RequestToken_FullMethodName   = "/scenarioblocks.zendesk.v1.AccountService/RequestToken"
-	AccountService_TestConnection_FullMethodName = "/scenarioblocks.zendesk.v1.AccountService/TestConnection"
+	AccountService_CreateAccount_FullMethodName        = "/scenarioblocks.zendesk.v1.AccountService/CreateAccount"
+	AccountService_GetAccount_FullMethodName           = "/scenarioblocks.zendesk.v1.AccountService/GetAccount"
+	AccountService_ListAccounts_FullMethodName         = "/scenarioblocks.zendesk.v1.AccountService/ListAccounts"
+	AccountService_UpdateAccount_FullMethodName        = "/scenarioblocks.zendesk.v1.AccountService/UpdateAccount"
+	AccountService_DeleteAccount_FullMethodName        = "/scenarioblocks.zendesk.v1.AccountService/DeleteAccount"
+	AccountService_RequestToken_FullMethodName         = "/scenarioblocks.zendesk.v1.AccountService/RequestToken"
+	AccountService_TestConnection_FullMethodName       = "/scenarioblocks.zendesk.v1.AccountService/TestConnection"
+	AccountService_StreamTestConnection_FullMethodName = "/scenarioblocks.zendesk.v1.AccountService/StreamTestConnection"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -33,7 +34,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Manages the integration accounts of the caller's tenant. Secrets go in and never come out. Without a deadline of the
-// caller's a call has 3 s (RequestToken and TestConnection 15 s). Errors carry google.rpc.ErrorInfo with an ErrorReason.
+// caller's a call has 3 s (RequestToken, TestConnection and StreamTestConnection 15 s). Errors carry google.rpc.ErrorInfo with an ErrorReason.
 type AccountServiceClient interface {
 	// Creates an account. Errors: INVALID_ARGUMENT `INVALID_FIELD`; ALREADY_EXISTS `ACCOUNT_ALREADY_EXISTS` (the id) or
 	// `ACCOUNT_NAME_TAKEN`.
@@ -59,6 +60,9 @@ type AccountServiceClient interface {
 	// Nothing is changed in Zendesk and nobody's screen moves. What Zendesk refuses is in the reply, not a gRPC error.
 	// Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`.
 	TestConnection(ctx context.Context, in *TestConnectionRequest, opts ...grpc.CallOption) (*TestConnectionResponse, error)
+	// Does what TestConnection does, and tells each check when it is made: all of them, one by one, in order, then the result.
+	// Who goes away ends the test. Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`.
+	StreamTestConnection(ctx context.Context, in *StreamTestConnectionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamTestConnectionResponse], error)
 }
 
 type accountServiceClient struct {
@@ -139,12 +143,31 @@ func (c *accountServiceClient) TestConnection(ctx context.Context, in *TestConne
 	return out, nil
 }
 
+func (c *accountServiceClient) StreamTestConnection(ctx context.Context, in *StreamTestConnectionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamTestConnectionResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AccountService_ServiceDesc.Streams[0], AccountService_StreamTestConnection_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamTestConnectionRequest, StreamTestConnectionResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccountService_StreamTestConnectionClient = grpc.ServerStreamingClient[StreamTestConnectionResponse]
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
 //
 // Manages the integration accounts of the caller's tenant. Secrets go in and never come out. Without a deadline of the
-// caller's a call has 3 s (RequestToken and TestConnection 15 s). Errors carry google.rpc.ErrorInfo with an ErrorReason.
+// caller's a call has 3 s (RequestToken, TestConnection and StreamTestConnection 15 s). Errors carry google.rpc.ErrorInfo with an ErrorReason.
 type AccountServiceServer interface {
 	// Creates an account. Errors: INVALID_ARGUMENT `INVALID_FIELD`; ALREADY_EXISTS `ACCOUNT_ALREADY_EXISTS` (the id) or
 	// `ACCOUNT_NAME_TAKEN`.
@@ -170,6 +193,9 @@ type AccountServiceServer interface {
 	// Nothing is changed in Zendesk and nobody's screen moves. What Zendesk refuses is in the reply, not a gRPC error.
 	// Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`.
 	TestConnection(context.Context, *TestConnectionRequest) (*TestConnectionResponse, error)
+	// Does what TestConnection does, and tells each check when it is made: all of them, one by one, in order, then the result.
+	// Who goes away ends the test. Errors: NOT_FOUND `ACCOUNT_NOT_FOUND`.
+	StreamTestConnection(*StreamTestConnectionRequest, grpc.ServerStreamingServer[StreamTestConnectionResponse]) error
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -200,6 +226,9 @@ func (UnimplementedAccountServiceServer) RequestToken(context.Context, *RequestT
 }
 func (UnimplementedAccountServiceServer) TestConnection(context.Context, *TestConnectionRequest) (*TestConnectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestConnection not implemented")
+}
+func (UnimplementedAccountServiceServer) StreamTestConnection(*StreamTestConnectionRequest, grpc.ServerStreamingServer[StreamTestConnectionResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamTestConnection not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -348,6 +377,17 @@ func _AccountService_TestConnection_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_StreamTestConnection_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamTestConnectionRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AccountServiceServer).StreamTestConnection(m, &grpc.GenericServerStream[StreamTestConnectionRequest, StreamTestConnectionResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccountService_StreamTestConnectionServer = grpc.ServerStreamingServer[StreamTestConnectionResponse]
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -384,6 +424,12 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AccountService_TestConnection_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamTestConnection",
+			Handler:       _AccountService_StreamTestConnection_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "scenarioblocks/zendesk/v1/account_service.proto",
 }

@@ -71,6 +71,7 @@ func New(c Config) *Pages {
 	p.mux.HandleFunc("POST /signin", p.takeSignIn)
 	p.mux.HandleFunc("POST /signout", p.signOut)
 	p.handle("GET /{$}", p.home)
+	p.serveAccounts()
 	p.handle("/", p.nowhere)
 	return p
 }
@@ -269,7 +270,7 @@ func (p *Pages) write(w http.ResponseWriter, r *http.Request, v *visit, answer *
 		}
 		return http.NewResponseController(w).Flush()
 	}
-	if err := http.NewResponseController(w).Flush(); err == nil {
+	if err = http.NewResponseController(w).Flush(); err == nil {
 		err = answer.stream(put)
 	}
 	if err != nil && r.Context().Err() == nil {

@@ -1,7 +1,12 @@
 package pages
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +28,8 @@ type problem struct {
 	Fields     map[string]string // what is wrong with parts of a request, by their paths in it
 }
 
-// Field is what is wrong with a part of the request, or with one that ends in its path; empty: nothing. It is empty for no problem.
+// Field is what is wrong with a part of the request, with one that ends in its path, or with entries of it; empty: nothing. It is empty
+// for no problem.
 func (p *problem) Field(path string) string {
 	if p == nil {
 		return ""
@@ -31,13 +37,23 @@ func (p *problem) Field(path string) string {
 	if said, ok := p.Fields[path]; ok {
 		return said
 	}
-	for field, said := range p.Fields {
+	var entries []string
+	for _, field := range slices.SortedFunc(maps.Keys(p.Fields), byLength) {
+		said := p.Fields[field]
 		if strings.HasSuffix(field, "."+path) {
 			return said
 		}
+		if of, index, ok := strings.Cut(field, "["); ok && (of == path || strings.HasSuffix(of, "."+path)) {
+			if n, err := strconv.Atoi(strings.TrimSuffix(index, "]")); err == nil {
+				entries = append(entries, fmt.Sprintf("entry %d %s", n+1, said))
+			}
+		}
 	}
-	return ""
+	return strings.Join(entries, "; ")
 }
+
+// byLength orders the paths of entries by their indexes.
+func byLength(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }
 
 // signedOut says that the credential is not accepted, or no more.
 func (p *problem) signedOut() bool {

@@ -21,7 +21,10 @@ type signInForm struct {
 // askToSignIn sends a browser to the page of signing in, and from there back to what it asked for.
 func (p *Pages) askToSignIn(w http.ResponseWriter, r *http.Request, why string) {
 	query := url.Values{}
-	if r.Method == http.MethodGet {
+	switch {
+	case r.URL.Path == "/redirect": // its query has a code
+		query.Set("to", r.URL.Path)
+	case r.Method == http.MethodGet:
 		query.Set("to", r.URL.RequestURI())
 	}
 	if why != "" {

@@ -18,7 +18,16 @@ import (
 var templateFiles embed.FS
 
 // doneWords are what a page says on top after a form was taken, by the key in its address.
-var doneWords = map[string]string{}
+var doneWords = map[string]string{
+	"created":   "The account is there. Next: test the connection.",
+	"bare":      "The account is there. It needs an authorization before blocks can use it: request a token, then test the connection.",
+	"changed":   "The account is changed.",
+	"unchanged": "There was nothing to change.",
+	"default":   "It is the default account now.",
+	"cleared":   "The OAuth token is cleared.",
+	"deleted":   "The account is deleted.",
+	"token":     "The token is in force.",
+}
 
 // parse reads the templates: each page's file, beside the layout and what pages share.
 func parse(now func() time.Time) map[string]*template.Template {

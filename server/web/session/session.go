@@ -105,6 +105,12 @@ func (s *Sessions) Keep(w http.ResponseWriter, name string, value any, life time
 	return s.write(w, name, value, now, now.Add(life))
 }
 
+// Kept returns what was kept by a name, and leaves it there. False: there is nothing, or no more.
+func (s *Sessions) Kept(r *http.Request, name string, value any) bool {
+	_, ok := s.read(r, name, value)
+	return ok
+}
+
 // Take returns what was kept by a name, and has the browser forget it: it is taken once. False: there is nothing, or no more.
 func (s *Sessions) Take(w http.ResponseWriter, r *http.Request, name string, value any) bool {
 	_, ok := s.read(r, name, value)

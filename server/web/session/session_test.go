@@ -128,6 +128,12 @@ func TestKept(t *testing.T) {
 		return value, ok
 	}
 	keep()
+	for range 2 { // it stays
+		var value map[string]string
+		if !s.Kept(b.request(), "flow", &value) || value["state"] != "x" {
+			t.Errorf("kept is %v", value)
+		}
+	}
 	if value, ok := take("flow"); !ok || value["state"] != "x" {
 		t.Errorf("took %v, %v", value, ok)
 	}

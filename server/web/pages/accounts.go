@@ -43,9 +43,6 @@ func accountPath(id, below string) string {
 	return path
 }
 
-// standing is how something is, in a word, and how that looks: good, warn, bad, or neither.
-type standing struct{ Text, Class string }
-
 // accountView is an account as pages show it.
 type accountView struct {
 	*zendeskv1.Account
@@ -61,27 +58,27 @@ func (v *visit) view(a *zendeskv1.Account) accountView {
 func (a accountView) At(below string) string { return accountPath(a.GetAccountId(), below) }
 
 // State is how the account is, in a word.
-func (a accountView) State() standing {
+func (a accountView) State() tag {
 	credential := a.GetCredentialState()
 	switch state := a.GetHealth().GetState(); {
 	case state == zendeskv1.HealthState_HEALTH_STATE_NEEDS_AUTHORIZATION, credential == zendeskv1.CredentialState_CREDENTIAL_STATE_NEEDS_AUTHORIZATION:
-		return standing{"needs authorization", "bad"}
+		return tag{"needs authorization", "bad"}
 	case state == zendeskv1.HealthState_HEALTH_STATE_FAILING:
-		return standing{"failing", "bad"}
+		return tag{"failing", "bad"}
 	case state == zendeskv1.HealthState_HEALTH_STATE_LIMITED:
-		return standing{"throttled", "warn"}
+		return tag{"throttled", "warn"}
 	case credential == zendeskv1.CredentialState_CREDENTIAL_STATE_EXPIRING:
-		return standing{"expiring", "warn"}
+		return tag{"expiring", "warn"}
 	case credential == zendeskv1.CredentialState_CREDENTIAL_STATE_UNTESTED:
-		return standing{"untested", ""}
+		return tag{"untested", ""}
 	case state == zendeskv1.HealthState_HEALTH_STATE_HEALTHY:
-		return standing{"well", "good"}
+		return tag{"well", "good"}
 	case state != zendeskv1.HealthState_HEALTH_STATE_UNKNOWN && state != zendeskv1.HealthState_HEALTH_STATE_UNSPECIFIED:
-		return standing{words("HEALTH_STATE", state), ""}
+		return tag{words("HEALTH_STATE", state), ""}
 	case credential == zendeskv1.CredentialState_CREDENTIAL_STATE_OK:
-		return standing{"authorized", "good"}
+		return tag{"authorized", "good"}
 	default:
-		return standing{"not known", ""}
+		return tag{"not known", ""}
 	}
 }
 

@@ -568,7 +568,7 @@ func TestStatesOfAccounts(t *testing.T) {
 	b.post(t, "/accounts/throttled/test", nil).wants(t, 200, "Searching skipped", "to be tried again after 1 h 0 min", "not asked: Zendesk throttles")
 	b.get(t, "/accounts?ill=1").wants(t, 200, "Account throttled", "throttled until")
 
-	for state, want := range map[zendeskv1.HealthState]standing{
+	for state, want := range map[zendeskv1.HealthState]tag{
 		zendeskv1.HealthState_HEALTH_STATE_FAILING: {"failing", "bad"}, zendeskv1.HealthState_HEALTH_STATE_LIMITED: {"throttled", "warn"},
 		zendeskv1.HealthState_HEALTH_STATE_HEALTHY: {"well", "good"}, zendeskv1.HealthState_HEALTH_STATE_UNKNOWN: {"authorized", "good"},
 		zendeskv1.HealthState_HEALTH_STATE_NEEDS_AUTHORIZATION: {"needs authorization", "bad"}, 99: {"99", ""},

@@ -20,13 +20,13 @@ type checkView struct {
 }
 
 // Outcome is how it went.
-func (c checkView) Outcome() standing { return outcomeStanding(c.GetOutcome()) }
+func (c checkView) Outcome() tag { return outcomeTag(c.GetOutcome()) }
 
-func outcomeStanding(outcome zendeskv1.CheckOutcome) standing {
+func outcomeTag(outcome zendeskv1.CheckOutcome) tag {
 	look := map[zendeskv1.CheckOutcome]string{
 		zendeskv1.CheckOutcome_CHECK_OUTCOME_OK: "good", zendeskv1.CheckOutcome_CHECK_OUTCOME_WARNING: "warn", zendeskv1.CheckOutcome_CHECK_OUTCOME_FAILED: "bad",
 	}[outcome]
-	return standing{words("CHECK_OUTCOME", outcome), look}
+	return tag{words("CHECK_OUTCOME", outcome), look}
 }
 
 // checkWords are the checks in words.
@@ -50,7 +50,7 @@ type resultView struct {
 }
 
 // Outcome is how it went, in a word.
-func (r resultView) Outcome() standing { return outcomeStanding(r.GetOutcome()) }
+func (r resultView) Outcome() tag { return outcomeTag(r.GetOutcome()) }
 
 // Means says what the outcome means.
 func (r resultView) Means() string {

@@ -73,6 +73,10 @@ func New(c Config) *Pages {
 	p.handle("GET /{$}", p.home)
 	p.serveAccounts()
 	p.handle("/", p.nowhere)
+	p.serveActivities()
+	p.serveInteractions()
+	p.servePops()
+	p.serveSandbox()
 	return p
 }
 
@@ -111,7 +115,8 @@ type page struct {
 	// stream, if there is one, puts templates of the page's file after it as things happen: each is shown at once.
 	stream func(put func(template string, data any) error) error
 
-	to string // the browser goes there in place of all else
+	to  string                    // the browser goes there in place of all else
+	raw func(http.ResponseWriter) // answers in place of all else: what is no page
 }
 
 // goTo has the browser go to another page, after a form was taken; done is the key of what is said there, see doneWords.
@@ -216,6 +221,10 @@ func (p *Pages) navigation(v *visit) (links []link) {
 func (p *Pages) write(w http.ResponseWriter, r *http.Request, v *visit, answer *page) {
 	if answer.to != "" {
 		http.Redirect(w, r, answer.to, http.StatusSeeOther)
+		return
+	}
+	if answer.raw != nil {
+		answer.raw(w)
 		return
 	}
 	status := answer.status

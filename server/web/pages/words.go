@@ -19,14 +19,18 @@ var templateFiles embed.FS
 
 // doneWords are what a page says on top after a form was taken, by the key in its address.
 var doneWords = map[string]string{
-	"created":   "The account is there. Next: test the connection.",
-	"bare":      "The account is there. It needs an authorization before blocks can use it: request a token, then test the connection.",
-	"changed":   "The account is changed.",
-	"unchanged": "There was nothing to change.",
-	"default":   "It is the default account now.",
-	"cleared":   "The OAuth token is cleared.",
-	"deleted":   "The account is deleted.",
-	"token":     "The token is in force.",
+	"created":       "The account is there. Next: test the connection.",
+	"bare":          "The account is there. It needs an authorization before blocks can use it: request a token, then test the connection.",
+	"changed":       "The account is changed.",
+	"unchanged":     "There was nothing to change.",
+	"default":       "It is the default account now.",
+	"cleared":       "The OAuth token is cleared.",
+	"deleted":       "The account is deleted.",
+	"token":         "The token is in force.",
+	"retry":         "It waits to be written.",
+	"discard":       "It is discarded: nothing is written.",
+	"fault-set":     "That is how the sandbox behaves from now on.",
+	"fault-removed": "The sandbox behaves again.",
 }
 
 // parse reads the templates: each page's file, beside the layout and what pages share.

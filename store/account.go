@@ -537,17 +537,25 @@ func (r *reading) decodeAccount(id string, key, sealed, mark []byte) (record acc
 // FindAccount returns the account that has a text as its id, else the one that has it as its name, without regard to
 // case. Errors: [ErrNotFound].
 func (r *reading) FindAccount(idOrName string) (Account, error) {
-	key, nameKey := accountKey(r.tenant, asID(idOrName)), r.vault.accountNameKey(r.tenant, idOrName)
-	values, err := r.kv.Get(key, defaultKey(r.tenant), nameKey)
+	key := accountKey(r.tenant, asID(idOrName))
+	values, err := r.kv.Get(key, defaultKey(r.tenant))
 	if err != nil {
 		return Account{}, err
 	}
-	if values[0] == nil && values[2] != nil {
-		id, err := r.vault.openKnown(nameKey, values[2])
+	if values[0] == nil {
+		// Only now: many transactions that rely on the same missing key would wait for each other in a database.
+		nameKey := r.vault.accountNameKey(r.tenant, idOrName)
+		named, err := r.kv.Get(nameKey)
 		if err != nil {
 			return Account{}, err
 		}
-		return r.accountReferred(string(id))
+		if named[0] != nil {
+			id, err := r.vault.openKnown(nameKey, named[0])
+			if err != nil {
+				return Account{}, err
+			}
+			return r.accountReferred(string(id))
+		}
 	}
 	record, err := r.decodeAccount(idOrName, key, values[0], values[1])
 	return record.Account, err

@@ -52,7 +52,11 @@ type storedReply struct {
 // Reply returns the reply kept for a request id of an RPC, for as long as the interaction is known.
 func (t *InteractionTxn) Reply(rpc, requestID string) (reply Reply, found bool, err error) {
 	var stored storedReply
-	if found, err = t.load(t.vault.replyKey(t.tenant, t.id, rpc, requestID), &stored); err != nil || !found || stored.AgainUntil.After(t.now) {
+	key := t.vault.replyKey(t.tenant, t.id, rpc, requestID)
+	if t.writing != nil {
+		t.writing.txn.ExpectMissing(key) // requests are seldom repeated
+	}
+	if found, err = t.load(key, &stored); err != nil || !found || stored.AgainUntil.After(t.now) {
 		return Reply{}, false, err
 	}
 	reply, err = t.answer(&stored)

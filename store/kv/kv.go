@@ -161,6 +161,9 @@ type Txn interface {
 	Delete(key []byte)
 	// DeleteRange removes the keys from start up to, and without, end. An empty end means no bound.
 	DeleteRange(start, end []byte)
+	// ExpectMissing says that keys which Get will be asked for are most likely missing. An engine that would have to go far to see may
+	// take that for read, and find out when it commits; then the function runs again. It changes nothing of what an Update comes to.
+	ExpectMissing(keys ...[]byte)
 }
 
 // Commit is what an engine's commit was like.

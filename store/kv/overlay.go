@@ -213,6 +213,13 @@ func (o *Overlay) drop(key []byte) {
 	}
 }
 
+// ExpectMissing implements [Txn]: it tells base, if that has it.
+func (o *Overlay) ExpectMissing(keys ...[]byte) {
+	if base, ok := o.base.(interface{ ExpectMissing(keys ...[]byte) }); ok {
+		base.ExpectMissing(keys...)
+	}
+}
+
 // DeleteRange implements [Txn].
 func (o *Overlay) DeleteRange(start, end []byte) {
 	if o.first == nil {

@@ -32,6 +32,7 @@ type Queue[U Queued] struct {
 
 	mu       sync.Mutex
 	arrived  int
+	count    int      // of waiting updates
 	turns    []string // owners of waiting updates
 	waiting  map[string][]U
 	reserved []U // those that run again, oldest first
@@ -60,7 +61,15 @@ func (q *Queue[U]) Push(u U) {
 		q.turns = append(q.turns, u.pending().Owner)
 	}
 	q.waiting[u.pending().Owner] = append(q.waiting[u.pending().Owner], u)
+	q.count++
 	q.rouse()
+}
+
+// Len is how many updates wait.
+func (q *Queue[U]) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count
 }
 
 func (q *Queue[U]) rouse() {
@@ -121,6 +130,7 @@ func (q *Queue[U]) remove(u U) bool {
 	if i < 0 {
 		return false
 	}
+	q.count--
 	if len(waiting) > 1 {
 		q.waiting[u.pending().Owner] = slices.Delete(waiting, i, i+1)
 		return true

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(*testing.T) kv.Engine) {
 		{"CopiesIn", testCopiesIn},
 		{"CopiesOut", testCopiesOut},
 		{"OneState", testOneState},
+		{"ExpectMissing", testExpectMissing},
 		{"Scan", testScan},
 		{"ScanBytes", testScanBytes},
 		{"Limits", testLimits},
@@ -635,6 +636,27 @@ func testOneState(t *testing.T, e kv.Engine) {
 }
 
 // testConflicts changes what a function has read, before it commits.
+// What is expected to be missing is found where it is there.
+func testExpectMissing(t *testing.T, e kv.Engine) {
+	put(t, e, "there", "1")
+	for _, writes := range []bool{false, true} {
+		var found [][]byte
+		err := e.Update(t.Context(), func(txn kv.Txn) (err error) {
+			keys := bytesOf([]string{"there", "missing", "other"})
+			txn.ExpectMissing(keys[:2]...)
+			if found, err = txn.Get(keys...); err == nil && writes {
+				txn.Put(keys[1], append([]byte("after "), found[0]...))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatalf("Update: %v", err)
+		}
+		equal(t, "what is found", [][]byte{[]byte("1"), nil, nil}, found)
+	}
+	equal(t, "what was written", [][]byte{[]byte("after 1")}, get(t, e, "missing"))
+}
+
 func testConflicts(t *testing.T, e kv.Engine) {
 	tests := []struct {
 		name   string

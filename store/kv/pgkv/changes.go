@@ -247,6 +247,7 @@ func (f *feed) look() error {
 			for i := range starts {
 				ops = append(ops, kv.Op{Key: starts[i], End: ends[i], Range: true})
 			}
+			f.db.cache.changed(ops)
 			f.db.watchers.Notify(ops)
 			if f.db.heard != nil {
 				f.db.heard(delay)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,15 @@ type group struct {
 	keys    map[string]struct{} // written
 	ranges  []kv.Op
 	bytes   int
-	retried int // updates that have to run again, for what a member writes
+	stale   []*update // others, which have read what a member writes: they run again after the commit
+	retried int       // of them, that were told so
+}
+
+// committing is how commits share round trips.
+type committing struct {
+	mu       sync.Mutex
+	pace     pace
+	underWay []*group
 }
 
 // commitGroups is one of the committers.
@@ -47,23 +56,65 @@ func (d *DB) commitGroups() {
 	}
 }
 
-// group takes from those that wait. What conflicts with one taken before runs again, or is left to the next group.
+// group takes from those that wait, if a commit is to begin now. What has read what one taken before writes, or a commit under way, runs
+// again after that; what writes the same is left to the next group.
 func (d *DB) group() *group {
 	g := &group{keys: make(map[string]struct{})}
+	c := &d.committing
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.pace.begins(d.queue.Len(), maxGroup) {
+		return g
+	}
 	for len(g.members) < maxGroup && g.bytes < maxGroupBytes {
 		u := d.queue.Take()
 		if u == nil {
 			break
 		}
-		if g.changes(u.Reads) {
-			d.rerun(u)
-			g.retried++
+		if before := c.changing(u.Reads); before != nil {
+			d.queue.Reserve(u)
+			before.stale = append(before.stale, u)
+		} else if g.changes(u.Reads) {
+			d.queue.Reserve(u)
+			g.stale = append(g.stale, u)
 		} else if !g.add(u) {
 			d.queue.Push(u)
 			break
 		}
 	}
+	if len(g.members) > 0 {
+		c.pace.underWay += len(g.members)
+		c.underWay = append(c.underWay, g)
+	}
 	return g
+}
+
+// changing is the group under way that writes one of the keys, or may; nil: none does.
+func (c *committing) changing(keys []string) *group {
+	for _, g := range c.underWay {
+		if g.changes(keys) {
+			return g
+		}
+	}
+	return nil
+}
+
+// release takes a group off those under way, and has run again what has read what it may have written. It is called when the group's commit
+// has ended, or its answer is lost: then others need not wait until it is found out what became of it.
+func (d *DB) release(g *group) {
+	c := &d.committing
+	c.mu.Lock()
+	stale := g.stale
+	g.stale, g.retried = nil, g.retried+len(stale)
+	if i := slices.Index(c.underWay, g); i >= 0 {
+		c.underWay = slices.Delete(c.underWay, i, i+1)
+		c.pace.underWay -= len(g.members)
+	}
+	c.mu.Unlock()
+	for _, u := range stale {
+		u.again, u.err = true, nil
+		close(u.done)
+	}
 }
 
 // add takes a member in, unless it writes what another one does.
@@ -107,23 +158,15 @@ func (g *group) changes(keys []string) bool {
 	})
 }
 
-func (d *DB) rerun(u *update) {
-	d.queue.Reserve(u)
-	u.again = true
-	close(u.done)
-}
-
 // commit makes a group's commit, and finds out what became of it.
 func (d *DB) commit(g *group) {
 	begun := time.Now()
-	again, err := d.write(g)
-	if err == nil {
-		d.tell(g, again, begun)
-	}
+	id, again, err := d.write(g)
 	for i, u := range g.members {
 		switch {
 		case err != nil:
 			u.again, u.err = false, err
+			d.cache.changed(u.Ops)
 			if errors.Is(err, kv.ErrUnknownOutcome) {
 				d.watchers.Notify(u.Ops)
 			}
@@ -132,9 +175,18 @@ func (d *DB) commit(g *group) {
 			u.again, u.err = true, nil
 		default:
 			u.again, u.err = false, nil
+			if id == 0 {
+				d.cache.changed(u.Ops)
+			} else {
+				d.cache.written(u.Ops, id)
+			}
 			d.watchers.Notify(u.Ops)
 		}
 		close(u.done)
+	}
+	d.release(g)
+	if err == nil {
+		d.tell(g, again, begun)
 	}
 	if err == nil && slices.Contains(again, false) {
 		select {
@@ -172,9 +224,9 @@ const (
 	maxAttempts = 5
 )
 
-// write says of each member whether it has to run again. An error means that nothing was written, unless it is
-// [kv.ErrUnknownOutcome].
-func (d *DB) write(g *group) (again []bool, err error) {
+// write returns the version of what was written, 0 if others may have written over it, and of each member whether it has to run again. An
+// error means that nothing was written, unless it is [kv.ErrUnknownOutcome].
+func (d *DB) write(g *group) (id int64, again []bool, err error) {
 	lose := d.lose()
 	id, attempts := randomID(), 0
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
@@ -183,6 +235,7 @@ func (d *DB) write(g *group) (again []bool, err error) {
 			again, err = d.send(g, id)
 		}
 		if lose != nil {
+			d.release(g)
 			lose.meanwhile()
 			lose, err = nil, errLost
 			again = nil
@@ -190,24 +243,25 @@ func (d *DB) write(g *group) (again []bool, err error) {
 		attempts++
 		switch {
 		case err == nil:
-			return again, nil
+			return id, again, nil
 		case answered(err) && conflicting(err) && attempts < maxAttempts:
 			d.pause(pause)
 			continue
 		case pgconn.SafeToRetry(err) && attempts == 1: // the connection had broken unnoticed
 			continue
 		case unsent(err) || answered(err):
-			return nil, unavailable(d.ctx, err)
+			return id, nil, unavailable(d.ctx, err)
 		}
+		d.release(g)
 		made, left, err := d.resolve(id)
 		if err != nil {
-			return nil, err
+			return id, nil, err
 		}
 		again = slices.Repeat([]bool{!made}, len(g.members))
 		for _, member := range left {
 			again[member] = true
 		}
-		return again, nil
+		return 0, again, nil
 	}
 }
 
@@ -273,8 +327,8 @@ SELECT k, v, $3 FROM unnest($1::bytea[], $2::bytea[]) AS t(k, v) ORDER BY k
 ON CONFLICT (key) DO UPDATE SET version = kv.version WHERE kv.version = 0`
 
 // apply compares what members have read, and applies those that still hold. Keys that are only read are locked unless somebody
-// else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others, and notes
-// them with the marker.
+// else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others, with the keys
+// that were otherwise than they had read, and notes them with the marker.
 //
 //	$1 the version of the commit, by which it knows the keys that lockKeys made
 //	$2 keys that are read and not locked yet
@@ -291,7 +345,7 @@ WITH shared AS MATERIALIZED (
 	UNION ALL
 	SELECT key, version FROM zendeskblocks_kv WHERE key = ANY($7::bytea[]) AND version <> $1
 ), bad AS MATERIALIZED (
-	SELECT DISTINCT r.member FROM unnest($3::int[], $4::bytea[], $5::bigint[]) AS r(member, key, version)
+	SELECT r.member, r.key FROM unnest($3::int[], $4::bytea[], $5::bigint[]) AS r(member, key, version)
 	LEFT JOIN seen USING (key) WHERE coalesce(seen.version, 0) <> r.version
 ), taken_back AS (
 	DELETE FROM zendeskblocks_kv kv USING unnest($6::int[], $7::bytea[]) AS t(member, key)
@@ -306,9 +360,9 @@ WITH shared AS MATERIALIZED (
 	UPDATE zendeskblocks_kv kv SET value = t.value, version = $1 FROM unnest($8::int[], $9::bytea[], $10::bytea[]) AS t(member, key, value)
 	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
 ), marked AS (
-	UPDATE zendeskblocks_commits SET again = ARRAY(SELECT member FROM bad) WHERE id = $1 AND EXISTS (SELECT FROM bad)
+	UPDATE zendeskblocks_commits SET again = ARRAY(SELECT DISTINCT member FROM bad) WHERE id = $1 AND EXISTS (SELECT FROM bad)
 )
-SELECT member FROM bad`
+SELECT member, key FROM bad`
 
 const tellChanges = `INSERT INTO zendeskblocks_changes (replica, keys, starts, ends) VALUES ($1, $2, $3, $4)`
 
@@ -322,8 +376,10 @@ func (d *DB) send(g *group, id int64) (again []bool, err error) {
 	batch.Queue(apply, id, p.shared, p.readers, p.read, p.versions, p.lockers, p.locked,
 		p.setters, p.set, p.values, p.deleters, p.deleted, p.rangers, p.starts, p.ends).Query(func(rows pgx.Rows) error {
 		var member int
-		_, err := pgx.ForEachRow(rows, []any{&member}, func() error {
+		var key []byte
+		_, err := pgx.ForEachRow(rows, []any{&member, &key}, func() error {
 			again[member] = true
+			d.cache.forget(key)
 			return nil
 		})
 		return err

@@ -4,11 +4,15 @@
 // at the same time, what became of a commit whose answer was lost, and how processes hear of each other's changes. All of it
 // is plain SQL at READ COMMITTED: no procedures, no advisory locks.
 //
-// Functions run on their callers' goroutines and read what is committed; each further read of a run also looks whether what it
-// read before has changed, and starts the run again if so. The updates that wait are committed in groups, a round trip each: the
+// Functions run on their callers' goroutines. What they read is remembered from when this process last read or wrote it, and asked for
+// where it is not; each read that asks also looks whether what was read before has changed, and starts the run again if so. A run that does
+// not end in a commit counts only if it has asked for everything. The updates that wait are committed in groups, a round trip each: the
 // keys that they write, or have read as missing, are locked in order; what they have read is compared; those that still hold
-// are applied, and the others run again. A commit writes a marker of its own, with those that it left out. When its answer is
-// lost, another transaction writes the same marker: if it is there, the commit was made; else it was not and never will be.
+// are applied, and the others run again. While some commits are under way another begins with as many updates as they have together: few
+// round trips carry many, and a lone caller waits for nobody.
+//
+// A commit writes a marker of its own, with those that it left out. When its answer is lost, another transaction writes the same marker: if
+// it is there, the commit was made; else it was not and never will be.
 //
 // The database is asked on its primary only; of several hosts, the one that was it last is tried first. An acknowledged update
 // is as durable as the primary's synchronous_commit=on makes it, which each session sets: a standby that is to be promoted
@@ -31,6 +35,7 @@ package pgkv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -59,19 +64,21 @@ type Config struct {
 
 // DB is an open database. It is safe for concurrent use and implements [kv.Engine].
 type DB struct {
-	network   *network
-	pool      *pgxpool.Pool
-	replica   int64 // tells this process's changes from those of others
-	committed func(kv.Commit)
-	heard     func(time.Duration)
-	queue     *kv.Queue[*update]
-	fetches   chan *fetch
-	views     chan struct{} // holds a token for each View that has a connection
-	watchers  kv.Watchers
-	notify    chan struct{} // holds a token when others are to hear of changes
-	lose      func() *loss  // tests make it lose answers
-	dropped   atomic.Uint64 // how often connections were found broken
-	size      databaseSize
+	network    *network
+	pool       *pgxpool.Pool
+	replica    int64 // tells this process's changes from those of others
+	committed  func(kv.Commit)
+	heard      func(time.Duration)
+	queue      *kv.Queue[*update]
+	committing committing
+	fetches    *fetches
+	cache      *cache
+	views      chan struct{} // holds a token for each View that has a connection
+	watchers   kv.Watchers
+	notify     chan struct{} // holds a token when others are to hear of changes
+	lose       func() *loss  // tests make it lose answers
+	dropped    atomic.Uint64 // how often connections were found broken
+	size       databaseSize
 
 	ctx  context.Context // ends when the engine is closed
 	stop context.CancelFunc
@@ -107,7 +114,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	d := &DB{
 		network: network, pool: pool, replica: randomID(), committed: c.Committed, heard: c.Heard,
-		queue: kv.NewQueue[*update](), fetches: make(chan *fetch, 4*kv.MaxTxnKeys), views: make(chan struct{}, maxViews),
+		queue: kv.NewQueue[*update](), fetches: newFetches(), cache: newCache(), views: make(chan struct{}, maxViews),
 		notify: make(chan struct{}, 1), lose: func() *loss { return nil },
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -139,7 +146,7 @@ func (d *DB) shut() error {
 	d.mu.Unlock()
 	d.running.Wait()
 	d.queue.Close()
-	close(d.fetches)
+	close(d.fetches.wake)
 	d.stop()
 	d.work.Wait()
 	d.watchers.Close()
@@ -189,8 +196,12 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	defer d.running.Done()
 	u := &update{}
 	defer d.queue.Forget(u)
-	for {
-		if again, err := d.try(ctx, u, fn); !again {
+	for run := 1; ; run++ {
+		again, err := d.try(ctx, u, fn, run > knowingRuns)
+		if errors.Is(err, errRemembered) {
+			again, err = d.try(ctx, u, fn, true)
+		}
+		if !again {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -199,19 +210,29 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	}
 }
 
-// try runs fn, and commits what it wrote unless what it read has changed.
-func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error) (again bool, err error) {
-	s := &state{db: d, ctx: ctx, versions: make(map[string]int64)}
+// knowingRuns is how many runs of an update may go by what is remembered. What was found otherwise after one of them is remembered no more.
+const knowingRuns = 2
+
+// errRemembered is what a run ends with that came to something else than a commit by what it remembered.
+var errRemembered = errors.New("what came of it was not compared with the database")
+
+// try runs fn, and commits what it wrote unless what it read has changed. What it comes to without a commit is not compared with
+// anything: that counts only where it has read anew, as it does when fresh is set.
+func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error, fresh bool) (again bool, err error) {
+	s := &state{db: d, ctx: ctx, versions: make(map[string]int64), expected: make(map[string]struct{}), fresh: fresh}
 	overlay := kv.NewOverlay(s)
 	err = overlay.Run(fn)
 	if s.stale {
 		return true, nil
 	}
-	if err != nil {
-		return false, err
+	var ops []kv.Op
+	if err == nil {
+		ops, err = overlay.Ops()
 	}
-	ops, err := overlay.Ops()
 	if err != nil || len(ops) == 0 {
+		if s.remembered {
+			err = errRemembered
+		}
 		return false, err
 	}
 	owner, _, _ := bytes.Cut(overlay.First(), []byte{0})

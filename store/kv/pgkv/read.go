@@ -3,6 +3,7 @@ package pgkv
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -25,27 +26,13 @@ type fetch struct {
 // maxFetchKeys bounds what shares a round trip.
 const maxFetchKeys = 1024
 
-// fetchAll answers fetches: those that wait share a round trip.
+// fetchAll answers fetches.
 func (d *DB) fetchAll() {
-	for f := range d.fetches {
-		together := []*fetch{f}
-		for size := f.size(); size < maxFetchKeys; size += together[len(together)-1].size() {
-			next := poll(d.fetches)
-			if next == nil {
-				break
-			}
-			together = append(together, next)
+	for range d.fetches.wake {
+		for together := d.fetches.take(); len(together) > 0; together = d.fetches.take() {
+			d.fetch(together)
+			d.fetches.done(len(together))
 		}
-		d.fetch(together)
-	}
-}
-
-func poll(from <-chan *fetch) *fetch {
-	select {
-	case f := <-from:
-		return f
-	default:
-		return nil
 	}
 }
 
@@ -76,6 +63,9 @@ func (d *DB) fetch(together []*fetch) {
 		}
 	}
 	err := d.selectAll(wanted, known)
+	if err == nil {
+		d.cache.remember(wanted)
+	}
 	for _, f := range together {
 		f.err, f.versions = err, make(map[string]int64, f.size())
 		for _, key := range f.keys {
@@ -125,6 +115,11 @@ func (d *DB) selectAll(wanted map[string]found, known map[string]int64) error {
 	if err != nil {
 		return unavailable(d.ctx, err)
 	}
+	for _, key := range first {
+		if _, there := wanted[string(key)]; !there {
+			wanted[string(key)] = found{}
+		}
+	}
 	return nil
 }
 
@@ -134,6 +129,10 @@ type state struct {
 	ctx      context.Context
 	versions map[string]int64 // of what was read; 0: it was missing
 	stale    bool             // something has changed since it was read: the run is to begin again
+
+	fresh      bool                // nothing is taken from the cache, or for missing
+	remembered bool                // something was
+	expected   map[string]struct{} // to be missing
 }
 
 var errStale = errors.New("what was read has changed meanwhile")
@@ -143,12 +142,63 @@ func (s *state) Get(keys ...[]byte) ([][]byte, error) {
 	if s.stale {
 		return nil, errStale
 	}
-	f := &fetch{keys: keys, known: s.versions, done: make(chan struct{})}
-	select {
-	case s.db.fetches <- f:
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
+	if err := s.ctx.Err(); err != nil {
+		return nil, err // what was asked for may still be using versions
 	}
+	values, unknown := make([][]byte, len(keys)), slices.Clone(keys)
+	if !s.fresh {
+		unknown = s.db.cache.get(keys, func(i int, f found) {
+			if version, read := s.versions[string(keys[i])]; read && version != f.version {
+				s.stale = true
+			}
+			s.versions[string(keys[i])], s.remembered = f.version, true
+			values[i] = f.value
+		})
+	}
+	if s.stale {
+		return nil, errStale
+	}
+	if unknown = slices.DeleteFunc(unknown, s.missing); len(unknown) > 0 {
+		found, err := s.fetch(unknown)
+		if err != nil {
+			return nil, err
+		}
+		for i, key := range keys {
+			if value, ok := found[string(key)]; ok {
+				values[i] = value
+			}
+		}
+	}
+	for i, value := range values {
+		if value != nil {
+			values[i] = append([]byte{}, value...) // others have it too
+		}
+	}
+	return values, nil
+}
+
+// ExpectMissing implements [kv.Txn] for the overlay.
+func (s *state) ExpectMissing(keys ...[]byte) {
+	for _, key := range keys {
+		if !s.fresh {
+			s.expected[string(key)] = struct{}{}
+		}
+	}
+}
+
+// missing says whether a key is taken for missing.
+func (s *state) missing(key []byte) bool {
+	if _, ok := s.expected[string(key)]; !ok {
+		return false
+	}
+	s.versions[string(key)], s.remembered = 0, true
+	return true
+}
+
+// fetch asks for keys, and whether what was read before is as it was.
+func (s *state) fetch(keys [][]byte) (map[string][]byte, error) {
+	f := &fetch{keys: keys, known: s.versions, done: make(chan struct{})}
+	s.db.fetches.push(f)
 	select {
 	case <-f.done:
 	case <-s.ctx.Done():
@@ -160,15 +210,16 @@ func (s *state) Get(keys ...[]byte) ([][]byte, error) {
 	for key, version := range s.versions {
 		if f.versions[key] != version {
 			s.stale = true
-			return nil, errStale
+			s.db.cache.forget([]byte(key))
 		}
 	}
+	if s.stale {
+		return nil, errStale
+	}
 	s.versions = f.versions
-	values := make([][]byte, len(keys))
-	for i, value := range f.values {
-		if value != nil {
-			values[i] = append([]byte{}, value...) // several may have asked for it
-		}
+	values := make(map[string][]byte, len(keys))
+	for i, key := range keys {
+		values[string(key)] = f.values[i]
 	}
 	return values, nil
 }

@@ -123,8 +123,8 @@ func Open(c Config) (*Authenticator, error) {
 	}
 	if c.TLS.CertFile != "" && c.TLS.KeyFile != "" {
 		a.pair = &keyPair{
-			cert: file{what: "--tls-cert", path: c.TLS.CertFile},
-			key:  file{what: "--tls-key", path: c.TLS.KeyFile, secret: true},
+			cert: file{what: c.TLS.flag("cert"), path: c.TLS.CertFile},
+			key:  file{what: c.TLS.flag("key"), path: c.TLS.KeyFile, secret: true},
 		}
 		keep(a.pair)
 	}

@@ -28,12 +28,16 @@ type TLS struct {
 	// An identity is "uri:" and a URI, or "dns:" and a DNS name, of the subject alternative names; or "cn:" and the common
 	// name of a certificate that has neither. It is compared as a whole: no wildcards.
 	IdentityFile string
+	Flags        string // what the flags of certificate and key begin with, for errors; default --tls
 }
+
+// flag names the flag of the certificate or of its key, which are for one listener of several.
+func (t TLS) flag(name string) string { return cmp.Or(t.Flags, "--tls") + "-" + name }
 
 func (t TLS) problems() (problems []error) {
 	for _, p := range []struct{ flag, value, other, otherValue string }{
-		{"--tls-cert", t.CertFile, "--tls-key", t.KeyFile},
-		{"--tls-key", t.KeyFile, "--tls-cert", t.CertFile},
+		{t.flag("cert"), t.CertFile, t.flag("key"), t.KeyFile},
+		{t.flag("key"), t.KeyFile, t.flag("cert"), t.CertFile},
 		{"--tls-client-ca", t.ClientCAFile, "--tls-identities", t.IdentityFile},
 		{"--tls-identities", t.IdentityFile, "--tls-client-ca", t.ClientCAFile},
 	} {

@@ -94,5 +94,6 @@ func (p *Pages) takeSignIn(w http.ResponseWriter, r *http.Request) {
 
 func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	p.sessions.End(w)
+	w.Header().Set("Clear-Site-Data", `"cache"`) // going back shows no page that the browser has kept in memory
 	http.Redirect(w, r, "/signin", http.StatusSeeOther)
 }

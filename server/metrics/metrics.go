@@ -46,6 +46,7 @@ type Metrics struct {
 	accounts, tenants, zendesks *bounded
 
 	errors, renewals, panics, expired, dead, breakers, coalesced *family[string]
+	browsers                                                     *family[webKey]
 
 	blocks        *family[blockKey]
 	accountBlocks *family[accountBlockKey]
@@ -72,6 +73,10 @@ type (
 	blockKey        struct{ block, exit, reason string }
 	accountBlockKey struct{ tenant, account, exit, reason string }
 	requestKey      struct{ endpoint, status string }
+	webKey          struct {
+		route  string
+		status int
+	}
 )
 
 // callBuckets are for calls: what only reads, what writes, what asks Zendesk, and the time limits.
@@ -91,6 +96,8 @@ func New(c Config) *Metrics {
 	m.accountBlocks = labelled(m, "account_blocks_total", "Blocks that used an account.",
 		func(k accountBlockKey) []string { return []string{k.tenant, k.account, k.exit, k.reason} }, "tenant", "account", "exit", "reason")
 
+	m.browsers = labelled(m, "web_requests_total", "Requests of browsers that were answered.",
+		func(k webKey) []string { return []string{k.route, strconv.Itoa(k.status)} }, "route", "status")
 	m.requests = labelled(m, "zendesk_requests_total", "Requests that were sent to Zendesk.",
 		func(k requestKey) []string { return []string{k.endpoint, k.status} }, "endpoint", "status")
 	m.durations = m.timings("zendesk_request_duration_seconds", "Requests to Zendesk, until the answer was read.", "endpoint", .05, .1, .25, .5, 1, 2.5, 5, 10)
@@ -150,6 +157,9 @@ func (m *Metrics) Interceptors() (grpc.UnaryServerInterceptor, grpc.StreamServer
 
 // Failed counts a call that ended with an error of this API.
 func (m *Metrics) Failed(reason string) { m.errors.of(reason).Inc() }
+
+// Answered counts a request of a browser, by its route, which is one of few.
+func (m *Metrics) Answered(route string, status int) { m.browsers.of(webKey{route, status}).Inc() }
 
 // Block counts a block that was run, and the use of its account; empty: it used none.
 func (m *Metrics) Block(block, exit, reason, tenant, account string) {

@@ -26,6 +26,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/scenarioblocks/zendeskblocks/server/web/gateway"
 	"github.com/scenarioblocks/zendeskblocks/server/web/inside"
 	"github.com/scenarioblocks/zendeskblocks/server/web/pages"
 	"github.com/scenarioblocks/zendeskblocks/server/web/session"
@@ -44,10 +45,11 @@ type Config struct {
 	SignIn bool           // the API asks for a credential
 	// URL is where browsers reach the server: https://blocks.example.com, or http on this machine; no path. Required.
 	URL          string
-	Sandbox      *url.URL      // of the fake Zendesk that is served beside; nil: none is
-	API          http.Handler  // the API for browsers' code, for the paths of its services; nil: pages alone
-	Log          *slog.Logger  // required
-	DrainTimeout time.Duration // how long requests may take to end after Serve was told to; default 10 s
+	Sandbox      *url.URL                       // of the fake Zendesk that is served beside; nil: none is
+	API          http.Handler                   // the API for browsers' code, for the paths of its services; nil: pages alone
+	Answered     func(route string, status int) // is told of each request that was answered; nil: nobody is
+	Log          *slog.Logger                   // required
+	DrainTimeout time.Duration                  // how long requests may take to end after Serve was told to; default 10 s
 	Now          func() time.Time
 }
 
@@ -67,6 +69,9 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Answered == nil {
+		c.Answered = func(string, int) {}
+	}
 	s := &Server{conns: inside.New(c.Dial), log: c.Log, drainTimeout: cmp.Or(c.DrainTimeout, 10*time.Second)}
 	shown := pages.New(pages.Config{
 		API: func(ctx context.Context) (grpc.ClientConnInterface, error) {
@@ -82,19 +87,18 @@ func New(c Config) (*Server, error) {
 	routes := http.NewServeMux()
 	routes.Handle("/", ownForms(shown))
 	if c.API != nil {
-		routes.Handle(apiPath, c.API)
+		for _, path := range gateway.Paths() {
+			routes.Handle(path, c.API)
+		}
 	}
 	s.http = http.Server{
-		Handler:           named(at, secured(at, routes)),
+		Handler:           answered(c.Log, c.Answered, named(at, secured(at, routes))),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaderBytes,
 		ConnContext: s.conns.ConnContext, ConnState: s.conns.ConnState,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
 }
-
-// apiPath begins the paths of the API's services.
-const apiPath = "/scenarioblocks.zendesk.v1."
 
 // ParseURL checks where browsers are to reach the service: an https origin, or an http one of this machine.
 func ParseURL(text string) (*url.URL, error) {

@@ -24,6 +24,11 @@ type accessFlags struct {
 	Insecure       bool   `help:"Serve on an address that others reach without TLS or without authentication."`
 }
 
+// takesBearers says whether callers may show tokens or JWTs.
+func (f *accessFlags) takesBearers() bool {
+	return f.TokenFile != "" || f.JWTKeyFile != "" || f.JWTJWKSURL != ""
+}
+
 func (f *accessFlags) config(log *slog.Logger) auth.Config {
 	return auth.Config{
 		TokenFile: f.TokenFile,

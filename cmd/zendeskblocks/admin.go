@@ -16,10 +16,10 @@ type adminFlags struct {
 	AdminDebug  bool   `help:"Serve profiles and gRPC's connections there too, and let whoever reaches it set the log's level."`
 }
 
-// adminOff is what says in a variable that there is no admin listener: one that is empty is taken for one that is not set.
-const adminOff = "off"
+// off is what says in a variable that there is no listener: one that is empty is taken for one that is not set.
+const off = "off"
 
-func (f *adminFlags) isOff() bool { return f.AdminListen == "" || f.AdminListen == adminOff }
+func (f *adminFlags) isOff() bool { return f.AdminListen == "" || f.AdminListen == off }
 
 func (f *adminFlags) problems() (problems []error) {
 	if _, _, err := net.SplitHostPort(f.AdminListen); err != nil && !f.isOff() {
@@ -28,8 +28,8 @@ func (f *adminFlags) problems() (problems []error) {
 	return problems
 }
 
-// listeners are the sockets of a process: for the API, and for those who run it, which may be nil.
-type listeners struct{ api, admin net.Listener }
+// listeners are the sockets of a process: for the API, and for browsers and those who run it, which may be nil.
+type listeners struct{ api, web, admin net.Listener }
 
 // listen opens what the flags say. Its error tells of all that cannot be opened.
 func (c *serveCommand) listen(ctx context.Context) (l listeners, err error) {
@@ -42,6 +42,9 @@ func (c *serveCommand) listen(ctx context.Context) (l listeners, err error) {
 		return opened
 	}
 	l.api = open("listen", c.Listen)
+	if address := c.webAddress(c.Sandbox); address != "" {
+		l.web = open("web-listen", address)
+	}
 	if !c.isOff() {
 		l.admin = open("admin-listen", c.AdminListen)
 	}
@@ -53,7 +56,7 @@ func (c *serveCommand) listen(ctx context.Context) (l listeners, err error) {
 }
 
 func (l *listeners) close() {
-	for _, opened := range []net.Listener{l.api, l.admin} {
+	for _, opened := range []net.Listener{l.api, l.web, l.admin} {
 		if opened != nil {
 			_ = opened.Close() // nothing was served on it
 		}

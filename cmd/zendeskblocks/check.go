@@ -29,7 +29,10 @@ func checking(command *kong.Context) (*serveCommand, bool) {
 
 // derivedDefaults implements derived.
 func (c *serveCommand) derivedDefaults(env environment) map[string]string {
-	follows := map[string]string{"audit-log": c.auditLog(), replicaFlag: c.replicaName()}
+	follows := map[string]string{"audit-log": c.auditLog(), replicaFlag: c.replicaName(), "web-listen": cmp.Or(c.webAddress(c.Sandbox), off)}
+	if place, err := c.webURL(c.webAddress(c.Sandbox)); err == nil && place != nil {
+		follows["web-url"] = place.String()
+	}
 	if file := c.where().file(); file != "" {
 		follows["store"] = c.where().String()
 		follows["data"] = file
@@ -84,6 +87,9 @@ func (c *serveCommand) checkedJSON(p *process, wrong error, warnings []string) e
 // look tries what serve would do at its start, as far as that changes nothing.
 func (c *serveCommand) look(ctx context.Context, env environment) (problems []error, warnings []string) {
 	addresses := []struct{ flag, address string }{{"listen", c.Listen}}
+	if address := c.webAddress(c.Sandbox); address != "" {
+		addresses = append(addresses, struct{ flag, address string }{"web-listen", address})
+	}
 	if !c.isOff() {
 		addresses = append(addresses, struct{ flag, address string }{"admin-listen", c.AdminListen})
 	}

@@ -89,6 +89,7 @@ func TestFlagsOfDeployments(t *testing.T) {
 		"deploy/kubernetes/config.yaml":          readGuide(t, "deploy/kubernetes/config.yaml"),
 		"deploy/kubernetes-replicas/config.yaml": readGuide(t, "deploy/kubernetes-replicas/config.yaml"),
 		deploymentGuide:                          fenced(t, strings.ReplaceAll(readGuide(t, deploymentGuide), "\n   ", "\n"), "yaml", "token-file: /etc"),
+		deploymentGuide + ", browsers":           fenced(t, strings.ReplaceAll(readGuide(t, deploymentGuide), "\n   ", "\n"), "yaml", "web-listen: "),
 	} {
 		found := 0
 		for _, match := range key.FindAllStringSubmatch(text, -1) {
@@ -103,7 +104,7 @@ func TestFlagsOfDeployments(t *testing.T) {
 	// Variables that the manifests and guides set are those of flags.
 	known := []string{"ZENDESKBLOCKS_TOKEN", keysetVariable}
 	eachFlag(parser.Model.Node, func(flag *kong.Flag) { known = append(known, envName(flag.Name)) })
-	for _, file := range []string{runbook, deploymentGuide, "deploy/kubernetes/statefulset.yaml"} {
+	for _, file := range []string{runbook, deploymentGuide, "deploy/kubernetes/statefulset.yaml", "deploy/kubernetes-web/pod.yaml"} {
 		for _, name := range regexp.MustCompile(`ZENDESKBLOCKS_[A-Z_]+`).FindAllString(readGuide(t, file), -1) {
 			if !slices.Contains(known, name) {
 				t.Errorf("%s: nothing reads %s", file, name)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -473,6 +474,28 @@ func TestLinksOfTheGuides(t *testing.T) {
 				t.Errorf("%s names %s: %v", guide, match[1], err)
 			}
 		}
+	}
+}
+
+// The pictures that the operator's guide shows are there, as PNG of some size, and it shows all that are.
+func TestPicturesOfTheOperatorGuide(t *testing.T) {
+	t.Parallel()
+	var shown []string
+	for _, match := range regexp.MustCompile(`!\[[^\]]+\]\((pictures/[^)]+)\)`).FindAllStringSubmatch(readGuide(t, operatorGuide), -1) {
+		shown = append(shown, match[1])
+		file, err := os.Open(match[1])
+		must(t, err)
+		seen, err := png.DecodeConfig(file)
+		must(t, errors.Join(err, file.Close()))
+		if seen.Width < 390 || seen.Height < 390 {
+			t.Errorf("%s has %d by %d pixels", match[1], seen.Width, seen.Height)
+		}
+	}
+	there, err := filepath.Glob("pictures/*")
+	must(t, err)
+	slices.Sort(shown)
+	if len(shown) == 0 || !slices.Equal(shown, there) {
+		t.Errorf("the guide shows %q, and there are %q", shown, there)
 	}
 }
 

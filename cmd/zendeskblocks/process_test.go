@@ -85,7 +85,7 @@ func startProgramBy(t testing.TB, by []string, stderr io.Writer, args ...string)
 	}
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, envPrefix)
-	}), mainVariable+"=1", envName("admin-listen")+"="+adminOff, "GORACE=atexit_sleep_ms=0")
+	}), mainVariable+"=1", envName("admin-listen")+"="+off, envName("web-listen")+"="+off, "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, stderr
 	stdin, err := p.cmd.StdinPipe()
 	must(t, err)

@@ -25,11 +25,13 @@ func runCommand(t testing.TB, env map[string]string, args ...string) (stdout, st
 	return out.String(), log.String(), err
 }
 
-// environOf words variables as os.Environ does. Many services run in tests at a time, and only those that say so have an admin
-// listener.
+// environOf words variables as os.Environ does. Many services run in tests at a time, and only those that say so have listeners for
+// browsers and for those who run them.
 func environOf(env map[string]string) (environ []string) {
-	if _, ok := env[envName("admin-listen")]; !ok {
-		environ = append(environ, envName("admin-listen")+"="+adminOff)
+	for _, listener := range []string{"admin-listen", "web-listen"} {
+		if _, ok := env[envName(listener)]; !ok {
+			environ = append(environ, envName(listener)+"="+off)
+		}
 	}
 	for name, value := range env {
 		environ = append(environ, name+"="+value)

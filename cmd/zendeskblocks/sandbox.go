@@ -202,8 +202,11 @@ More to try:            zendeskblocks sandbox --help
 	return err
 }
 
-func printSandboxHints(w io.Writer, address, origin string) error {
-	_, err := fmt.Fprintf(w, `The service is at %[1]s, and a fake Zendesk at %[2]s. Try it from another terminal:
+func printSandboxHints(w io.Writer, address, origin, page string) error {
+	if page != "" {
+		page = "See it in a browser: " + page + "\n"
+	}
+	_, err := fmt.Fprintf(w, `The service is at %[1]s, and a fake Zendesk at %[2]s. %[4]sTry it from another terminal:
 
   alias grpcurl='go run github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4'
   grpcurl -plaintext %[1]s scenarioblocks.zendesk.v1.AccountService/ListAccounts
@@ -213,6 +216,6 @@ func printSandboxHints(w io.Writer, address, origin string) error {
   grpcurl -plaintext -d '{"interaction_id": "call-1"}' %[1]s scenarioblocks.zendesk.v1.InteractionService/GetInteraction
   curl %[2]s/_sandbox/requests
 
-`, address, origin, sandboxAccount)
+`, address, origin, sandboxAccount, page)
 	return err
 }

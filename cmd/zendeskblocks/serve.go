@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server"
 	"github.com/scenarioblocks/zendeskblocks/server/admin"
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
+	"github.com/scenarioblocks/zendeskblocks/server/web"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
@@ -40,6 +42,7 @@ type serveCommand struct {
 	keepFlags      `embed:"" group:"What is kept:"`
 	boundFlags     `embed:"" group:"How much at a time:"`
 	accessFlags    `embed:"" group:"Who may call:"`
+	webFlags       `embed:"" group:"For browsers:"`
 	adminFlags     `embed:"" group:"For those who run it:"`
 	logFlags       `embed:"" group:"Log:"`
 	metricsFlags   `embed:"" group:"Metrics:"`
@@ -196,12 +199,12 @@ func (c *serveCommand) problems() []error {
 	if c.TestEvery != 0 && c.TestEvery < time.Minute {
 		problems = append(problems, errors.New("--test-every must be at least 1m, or 0"))
 	}
-	return slices.Concat(problems, c.auditFileFlags.problems(), c.accessFlags.problems(c.Listen))
+	return slices.Concat(problems, c.auditFileFlags.problems(), c.accessFlags.problems(c.Listen), c.webFlags.problems(c.Sandbox, &c.accessFlags))
 }
 
 // sourceProblems implements sourced.
 func (c *serveCommand) sourceProblems(from sources) []error {
-	return append(c.storeFlags.sourceProblems(from), c.replicaFlags.problems(c.where())...)
+	return slices.Concat(c.storeFlags.sourceProblems(from), c.replicaFlags.problems(c.where()), c.webFlags.sourceProblems(from))
 }
 
 // variableProblems says what is wrong with variables that are no flag's.
@@ -256,15 +259,20 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	// From before the data file is opened, which may take long, until all else has ended.
 	defer serveAdmin(listeners.admin, admin.Config{Ready: seen.ready, Metrics: seen.metrics.Handler(), Level: level, Debug: c.AdminDebug, Log: log})()
 	defer func() {
-		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) {
-			err = errors.Join(err, closeErr)
+		for _, opened := range []net.Listener{l, listeners.web} {
+			if opened == nil {
+				continue
+			}
+			if closeErr := opened.Close(); !errors.Is(closeErr, net.ErrClosed) {
+				err = errors.Join(err, closeErr)
+			}
 		}
 	}()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP) // from the start: unheeded, it would end the process
 	defer signal.Stop(reload)
 	config := c.config(log)
-	config.Exposed = !loopback(l.Addr().String())
+	config.Exposed = !loopback(l.Addr().String()) || c.browsersFromElsewhere()
 	if err := config.CheckListen(l.Addr(), c.Insecure); err != nil {
 		return err
 	}
@@ -335,6 +343,22 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	if err != nil {
 		return err
 	}
+	var fake *url.URL
+	if sandbox != nil {
+		if fake, err = url.Parse(sandbox.Origin()); err != nil {
+			return err
+		}
+	}
+	browsers, err := c.forBrowsers(listeners.web, web.Config{Dial: srv.Dial, Sealer: st, SignIn: access.Required(), Sandbox: fake, Answered: seen.metrics.Answered, Log: log})
+	if err != nil {
+		return err
+	}
+	defer browsers.close()
+	if sandbox != nil && browsers != nil {
+		if err := sandbox.AllowRedirect(zendesktest.ClientID, browsers.url+"/redirect"); err != nil {
+			log.Warn("the fake Zendesk sends nobody back to the administrator's page", "error", err)
+		}
+	}
 	if c.Insecure {
 		log.Warn("whoever reaches the address may call, if no authentication is configured", "address", l.Addr().String())
 	}
@@ -342,10 +366,10 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	if sandbox != nil {
 		log.Info("serving a fake Zendesk", "origin", sandbox.Origin(), "account_id", sandboxAccount)
 		if c.LogFormat != "json" { // whose reader is a program
-			if err := printSandboxHints(p.stdout, l.Addr().String(), sandbox.Origin()); err != nil {
+			if err := printSandboxHints(p.stdout, l.Addr().String(), sandbox.Origin(), browsers.place()); err != nil {
 				return err
 			}
 		}
 	}
-	return srv.Serve(ctx, l)
+	return browsers.beside(ctx, l, srv.Serve)
 }

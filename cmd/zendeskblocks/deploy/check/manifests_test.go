@@ -45,15 +45,16 @@ type deployed struct {
 	names   map[string]bool // "Kind name"
 }
 
-// The folders of manifests: one pod with its volume, and several replicas over a database.
+// The folders of manifests: one pod with its volume, and several replicas over a database. What is for browsers is put to either.
 const (
 	onePod   = "kubernetes"
 	replicas = "kubernetes-replicas"
+	browsers = "-web"
 )
 
-// eachVariant runs a test for each of them.
+// eachVariant runs a test for each of them, without browsers and with them.
 func eachVariant(t *testing.T, test func(t *testing.T, variant string)) {
-	for _, variant := range []string{onePod, replicas} {
+	for _, variant := range []string{onePod, replicas, onePod + browsers, replicas + browsers} {
 		t.Run(variant, func(t *testing.T) { test(t, variant) })
 	}
 }
@@ -62,8 +63,15 @@ func eachVariant(t *testing.T, test func(t *testing.T, variant string)) {
 // comes of it by Kubernetes' own types: a field that they do not have is refused.
 func rendered(t *testing.T, variant string) deployed {
 	t.Helper()
-	folder := t.TempDir()
-	must(t, os.CopyFS(folder, os.DirFS("../"+variant)))
+	base, forBrowsers := strings.CutSuffix(variant, browsers)
+	folder := filepath.Join(t.TempDir(), base)
+	must(t, os.CopyFS(folder, os.DirFS("../"+base)))
+	if forBrowsers {
+		must(t, os.CopyFS(filepath.Join(folder, "../kubernetes-web"), os.DirFS("../kubernetes-web")))
+		told, err := os.ReadFile(filepath.Join(folder, "kustomization.yaml"))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(folder, "kustomization.yaml"), bytes.Replace(told, []byte("\n# components:"), []byte("\ncomponents:"), 1), 0o600))
+	}
 	must(t, os.MkdirAll(filepath.Join(folder, "secrets"), 0o700))
 	for _, name := range []string{"keyset.json", "tokens.jsonl", "backup.token", "database.password", "database-ca.crt"} {
 		must(t, os.WriteFile(filepath.Join(folder, "secrets", name), []byte("x"), 0o600))
@@ -172,7 +180,7 @@ func testPods(t *testing.T, variant string) {
 				t.Errorf("%s mounts %s, which nobody makes", name, source)
 			}
 		}
-		if name == "service" && variant == onePod {
+		if name == "service" && strings.TrimSuffix(variant, browsers) == onePod {
 			for _, claim := range only[*appsv1.StatefulSet](t, d).Spec.VolumeClaimTemplates {
 				volumes[claim.Name] = true
 			}
@@ -326,7 +334,7 @@ func TestLimitsAgree(t *testing.T) { eachVariant(t, testLimitsAgree) }
 func testLimitsAgree(t *testing.T, variant string) {
 	pod := rendered(t, variant).pods()["service"]
 	container := pod.Spec.Containers[0]
-	text, err := os.ReadFile("../" + variant + "/config.yaml")
+	text, err := os.ReadFile("../" + strings.TrimSuffix(variant, browsers) + "/config.yaml")
 	must(t, err)
 	var config map[string]any
 	must(t, yaml.UnmarshalStrict(text, &config))
@@ -338,6 +346,9 @@ func testLimitsAgree(t *testing.T, variant string) {
 			mib, err := strconv.ParseInt(strings.TrimSuffix(variable.Value, "MiB"), 10, 64)
 			must(t, err)
 			soft = mib << 20
+		}
+		if flag, found := strings.CutPrefix(variable.Name, "ZENDESKBLOCKS_"); found {
+			config[strings.ToLower(strings.ReplaceAll(flag, "_", "-"))] = variable.Value
 		}
 	}
 	if soft*100 < limit*80 || soft*100 > limit*95 {
@@ -355,7 +366,7 @@ func testLimitsAgree(t *testing.T, variant string) {
 		t.Errorf("the pod has %v to end, and draining takes %v", grace, drain)
 	}
 
-	listened := map[string]string{"grpc": "listen", "admin": "admin-listen"}
+	listened := map[string]string{"grpc": "listen", "admin": "admin-listen", "web": "web-listen"}
 	for _, port := range container.Ports {
 		if address := config[listened[port.Name]]; address != "0.0.0.0:"+strconv.Itoa(int(port.ContainerPort)) {
 			t.Errorf("port %s is %d, and the service listens on %v", port.Name, port.ContainerPort, address)
@@ -378,6 +389,33 @@ func testLimitsAgree(t *testing.T, variant string) {
 	}
 	if !mounts[filepath.Dir(container.Args[2])] || container.Args[1] != "--config" {
 		t.Errorf("the arguments are %q", container.Args)
+	}
+}
+
+// Browsers come by the name that the service has for itself, in TLS, to its port for them.
+func TestBrowsers(t *testing.T) {
+	for _, variant := range []string{onePod + browsers, replicas + browsers} {
+		d := rendered(t, variant)
+		ingress, place := only[*networkingv1.Ingress](t, d), ""
+		for _, variable := range d.pods()["service"].Spec.Containers[0].Env {
+			if variable.Name == "ZENDESKBLOCKS_WEB_URL" {
+				place = variable.Value
+			}
+		}
+		rules, secured := ingress.Spec.Rules, ingress.Spec.TLS
+		if len(rules) != 1 || place != "https://"+rules[0].Host || len(secured) != 1 || !slices.Equal(secured[0].Hosts, []string{rules[0].Host}) {
+			t.Fatalf("%s: browsers go to %v, in TLS to %v, and the service takes them from %q", variant, rules, secured, place)
+		}
+		backend := rules[0].HTTP.Paths[0].Backend.Service
+		found := slices.ContainsFunc(d.objects, func(object runtime.Object) bool {
+			service, ok := object.(*corev1.Service)
+			return ok && service.Name == backend.Name && slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool {
+				return p.Name == backend.Port.Name && p.TargetPort.StrVal == "web"
+			})
+		})
+		if !found {
+			t.Errorf("%s: no service is %v", variant, backend)
+		}
 	}
 }
 

@@ -255,6 +255,7 @@ func printable(r rune) rune {
 }
 
 // popWindow is what the window for pages shows first.
-func (p *Pages) popWindow(*visit) (*page, error) {
+func (p *Pages) popWindow(v *visit) (*page, error) {
+	v.w.Header().Set("Cross-Origin-Opener-Policy", "unsafe-none") // a policy of its own would cut it off from the page with the first link
 	return &page{title: "Window for screen pops", template: "popwindow"}, nil
 }

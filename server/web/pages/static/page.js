@@ -7,3 +7,6 @@ for (const all of document.querySelectorAll("input[data-all]")) {
   all.hidden = false;
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; });
 }
+
+// A page that a browser has kept in memory is asked for again when somebody goes back to it: its visitor may have signed out.
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

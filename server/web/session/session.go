@@ -137,7 +137,7 @@ func (s *Sessions) write(w http.ResponseWriter, name string, value any, begun, u
 func (s *Sessions) drop(w http.ResponseWriter, name string) { s.set(w, name, "", -1) }
 
 func (s *Sessions) set(w http.ResponseWriter, name, value string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: it is not Secure where browsers come by http on this machine
 		Name: s.cookieName(name), Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, // Strict would keep Zendesk's redirect from finding it
 	})

@@ -75,6 +75,20 @@ func (c *cache) get(keys [][]byte, tell func(i int, f found)) (unknown [][]byte)
 	return unknown
 }
 
+// contradicts says whether a key that was read is known to be another version by now.
+func (c *cache) contradicts(read map[string]int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, version := range read {
+		if s := c.shelf(shelfOf([]byte(key))); s != nil {
+			if f, ok := s.found[key]; ok && f.version != version {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // remember notes what keys are.
 func (c *cache) remember(all map[string]found) {
 	c.mu.Lock()

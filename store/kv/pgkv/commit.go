@@ -37,7 +37,7 @@ type group struct {
 	ranges  []kv.Op
 	bytes   int
 	stale   []*update // others, which have read what a member writes: they run again after the commit
-	retried int       // of them, that were told so
+	retried int       // others that were told to
 }
 
 // committing is how commits share round trips.
@@ -56,8 +56,8 @@ func (d *DB) commitGroups() {
 	}
 }
 
-// group takes from those that wait, if a commit is to begin now. What has read what one taken before writes, or a commit under way, runs
-// again after that; what writes the same is left to the next group.
+// group takes from those that wait, if a commit is to begin now. What has read what was changed since runs again; so does what has read what
+// one taken before writes, or a commit under way, after that. What writes the same is left to the next group.
 func (d *DB) group() *group {
 	g := &group{keys: make(map[string]struct{})}
 	c := &d.committing
@@ -71,7 +71,12 @@ func (d *DB) group() *group {
 		if u == nil {
 			break
 		}
-		if before := c.changing(u.Reads); before != nil {
+		if d.cache.contradicts(u.versions) {
+			d.queue.Reserve(u)
+			g.retried++
+			u.again, u.err = true, nil
+			close(u.done)
+		} else if before := c.changing(u.Reads); before != nil {
 			d.queue.Reserve(u)
 			before.stale = append(before.stale, u)
 		} else if g.changes(u.Reads) {

@@ -219,7 +219,7 @@ var errRemembered = errors.New("what came of it was not compared with the databa
 // try runs fn, and commits what it wrote unless what it read has changed. What it comes to without a commit is not compared with
 // anything: that counts only where it has read anew, as it does when fresh is set.
 func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error, fresh bool) (again bool, err error) {
-	s := &state{db: d, ctx: ctx, versions: make(map[string]int64), expected: make(map[string]struct{}), fresh: fresh}
+	s := &state{db: d, ctx: ctx, versions: make(map[string]int64), fresh: fresh}
 	overlay := kv.NewOverlay(s)
 	err = overlay.Run(fn)
 	if s.stale {

@@ -179,10 +179,14 @@ func (s *state) Get(keys ...[]byte) ([][]byte, error) {
 
 // ExpectMissing implements [kv.Txn] for the overlay.
 func (s *state) ExpectMissing(keys ...[]byte) {
+	if s.fresh {
+		return
+	}
+	if s.expected == nil {
+		s.expected = make(map[string]struct{}, len(keys))
+	}
 	for _, key := range keys {
-		if !s.fresh {
-			s.expected[string(key)] = struct{}{}
-		}
+		s.expected[string(key)] = struct{}{}
 	}
 }
 

@@ -151,17 +151,19 @@ func TestMetricsOfTheGuide(t *testing.T) {
 	t.Parallel()
 	s := newBusyServer(t, 100)
 	told := s.scrape(t)
-	// What this server lacks: TLS, checks of readiness, and other replicas over a database.
+	// What this server lacks: TLS, checks of readiness, browsers, and other replicas over a database.
 	lacking := metrics.New(metrics.Config{Ready: func() map[string]bool { return map[string]bool{"store": true} }})
 	lacking.Read(metrics.Sources{
 		CertificateEnd: func() (time.Time, bool) { return time.Now(), true },
 		Replicas:       func() (int, int, bool) { return 1, 1, true },
 		Database:       func() (int64, bool) { return 1, true },
 	})
-	lacks := []string{"ready", "certificate_expiry_seconds", "claims_held", "replicas", "database_bytes"}
-	for name, labels := range scrape(t, lacking).labels {
+	lacking.Answered("GET /accounts", http.StatusOK)
+	lacks := []string{"web_requests_total", "ready", "certificate_expiry_seconds", "claims_held", "replicas", "database_bytes"}
+	without := scrape(t, lacking)
+	for name, labels := range without.labels {
 		if told.labels[name] == nil && slices.Contains(lacks, strings.TrimPrefix(name, "zendeskblocks_")) {
-			told.labels[name], told.types[name] = labels, "gauge"
+			told.labels[name], told.types[name] = labels, without.types[name]
 		}
 	}
 	got := make(map[string]string)

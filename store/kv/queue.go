@@ -31,6 +31,7 @@ type Queue[U Queued] struct {
 	wake chan struct{} // holds a token when something may have come
 
 	mu       sync.Mutex
+	closed   bool
 	arrived  int
 	count    int      // of waiting updates
 	turns    []string // owners of waiting updates
@@ -47,7 +48,12 @@ func NewQueue[U Queued]() *Queue[U] {
 func (q *Queue[U]) Wake() <-chan struct{} { return q.wake }
 
 // Close says that nothing will be pushed any more.
-func (q *Queue[U]) Close() { close(q.wake) }
+func (q *Queue[U]) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	close(q.wake)
+}
 
 // Push has an update wait.
 func (q *Queue[U]) Push(u U) {
@@ -72,7 +78,17 @@ func (q *Queue[U]) Len() int {
 	return q.count
 }
 
+// Rouse puts the token of Wake: those who take are to look again.
+func (q *Queue[U]) Rouse() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rouse()
+}
+
 func (q *Queue[U]) rouse() {
+	if q.closed {
+		return
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:

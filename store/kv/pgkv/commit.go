@@ -104,8 +104,13 @@ func (c *committing) changing(keys []string) *group {
 	return nil
 }
 
-// release takes a group off those under way, and has run again what has read what it may have written. It is called when the group's commit
-// has ended, or its answer is lost: then others need not wait until it is found out what became of it.
+// abandon releases a group whose answer is lost: others need not wait until it is found out what became of it.
+func (d *DB) abandon(g *group) {
+	d.release(g)
+	d.queue.Rouse() // this committer is not back soon
+}
+
+// release takes a group off those under way, and has run again what has read what it may have written.
 func (d *DB) release(g *group) {
 	c := &d.committing
 	c.mu.Lock()
@@ -172,24 +177,24 @@ func (d *DB) commit(g *group) {
 		case err != nil:
 			u.again, u.err = false, err
 			d.cache.changed(u.Ops)
-			if errors.Is(err, kv.ErrUnknownOutcome) {
-				d.watchers.Notify(u.Ops)
-			}
 		case again[i]:
 			d.queue.Reserve(u)
 			u.again, u.err = true, nil
+		case id == 0:
+			u.again, u.err = false, nil
+			d.cache.changed(u.Ops)
 		default:
 			u.again, u.err = false, nil
-			if id == 0 {
-				d.cache.changed(u.Ops)
-			} else {
-				d.cache.written(u.Ops, id)
-			}
+			d.cache.written(u.Ops, id)
+		}
+	}
+	d.release(g) // first: what those who wait for it do next is no more in conflict with it
+	for _, u := range g.members {
+		if !u.again && (err == nil || errors.Is(err, kv.ErrUnknownOutcome)) {
 			d.watchers.Notify(u.Ops)
 		}
 		close(u.done)
 	}
-	d.release(g)
 	if err == nil {
 		d.tell(g, again, begun)
 	}
@@ -240,7 +245,7 @@ func (d *DB) write(g *group) (id int64, again []bool, err error) {
 			again, err = d.send(g, id)
 		}
 		if lose != nil {
-			d.release(g)
+			d.abandon(g)
 			lose.meanwhile()
 			lose, err = nil, errLost
 			again = nil
@@ -257,7 +262,7 @@ func (d *DB) write(g *group) (id int64, again []bool, err error) {
 		case unsent(err) || answered(err):
 			return id, nil, unavailable(d.ctx, err)
 		}
-		d.release(g)
+		d.abandon(g)
 		made, left, err := d.resolve(id)
 		if err != nil {
 			return id, nil, err

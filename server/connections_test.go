@@ -366,6 +366,7 @@ func TestKeepalive(t *testing.T) {
 		conn := b.client(t, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true}))
 		_, err := checkHealth(t, conn)
 		must(t, err)
+		synctest.Wait() // calls may be made before the client says that it is ready
 		called := time.Now()
 		conn.WaitForStateChange(t.Context(), connectivity.Ready)
 		if idle := time.Since(called); idle < idleAfter || idle > idleAfter+time.Second {

@@ -49,6 +49,9 @@ type site struct {
 	url          string
 }
 
+// patience is how long calls may take: only what hangs is to fail a test.
+const patience = 2 * time.Minute
+
 // newSite starts a site. Callers, if there are any, are who may call, each with a token.
 func newSite(t testing.TB, callers ...auth.Caller) *site {
 	t.Helper()
@@ -82,7 +85,10 @@ func newSite(t testing.TB, callers ...auth.Caller) *site {
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{AllowHosts: allow})
 	must(t, err)
 	t.Cleanup(transport.Close)
-	srv, err := server.New(server.Config{Store: s.store, Transport: transport, Log: log, Auth: access, AllowHosts: allow})
+	srv, err := server.New(server.Config{
+		Store: s.store, Transport: transport, Log: log, Auth: access, AllowHosts: allow,
+		Timeouts: server.Timeouts{Block: patience, BlockCap: patience, Deliver: patience, Zendesk: patience, Other: patience},
+	})
 	must(t, err)
 	listener := bufconn.Listen(1 << 20)
 	ctx, stop := context.WithCancel(context.Background())

@@ -163,7 +163,15 @@ func populate(t testing.TB, s *Store) Account {
 			Failure: &Failure{Reason: ReasonNotFound, Message: canary}, Time: at,
 		}
 		tx.SetDeliveries(Deliveries{Agent: canaryAgent, Visit: 1, Items: []Delivery{shown}})
-		tx.NoteDelivered(canaryAgent, Delivered{InteractionID: "call-1", Pop: popsOf(t, tx)[0], Delivery: shown})
+		var noted []Delivered
+		for i := range leaveAtOnce + 1 { // all but the last are older than the latest
+			delivered := Delivered{InteractionID: "call-1", Pop: popsOf(t, tx)[0], Delivery: shown}
+			if i < leaveAtOnce {
+				delivered.Time = at.Add(-2 * latestFor)
+			}
+			noted = append(noted, delivered)
+		}
+		tx.NoteDelivered(canaryAgent, noted...)
 	})
 	update(t, s, "call-2", func(tx *InteractionTxn) {
 		if _, err := tx.Complete(Activity{

@@ -506,7 +506,7 @@ func variedActivity(i int) store.Activity {
 	if i%7 > 0 {
 		a.Account = atZendesk(string(rune('a' + i%3)))
 	}
-	if i%4 > 1 {
+	if i%4 > 1 && a.State != store.ActivityWritten && a.State != store.ActivitySkipped {
 		a.Failure = &store.Failure{Reason: []store.FailureReason{store.ReasonTimeout, store.ReasonNotFound}[i%2]}
 	}
 	return a
@@ -527,7 +527,8 @@ func testListActivities(t *testing.T, s *fixture) {
 		{AccountID: "none"},
 		{AccountID: strings.Repeat("x", 5000)},
 		{Reason: store.ReasonNotFound},
-		{Reason: store.ReasonTimeout, State: store.ActivityWritten, AccountID: "c"},
+		{Reason: store.ReasonTimeout, State: store.ActivityDead, AccountID: "c"},
+		{Reason: store.ReasonTimeout, State: store.ActivityWritten},
 		{Reason: store.ReasonConflict},
 		{Since: at(many / 2)},
 		{Until: at(many / 2)},

@@ -102,7 +102,7 @@ func (p *Pages) showActivity(v *visit) (*page, error) {
 			if err == nil {
 				err = put("preview", previewOf(reply.GetPreview()))
 			} else {
-				err = put("late problem", problemOf(err))
+				err = put("problem", problemOf(err))
 			}
 			if err != nil {
 				return err

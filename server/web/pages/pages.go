@@ -240,11 +240,10 @@ func (p *Pages) write(w http.ResponseWriter, r *http.Request, v *visit, answer *
 		Navigation []link
 		Who        *zendeskv1.GetCallerResponse
 		SignedIn   bool
-		Sandbox    bool
 		Done       string
 		Problem    *problem
 	}{
-		Title: answer.title, Navigation: p.navigation(v), SignedIn: p.signIn, Sandbox: p.sandbox != nil,
+		Title: answer.title, Navigation: p.navigation(v), SignedIn: p.signIn,
 		Done: doneWords[r.URL.Query().Get("done")], Problem: answer.problem,
 	}
 	if v != nil {
@@ -283,7 +282,7 @@ func (p *Pages) write(w http.ResponseWriter, r *http.Request, v *visit, answer *
 		err = answer.stream(put)
 	}
 	if err != nil && r.Context().Err() == nil {
-		_ = put("late problem", problemOf(err))
+		_ = put("problem", problemOf(err))
 	}
 	_ = put("foot", shown)
 }

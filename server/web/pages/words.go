@@ -42,7 +42,6 @@ func parse(now func() time.Time) map[string]*template.Template {
 		"lasts":  lasts,
 		"static": staticPath,
 		"input":  input,
-		"list":   func(items ...string) []string { return items },
 	}).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html"))
 	all := make(map[string]*template.Template)
 	files, err := fs.Glob(templateFiles, "templates/*.html")

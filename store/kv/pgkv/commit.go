@@ -195,10 +195,11 @@ func (d *DB) commit(g *group) {
 		}
 		close(u.done)
 	}
-	if err == nil {
-		d.tell(g, again, begun)
+	if err != nil {
+		return
 	}
-	if err == nil && slices.Contains(again, false) {
+	d.tell(g, again, begun)
+	if slices.Contains(again, false) {
 		select {
 		case d.notify <- struct{}{}:
 		default:

@@ -38,6 +38,7 @@ type group struct {
 	bytes   int
 	stale   []*update // others, which have read what a member writes: they run again after the commit
 	retried int       // others that were told to
+	begun   time.Time
 }
 
 // committing is how commits share round trips.
@@ -63,7 +64,8 @@ func (d *DB) group() *group {
 	c := &d.committing
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.pace.begins(d.queue.Len(), maxGroup) {
+	begun, yes := c.pace.begin(d.queue.Len(), maxGroup, d.queue.Rouse)
+	if !yes {
 		return g
 	}
 	for len(g.members) < maxGroup && g.bytes < maxGroupBytes {
@@ -87,9 +89,10 @@ func (d *DB) group() *group {
 			break
 		}
 	}
-	if len(g.members) > 0 {
-		c.pace.underWay += len(g.members)
+	if g.begun = begun; len(g.members) > 0 {
 		c.underWay = append(c.underWay, g)
+	} else {
+		c.pace.end(begun)
 	}
 	return g
 }
@@ -118,7 +121,7 @@ func (d *DB) release(g *group) {
 	g.stale, g.retried = nil, g.retried+len(stale)
 	if i := slices.Index(c.underWay, g); i >= 0 {
 		c.underWay = slices.Delete(c.underWay, i, i+1)
-		c.pace.underWay -= len(g.members)
+		c.pace.end(g.begun)
 	}
 	c.mu.Unlock()
 	for _, u := range stale {
@@ -339,7 +342,8 @@ ON CONFLICT (key) DO UPDATE SET version = kv.version WHERE kv.version = 0`
 
 // apply compares what members have read, and applies those that still hold. Keys that are only read are locked unless somebody
 // else has: who writes them now is in conflict, and nobody waits, so that there is no deadlock. It returns the others, with the keys
-// that were otherwise than they had read, and notes them with the marker.
+// that were otherwise than they had read, and notes them with the marker. Keys are found by lists of them, and not by joins, which take
+// longer the more there is in the table, or the more are compared, when they were planned for less.
 //
 //	$1 the version of the commit, by which it knows the keys that lockKeys made
 //	$2 keys that are read and not locked yet
@@ -359,17 +363,18 @@ WITH shared AS MATERIALIZED (
 	SELECT r.member, r.key FROM unnest($3::int[], $4::bytea[], $5::bigint[]) AS r(member, key, version)
 	LEFT JOIN seen USING (key) WHERE coalesce(seen.version, 0) <> r.version
 ), taken_back AS (
-	DELETE FROM zendeskblocks_kv kv USING unnest($6::int[], $7::bytea[]) AS t(member, key)
-	WHERE kv.key = t.key AND kv.version = $1 AND (kv.value IS NULL OR t.member IN (SELECT member FROM bad))
+	DELETE FROM zendeskblocks_kv WHERE key = ANY($7) AND version = $1 AND (value IS NULL OR key IN (
+		SELECT t.key FROM unnest($6::int[], $7::bytea[]) AS t(member, key) WHERE t.member IN (SELECT member FROM bad)))
 ), deleted AS (
-	DELETE FROM zendeskblocks_kv kv USING unnest($11::int[], $12::bytea[]) AS t(member, key)
-	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+	DELETE FROM zendeskblocks_kv WHERE version <> $1 AND key = ANY(ARRAY(
+		SELECT t.key FROM unnest($11::int[], $12::bytea[]) AS t(member, key) WHERE t.member NOT IN (SELECT member FROM bad)))
 ), ranged AS (
 	DELETE FROM zendeskblocks_kv kv USING unnest($13::int[], $14::bytea[], $15::bytea[]) AS t(member, first, beyond)
 	WHERE kv.key >= t.first AND kv.key < t.beyond AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
 ), updated AS (
-	UPDATE zendeskblocks_kv kv SET value = t.value, version = $1 FROM unnest($8::int[], $9::bytea[], $10::bytea[]) AS t(member, key, value)
-	WHERE kv.key = t.key AND kv.version <> $1 AND t.member NOT IN (SELECT member FROM bad)
+	INSERT INTO zendeskblocks_kv AS kv (key, value, version)
+	SELECT key, value, $1 FROM unnest($8::int[], $9::bytea[], $10::bytea[]) AS t(member, key, value) WHERE member NOT IN (SELECT member FROM bad)
+	ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = $1 WHERE kv.version <> $1
 ), marked AS (
 	UPDATE zendeskblocks_commits SET again = ARRAY(SELECT DISTINCT member FROM bad) WHERE id = $1 AND EXISTS (SELECT FROM bad)
 )

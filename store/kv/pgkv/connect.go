@@ -87,6 +87,11 @@ func newNetwork(c Config) (*network, error) {
 		"lock_timeout":                        "2s",
 		"statement_timeout":                   "30s",
 		"idle_in_transaction_session_timeout": "60s",
+
+		// A statement is planned once for a connection, maybe while there is next to nothing in the table: a plan that reads all of it would
+		// stay while it grows. A plan without such a one counts as so dear that compiling it would seem to pay.
+		"enable_seqscan": "off",
+		"jit":            "off",
 	} {
 		connection.RuntimeParams[name] = value
 	}

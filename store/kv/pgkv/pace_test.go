@@ -3,26 +3,68 @@ package pgkv
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 func TestPace(t *testing.T) {
+	now := time.Now()
 	for _, test := range []struct {
-		waiting, underWay int
-		want              bool
+		waiting  int
+		underWay []time.Duration // since they began
+		want     bool
+		again    time.Duration
 	}{
-		{0, 0, false}, {0, 5, false},
-		{1, 0, true},
-		{1, 1, true}, {1, 2, false},
-		{31, 32, false}, {32, 32, true}, {33, 32, true},
-		{99, 1000, false}, {100, 1000, true}, // as many as share a round trip
+		{0, nil, false, 0}, {0, []time.Duration{0}, false, 0},
+		{1, nil, true, 0},
+		{1, []time.Duration{0}, false, long},
+		{99, []time.Duration{time.Hour, 3 * time.Millisecond, time.Minute}, false, long - 3*time.Millisecond},
+		{1, []time.Duration{long}, true, 0}, {1, []time.Duration{time.Hour, long}, true, 0}, // what is under way may be held up
+		{100, []time.Duration{0}, true, long}, // as many as share a round trip
 	} {
-		p := pace{underWay: test.underWay}
-		if got := p.begins(test.waiting, 100); got != test.want {
-			t.Errorf("%d wait and %d are under way: %v", test.waiting, test.underWay, got)
+		var p pace
+		for _, since := range test.underWay {
+			p.underWay = append(p.underWay, now.Add(-since))
+		}
+		if yes, again := p.begins(test.waiting, 100, now); yes != test.want || again != test.again {
+			t.Errorf("%d wait, and what is under way began before %v: %v, again in %v", test.waiting, test.underWay, yes, again)
 		}
 	}
+}
+
+// TestPaceRouses has who waits look again when what is under way takes long.
+func TestPaceRouses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pace
+		roused := make(chan struct{}, 1)
+		begin := func() (time.Time, bool) { return p.begin(1, 100, func() { roused <- struct{}{} }) }
+		first, _ := begin()
+		for range 3 {
+			if _, yes := begin(); yes {
+				t.Error("another begins at once")
+			}
+			time.Sleep(long / 4)
+		}
+		<-roused
+		if time.Since(first) != long {
+			t.Errorf("roused after %v", time.Since(first))
+		}
+		second, yes := begin()
+		if !yes {
+			t.Error("none begins beside what takes long")
+		}
+		p.end(second)
+		if third, yes := begin(); !yes { // what is held up counts no more
+			t.Error("none begins after another has ended")
+		} else {
+			p.end(third)
+		}
+		if p.end(first); len(p.underWay) != 0 {
+			t.Errorf("%v are under way", p.underWay)
+		}
+	})
 }
 
 // recall is what a cache remembers of a key: its value, "missing", or "unknown".

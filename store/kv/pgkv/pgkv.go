@@ -8,8 +8,8 @@
 // where it is not; each read that asks also looks whether what was read before has changed, and starts the run again if so. A run that does
 // not end in a commit counts only if it has asked for everything. The updates that wait are committed in groups, a round trip each: the
 // keys that they write, or have read as missing, are locked in order; what they have read is compared; those that still hold
-// are applied, and the others run again. While some commits are under way another begins with as many updates as they have together: few
-// round trips carry many, and a lone caller waits for nobody.
+// are applied, and the others run again. Those that come while a commit is under way share the next, which waits for it, unless it takes
+// long: few round trips carry many, and a lone caller waits for nobody.
 //
 // A commit writes a marker of its own, with those that it left out. When its answer is lost, another transaction writes the same marker: if
 // it is there, the commit was made; else it was not and never will be.
@@ -146,7 +146,6 @@ func (d *DB) shut() error {
 	d.mu.Unlock()
 	d.running.Wait()
 	d.queue.Close()
-	close(d.fetches.wake)
 	d.stop()
 	d.work.Wait()
 	d.watchers.Close()

@@ -233,6 +233,51 @@ func number(t *testing.T, e kv.Engine, key string) (n int) {
 	}
 }
 
+// TestHeldCommit has a key locked by somebody else: updates of others do not wait for it, and its own is made when it is free.
+func TestHeldCommit(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	url := migrated(t, server.URL(t, "test"))
+	db := connect(t, url)
+	if err := add(t.Context(), db, "held"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := other.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := tx.Exec(t.Context(), `SELECT FROM zendeskblocks_kv FOR UPDATE`); err != nil || locked.RowsAffected() != 1 {
+		t.Fatal(locked, err)
+	}
+	held := make(chan error, 1)
+	go func() { held <- add(t.Context(), db, "held") }()
+	for i := range 20 {
+		if err := add(t.Context(), db, "free"+strconv.Itoa(i%2)); err != nil {
+			t.Error(err)
+		}
+	}
+	select {
+	case err := <-held:
+		t.Fatalf("Update = %v, of a key that is locked", err)
+	default:
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-held; err != nil {
+		t.Errorf("Update = %v, of a key that was locked", err)
+	}
+	if got := number(t, db, "held"); got != 2 {
+		t.Errorf("counted to %d, want 2", got)
+	}
+	if err := other.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // BenchmarkUpdate has callers that each read and write keys of their own, with fsync.
 func BenchmarkUpdate(b *testing.B) {
 	databases := newDatabases(b)

@@ -26,12 +26,17 @@ type fetch struct {
 // maxFetchKeys bounds what shares a round trip.
 const maxFetchKeys = 1024
 
-// fetchAll answers fetches.
+// fetchAll answers fetches, until the engine is closed.
 func (d *DB) fetchAll() {
-	for range d.fetches.wake {
-		for together := d.fetches.take(); len(together) > 0; together = d.fetches.take() {
+	for {
+		select {
+		case <-d.fetches.wake:
+		case <-d.ctx.Done():
+			return
+		}
+		for together, done := d.fetches.take(); len(together) > 0; together, done = d.fetches.take() {
 			d.fetch(together)
-			d.fetches.done(len(together))
+			done()
 		}
 	}
 }
@@ -315,6 +320,8 @@ func (r *reader) end() {
 	})
 }
 
+const getKeys = `SELECT key, value FROM zendeskblocks_kv WHERE key = ANY($1)`
+
 type viewGetter struct{ *reader }
 
 func (g viewGetter) Get(keys ...[]byte) ([][]byte, error) {
@@ -326,7 +333,7 @@ func (g viewGetter) Get(keys ...[]byte) ([][]byte, error) {
 			return nil
 		})
 		return err
-	}, `SELECT key, value FROM zendeskblocks_kv WHERE key = ANY($1)`, keys)
+	}, getKeys, keys)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"sync"
 )
 
@@ -11,11 +13,18 @@ const (
 	rememberedValues = 4096
 	// maxRemembered is the largest sealed value that is: more would be a lot of memory for what is rare.
 	maxRemembered = 8 << 10
+
+	// rememberedBlocks are so many blocks of records, up to maxRememberedBlock each before they were packed: a scenario steps through all
+	// records of a block.
+	rememberedBlocks   = 256
+	maxRememberedBlock = 64 << 10
 )
 
 // memory spares opening and decoding values again: it knows what they were decoded to, and answers only for the very bytes that
 // are stored under the key. So it is never out of date, whoever has written them.
 type memory struct {
+	most int // values in each half; 0: rememberedValues
+
 	mu         sync.Mutex
 	young, old map[string]memo // what is used in neither's time is forgotten
 }
@@ -52,7 +61,7 @@ func (m *memory) put(key, sealed []byte, value any) {
 }
 
 func (m *memory) keep(key string, as memo) {
-	if m.young == nil || len(m.young) >= rememberedValues {
+	if m.young == nil || len(m.young) >= cmp.Or(m.most, rememberedValues) {
 		m.young, m.old = make(map[string]memo), m.young
 	}
 	m.young[key] = as
@@ -84,6 +93,32 @@ func decodeKnown[T copied[T]](v *vault, key, sealed []byte, into *T) error {
 		v.memory.put(key, sealed, (*into).copied())
 	}
 	return err
+}
+
+// recordsKnown is recordsOf, for a block that is remembered. The records are shared: nobody changes them.
+func (r *reading) recordsKnown(set *storedRecordset, block int, key, sealed []byte) ([]json.RawMessage, error) {
+	if known, ok := r.vault.blocks.get(key, sealed).([]json.RawMessage); ok && len(known) == set.inBlock(block) {
+		return known, nil
+	}
+	var value []byte
+	if sealed != nil {
+		var err error
+		if value, err = r.vault.open(key, sealed); err != nil {
+			return nil, err
+		}
+	}
+	records, err := set.recordsOf(block, value)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, record := range records {
+		size += len(record)
+	}
+	if size <= maxRememberedBlock {
+		r.vault.blocks.put(key, sealed, records)
+	}
+	return records, nil
 }
 
 // saveKnown is save for a value that is remembered.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -67,6 +68,43 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if first := []byte("0"); m.get(first, first) != nil {
 		t.Error("the oldest is remembered")
+	}
+}
+
+// TestBlocksAreBounded remembers as many blocks of records as it may, none of them a large one.
+func TestBlocksAreBounded(t *testing.T) {
+	st := openStore(t, t.TempDir())
+	r := reading{vault: st.vault}
+	step := func(name string, record []byte) []byte {
+		t.Helper()
+		set := &storedRecordset{Recordset: Recordset{Count: 2}, PerBlock: 2}
+		key := []byte(name)
+		sealed, err := st.vault.seal(key, packRecords([]json.RawMessage{[]byte("{}"), record}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got, err := r.recordsKnown(set, 0, key, sealed); err != nil || len(got) != 2 || !bytes.Equal(got[1], record) {
+				t.Fatalf("%s: %d records, %v", name, len(got), err)
+			}
+		}
+		if _, err := r.recordsKnown(&storedRecordset{Recordset: Recordset{Count: 3}, PerBlock: 3}, 0, key, sealed); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: with a record more, got %v", name, err)
+		}
+		return sealed
+	}
+	large := step("large", bytes.Repeat([]byte(" "), maxRememberedBlock))
+	if st.vault.blocks.get([]byte("large"), large) != nil {
+		t.Error("a large block is remembered")
+	}
+	for i := range 3 * rememberedBlocks {
+		key := fmt.Sprint(i)
+		if sealed := step(key, []byte(key)); st.vault.blocks.get([]byte(key), sealed) == nil {
+			t.Errorf("%s is not remembered", key)
+		}
+	}
+	if n := len(st.vault.blocks.young) + len(st.vault.blocks.old); n > 2*rememberedBlocks {
+		t.Errorf("%d are remembered", n)
 	}
 }
 

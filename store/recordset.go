@@ -44,13 +44,18 @@ func (s *storedRecordset) blockOf(position int) (block, at int) {
 	return (position - 1) / s.perBlock(), (position - 1) % s.perBlock()
 }
 
+// inBlock is how many records a block has that there is.
+func (s *storedRecordset) inBlock(block int) int {
+	return min(s.perBlock(), s.Recordset.Count-block*s.perBlock())
+}
+
 // recordsOf returns the records of a block that there is, with the value given.
 func (s *storedRecordset) recordsOf(block int, value []byte) ([]json.RawMessage, error) {
 	if value == nil {
 		return nil, fmt.Errorf("records from %d on of recordset %q are counted and missing: %w", block*s.perBlock()+1, s.Recordset.Name, ErrDamaged)
 	}
 	records, err := unpackRecords(value)
-	if want := min(s.perBlock(), s.Recordset.Count-block*s.perBlock()); err == nil && len(records) != want {
+	if want := s.inBlock(block); err == nil && len(records) != want {
 		err = fmt.Errorf("%d records, not %d, stand from %d on in recordset %q: %w", len(records), want, block*s.perBlock()+1, s.Recordset.Name, ErrDamaged)
 	}
 	if err != nil {
@@ -203,15 +208,16 @@ func (t *InteractionTxn) Record(name string, position int) (json.RawMessage, err
 // recordAt returns a record that there is.
 func (t *InteractionTxn) recordAt(set *storedRecordset, position int) (json.RawMessage, error) {
 	block, at := set.blockOf(position)
-	values, err := t.get(recordKey(t.tenant, t.hashed, set.Generation, block+1))
+	key := recordKey(t.tenant, t.hashed, set.Generation, block+1)
+	values, err := t.kv.Get(key)
 	if err != nil {
 		return nil, err
 	}
-	records, err := set.recordsOf(block, values[0])
+	records, err := t.recordsKnown(set, block, key, values[0])
 	if err != nil {
 		return nil, err
 	}
-	return records[at], nil
+	return slices.Clone(records[at]), nil
 }
 
 // Records returns the records from a position, from 1, on: limit of them, or fewer at the end, or when they have some

@@ -22,10 +22,11 @@ type vault struct {
 	macs  sync.Pool // of hash.Hash, under the index key
 
 	memory memory
+	blocks memory // of records
 }
 
 func newVault(keys *keyfile.Keys) *vault {
-	v := new(vault)
+	v := &vault{blocks: memory{most: rememberedBlocks}}
 	v.keys.Store(keys)
 	return v
 }

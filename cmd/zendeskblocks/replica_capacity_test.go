@@ -38,14 +38,21 @@ func BenchmarkReplicaCapacity(b *testing.B) {
 	tickets := z.takingTickets(b, 10)
 
 	id := func(n int64) string { return "call-" + strconv.FormatInt(n, 10) }
+	searchFor := func(ctx context.Context, id, query string) error {
+		return answeredBlock(s.blocks.Search(ctx, &zendeskv1.SearchRequest{InteractionId: id, SearchString: query, RecordsetName: "caller"}))
+	}
 	search := func(ctx context.Context, id string) error {
-		return answeredBlock(s.blocks.Search(ctx, &zendeskv1.SearchRequest{InteractionId: id, SearchString: "type:user email:" + zendesktest.Caller.Email, RecordsetName: "caller"}))
+		return searchFor(ctx, id, "type:user email:"+zendesktest.Caller.Email)
 	}
 	selects := func(ctx context.Context, id string) error {
 		return answeredBlock(s.blocks.SelectAccount(ctx, &zendeskv1.SelectAccountRequest{InteractionId: id, Choice: &zendeskv1.SelectAccountRequest_Account{Account: "acme"}}))
 	}
+	var ends atomic.Int64
 	next := func(ctx context.Context, id string) error {
-		_, err := s.blocks.GetNextRecord(ctx, &zendeskv1.GetNextRecordRequest{InteractionId: id, RecordsetName: "caller"})
+		resp, err := s.blocks.GetNextRecord(ctx, &zendeskv1.GetNextRecordRequest{InteractionId: id, RecordsetName: "caller"})
+		if resp.GetExit() == zendeskv1.Exit_EXIT_NO_DATA {
+			ends.Add(1)
+		}
 		return err
 	}
 	// A call as it is planned with: five blocks, a delivery, and its completion.
@@ -75,7 +82,7 @@ func BenchmarkReplicaCapacity(b *testing.B) {
 	var made atomic.Int64
 	crowd(b, capacityCallers, func(ctx context.Context) (bool, error) {
 		n := made.Add(1)
-		return n <= replicaInteractions, search(ctx, id(min(n, replicaInteractions)))
+		return n <= replicaInteractions, searchFor(ctx, id(min(n, replicaInteractions)), "type:user") // more than are stepped through
 	})
 	for _, work := range []struct {
 		name string
@@ -98,6 +105,7 @@ func BenchmarkReplicaCapacity(b *testing.B) {
 		each := float64(len(took))
 		b.ReportMetric(each/time.Since(begun).Seconds(), work.name+"/s")
 		b.ReportMetric(milliseconds(took[len(took)*99/100]), work.name+"-p99-ms")
+		b.ReportMetric(float64(ends.Swap(0))/each, "ends/"+strings.TrimSuffix(work.name, "s"))
 		b.ReportMetric(float64((processorTime(b, p.cmd.Process.Pid)-service).Microseconds())/each, "service-µs/"+strings.TrimSuffix(work.name, "s"))
 		b.ReportMetric(float64((processorTimeOfDatabase(b, database.Folder)-postgres).Microseconds())/each, "postgres-µs/"+strings.TrimSuffix(work.name, "s"))
 	}

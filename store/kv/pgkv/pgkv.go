@@ -6,7 +6,7 @@
 //
 // Functions run on their callers' goroutines. What they read is remembered from when this process last read or wrote it, and asked for
 // where it is not; each read that asks also looks whether what was read before has changed, and starts the run again if so. A run that does
-// not end in a commit counts only if it has asked for everything. The updates that wait are committed in groups, a round trip each: the
+// not end in a commit looks once more in the end. The updates that wait are committed in groups, a round trip each: the
 // keys that they write, or have read as missing, are locked in order; what they have read is compared; those that still hold
 // are applied, and the others run again. Those that come while a commit is under way share the next, which waits for it, unless it takes
 // long: few round trips carry many, and a lone caller waits for nobody.
@@ -197,9 +197,6 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 	defer d.queue.Forget(u)
 	for run := 1; ; run++ {
 		again, err := d.try(ctx, u, fn, run > knowingRuns)
-		if errors.Is(err, errRemembered) {
-			again, err = d.try(ctx, u, fn, true)
-		}
 		if !again {
 			return err
 		}
@@ -212,11 +209,8 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Txn) error) error {
 // knowingRuns is how many runs of an update may go by what is remembered. What was found otherwise after one of them is remembered no more.
 const knowingRuns = 2
 
-// errRemembered is what a run ends with that came to something else than a commit by what it remembered.
-var errRemembered = errors.New("what came of it was not compared with the database")
-
-// try runs fn, and commits what it wrote unless what it read has changed. What it comes to without a commit is not compared with
-// anything: that counts only where it has read anew, as it does when fresh is set.
+// try runs fn, and commits what it wrote unless what it read has changed. What it comes to without a commit counts if that still is what
+// it was. With fresh nothing is taken from what is remembered.
 func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error, fresh bool) (again bool, err error) {
 	s := &state{db: d, ctx: ctx, versions: make(map[string]int64), fresh: fresh}
 	overlay := kv.NewOverlay(s)
@@ -229,8 +223,10 @@ func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error, fresh bo
 		ops, err = overlay.Ops()
 	}
 	if err != nil || len(ops) == 0 {
-		if s.remembered {
-			err = errRemembered
+		if s.remembered && !errors.Is(err, kv.ErrUnavailable) {
+			if _, failed := s.fetch(nil); failed != nil {
+				return s.stale, failed
+			}
 		}
 		return false, err
 	}

@@ -80,23 +80,22 @@ func newNetwork(c Config) (*network, error) {
 			conn.CustomData()[warned] = true
 		}
 	}
-	for name, value := range map[string]string{
-		"application_name":                    cmp.Or(connection.RuntimeParams["application_name"], "zendeskblocks"),
-		"synchronous_commit":                  "on",
-		"default_transaction_isolation":       "read committed",
-		"lock_timeout":                        "2s",
-		"statement_timeout":                   "30s",
-		"idle_in_transaction_session_timeout": "60s",
-
-		// A statement is planned once for a connection, maybe while there is next to nothing in the table: a plan that reads all of it would
-		// stay while it grows. A plan without such a one counts as so dear that compiling it would seem to pay.
-		"enable_seqscan": "off",
-		"jit":            "off",
-	} {
-		connection.RuntimeParams[name] = value
-	}
+	connection.RuntimeParams["application_name"] = cmp.Or(connection.RuntimeParams["application_name"], "zendeskblocks")
 	return n, nil
 }
+
+// settings are those of each session. They are not sent as it begins: PgBouncer takes few that way.
+//
+// A statement is planned once for a connection, maybe while there is next to nothing in the table: a plan that reads all of it would stay
+// while it grows. A plan that has no way around that counts as so dear that compiling it would seem to pay.
+const settings = `
+SET synchronous_commit = on;
+SET default_transaction_isolation = 'read committed';
+SET lock_timeout = '2s';
+SET statement_timeout = '30s';
+SET idle_in_transaction_session_timeout = '60s';
+SET enable_seqscan = off;
+SET jit = off`
 
 // password is what the file says now. As with key files, root may be given a service's.
 func (n *network) password() (string, error) {
@@ -139,7 +138,10 @@ func (n *network) prepare(_ context.Context, c *pgx.ConnConfig) error {
 		dialed = address
 		return dial(ctx, network, address)
 	}
-	c.AfterConnect = func(context.Context, *pgconn.PgConn) error {
+	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if err := conn.Exec(ctx, settings).Close(); err != nil {
+			return err
+		}
 		connected.Store(true)
 		n.mu.Lock()
 		n.last = dialed

@@ -233,6 +233,27 @@ func number(t *testing.T, e kv.Engine, key string) (n int) {
 	}
 }
 
+// TestPooler has connections go through a PgBouncer, with all that the sessions of others have.
+func TestPooler(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off")
+	direct := migrated(t, server.URL(t, "test"))
+	pooled := server.StartPooler(t, "test")
+	db, other := connect(t, pooled), connect(t, direct)
+	tokens, err := db.Watch(t.Context(), []byte("n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if err := errors.Join(add(t.Context(), db, "n"), add(t.Context(), other, "n")); err != nil {
+			t.Fatal(err)
+		}
+		<-tokens
+		if got := number(t, db, "n"); got != 2*(i+1) {
+			t.Fatalf("counted to %d, want %d", got, 2*(i+1))
+		}
+	}
+}
+
 // TestHeldCommit has a key locked by somebody else: updates of others do not wait for it, and its own is made when it is free.
 func TestHeldCommit(t *testing.T) {
 	server := pgtest.Start(t, "fsync = off")

@@ -112,3 +112,31 @@ func generic(t *testing.T, conn *pgx.Conn, name, sql string) *plan {
 	}
 	return &plans[0].Plan
 }
+
+// TestSettings has each session do what the engine relies on, whatever the database says, and also behind a pooler.
+func TestSettings(t *testing.T) {
+	server := pgtest.Start(t, "fsync = off", "synchronous_commit = off", "default_transaction_isolation = serializable")
+	direct := server.URL(t, "test")
+	for _, url := range []string{direct, server.StartPooler(t, "test")} {
+		network, err := newNetwork(Config{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := network.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{
+			"application_name": "zendeskblocks", "synchronous_commit": "on", "transaction_isolation": "read committed",
+			"lock_timeout": "2s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "1min", "enable_seqscan": "off", "jit": "off",
+		} {
+			var got string
+			if err := conn.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&got); err != nil || got != want {
+				t.Errorf("%s: %s is %q, want %q; %v", url, name, got, want, err)
+			}
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

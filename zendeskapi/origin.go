@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 )
 
 const (
@@ -178,7 +180,7 @@ func (l allowList) parseOrigin(raw, tenant string) (string, error) {
 		return "", &OriginError{Rule: OriginPort}
 	case !zendesk && !allowed:
 		return "", &OriginError{Rule: OriginHost}
-	case scheme == "http" && (!allowed || !loopback(host)):
+	case scheme == "http" && (!allowed || !loopback.Host(host)):
 		return "", &OriginError{Rule: OriginPlainHTTP}
 	case zendesk && !allowed && port != defaultPort:
 		return "", &OriginError{Rule: OriginPort}
@@ -226,9 +228,4 @@ func joinAuthority(host, port, defaultPort string) string {
 		return "[" + host + "]"
 	}
 	return host
-}
-
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }

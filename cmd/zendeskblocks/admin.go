@@ -74,7 +74,7 @@ func serveAdmin(l net.Listener, config admin.Config) (stop func()) {
 	}
 	s, done := admin.New(config), make(chan struct{})
 	config.Log.Info("serving probes and metrics", "admin_address", l.Addr().String())
-	if config.Debug && !loopback(l.Addr().String()) {
+	if config.Debug && !onLoopback(l.Addr().String()) {
 		config.Log.Warn("whoever reaches the address of probes may take profiles, and set the log's level", "admin_address", l.Addr().String())
 	}
 	go func() {

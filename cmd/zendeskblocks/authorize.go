@@ -36,7 +36,7 @@ func (authorizeCommand) Help() string {
 
 func (c *authorizeCommand) problems() []error {
 	problems := c.clientFlags.problems()
-	if !loopback(c.RedirectListen) {
+	if !onLoopback(c.RedirectListen) {
 		problems = append(problems, errors.New("--redirect-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50053"))
 	}
 	if c.Wait <= 0 {

@@ -67,7 +67,7 @@ func (f *serverFlags) wantsTLS() bool {
 }
 
 // protected says whether the connection is one with TLS.
-func (f *serverFlags) protected() bool { return f.wantsTLS() || !f.Plaintext && !loopback(f.Server) }
+func (f *serverFlags) protected() bool { return f.wantsTLS() || !f.Plaintext && !onLoopback(f.Server) }
 
 // dial makes a connection that shows no credential but the certificate. Nothing is sent before the first call.
 func (f *serverFlags) dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {

@@ -80,7 +80,7 @@ Others take half of 200 requests a minute:
 }
 
 func (c *sandboxCommand) problems() (problems []error) {
-	if !loopback(c.Listen) { // its secrets are published
+	if !onLoopback(c.Listen) { // its secrets are published
 		problems = append(problems, errors.New("--listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
 	}
 	for _, number := range []struct {
@@ -169,7 +169,7 @@ func (there sandboxPlace) needsAccount(origin string) (bool, error) {
 	switch {
 	case there.url == origin:
 		return false, nil
-	case there.url != "" && loopback(hostOf(there.url)):
+	case there.url != "" && onLoopback(hostOf(there.url)):
 		return false, fmt.Errorf("its account %q is for %s, and the sandbox is at %s: start it with --sandbox-listen %s, or name another file with --data",
 			sandboxAccount, there.url, origin, hostOf(there.url))
 	case there.accounts:

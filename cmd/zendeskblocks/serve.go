@@ -21,6 +21,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/web"
 	"github.com/scenarioblocks/zendeskblocks/store"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 	"github.com/scenarioblocks/zendeskblocks/zendeskapi/zendesktest"
 )
 
@@ -190,7 +191,7 @@ func (c *serveCommand) problems() []error {
 			problems = append(problems, fmt.Errorf("--allow-host: %w", err))
 		}
 	}
-	if c.Sandbox && !loopback(c.SandboxListen) {
+	if c.Sandbox && !onLoopback(c.SandboxListen) {
 		problems = append(problems, errors.New("--sandbox-listen must be HOST:PORT on a loopback address, such as 127.0.0.1:50080"))
 	}
 	if c.AnswerMemory < zendeskapi.MinAnswerMemory>>20 {
@@ -216,14 +217,10 @@ func (c *serveCommand) variableProblems(env environment) []error {
 	return problems
 }
 
-// loopback says whether an address is HOST:PORT on this machine only.
-func loopback(address string) bool {
+// onLoopback says whether an address is HOST:PORT on this machine only.
+func onLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && loopback.Host(host)
 }
 
 // Run serves until ctx is done.
@@ -272,7 +269,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 	signal.Notify(reload, syscall.SIGHUP) // from the start: unheeded, it would end the process
 	defer signal.Stop(reload)
 	config := c.config(log)
-	config.Exposed = !loopback(l.Addr().String()) || c.browsersFromElsewhere()
+	config.Exposed = !onLoopback(l.Addr().String()) || c.browsersFromElsewhere()
 	if err := config.CheckListen(l.Addr(), c.Insecure); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/auth"
 	"github.com/scenarioblocks/zendeskblocks/server/web"
 	"github.com/scenarioblocks/zendeskblocks/server/web/gateway"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 )
 
 // webFlags say where browsers are answered.
@@ -51,7 +52,7 @@ func (f *webFlags) webURL(address string) (*url.URL, error) {
 	if f.WebURL != "" {
 		return web.ParseURL(strings.TrimSuffix(f.WebURL, "/"))
 	}
-	if !loopback(address) {
+	if !onLoopback(address) {
 		return nil, nil
 	}
 	return &url.URL{Scheme: f.webScheme(), Host: address}, nil
@@ -63,12 +64,6 @@ func (f *webFlags) webScheme() string {
 		return "https"
 	}
 	return "http"
-}
-
-// onThisMachine says whether a browser that goes to an address stays on its machine.
-func onThisMachine(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // sourceProblems refuses an empty address, which says nothing about what is wanted.
@@ -122,7 +117,7 @@ type webPlace struct {
 
 // forOthers says whether others than this machine come.
 func (w webPlace) forOthers() bool {
-	return !loopback(w.address) || w.url != nil && !onThisMachine(w.url)
+	return !onLoopback(w.address) || w.url != nil && !loopback.Host(w.url.Hostname())
 }
 
 // browsersFromElsewhere says whether others than this machine reach what serves browsers.
@@ -139,7 +134,7 @@ func (w webPlace) problems() (problems []error) {
 		wrong("--web-url is missing: --web-listen %s is not a loopback address, and says nothing about how browsers reach it", w.address)
 	case w.tls && w.url.Scheme == "http":
 		wrong("--web-url %s must be https: --web-tls-cert has browsers served in TLS", w.url)
-	case w.url.Scheme == "http" && !loopback(w.address) && !w.insecure:
+	case w.url.Scheme == "http" && !onLoopback(w.address) && !w.insecure:
 		wrong("--web-listen %s with --web-url %s would have tokens cross the network in clear: it needs --web-tls-cert and --web-tls-key, or as --web-url the https address of a proxy in front; --insecure serves without",
 			w.address, w.url)
 	}

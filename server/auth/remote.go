@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 )
 
 const (
@@ -34,15 +35,10 @@ func checkSetURL(text string) error {
 		return errors.New("--jwt-jwks-url must be an URL, such as https://idp.example.com/jwks.json")
 	case u.User != nil || u.Fragment != "":
 		return errors.New("--jwt-jwks-url must have neither a user nor a fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopback.Host(u.Hostname())):
 		return errors.New("--jwt-jwks-url must begin with https://, or with http:// on a loopback address")
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // remoteKeys are the keys at an issuer's address. They are fetched at the start, and again every few minutes, and when a JWT

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -30,6 +29,7 @@ import (
 	"github.com/scenarioblocks/zendeskblocks/server/web/inside"
 	"github.com/scenarioblocks/zendeskblocks/server/web/pages"
 	"github.com/scenarioblocks/zendeskblocks/server/web/session"
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 )
 
 const (
@@ -106,15 +106,10 @@ func ParseURL(text string) (*url.URL, error) {
 	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
 		return nil, fmt.Errorf("%q is no address such as https://blocks.example.com, without a path", text)
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !thisMachine(u.Hostname())) {
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback.Host(u.Hostname())) {
 		return nil, fmt.Errorf("%q must be https: only what is on this machine may be http", text)
 	}
 	return u, nil
-}
-
-func thisMachine(host string) bool {
-	address, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && address.IsLoopback()
 }
 
 // Serve answers on l, which it closes, until ctx is done. Then requests that run may end within the drain timeout. It returns nil after
@@ -148,7 +143,7 @@ func named(at *url.URL, next http.Handler) http.Handler {
 			host = name
 		}
 		host = strings.Trim(host, "[]")
-		if !strings.EqualFold(host, at.Hostname()) && (!thisMachine(at.Hostname()) || !thisMachine(host)) {
+		if !strings.EqualFold(host, at.Hostname()) && (!loopback.Host(at.Hostname()) || !loopback.Host(host)) {
 			http.Error(w, "This service is at "+at.String()+".", http.StatusMisdirectedRequest)
 			return
 		}

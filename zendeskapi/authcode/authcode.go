@@ -15,13 +15,14 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/oauth2"
+
+	"github.com/scenarioblocks/zendeskblocks/zendeskapi/loopback"
 )
 
 // Request says who is to be authorized, where, and to do what.
@@ -82,7 +83,7 @@ func (r *Refusal) Error() string {
 func New(r Request) (*Flow, error) {
 	redirect, err := url.Parse(r.RedirectURI)
 	if err != nil || redirect.Host == "" || strings.Contains(r.RedirectURI, "#") || redirect.User != nil ||
-		redirect.Scheme != "https" && (redirect.Scheme != "http" || !thisMachine(redirect.Hostname())) {
+		redirect.Scheme != "https" && (redirect.Scheme != "http" || !loopback.Host(redirect.Hostname())) {
 		return nil, errors.New("the redirect URI must be https://HOST/PATH, or http to this machine, without user and fragment")
 	}
 	if origin, err := url.Parse(r.Origin); err != nil || origin.Host == "" || origin.Scheme != "https" && origin.Scheme != "http" {
@@ -92,11 +93,6 @@ func New(r Request) (*Flow, error) {
 		r.Scopes = []string{"read", "write"}
 	}
 	return &Flow{Request: r, State: rand.Text(), Verifier: oauth2.GenerateVerifier()}, nil
-}
-
-func thisMachine(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Address is that of Zendesk's page on which a person agrees. It has the state, and nothing of the verifier.

@@ -270,7 +270,7 @@ func parseCount(count []byte) (int, error) {
 
 // Account returns an account. Errors: [ErrNotFound].
 func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err = s.look(ctx, tenant, func(r *reading) error {
 		record, err := r.account(id)
 		a = record.Account
 		return err
@@ -281,7 +281,7 @@ func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err 
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
 // when another account has its id now.
 func (s *Store) AccountOf(ctx context.Context, tenant string, use AccountUse) (a Account, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err = s.look(ctx, tenant, func(r *reading) error {
 		a, err = r.AccountOf(use)
 		return err
 	})
@@ -504,7 +504,7 @@ func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, note
 
 // FindAccount returns the account that has this id, or else this name. Errors: [ErrNotFound].
 func (s *Store) FindAccount(ctx context.Context, tenant, idOrName string) (a Account, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) (err error) {
+	err = s.look(ctx, tenant, func(r *reading) (err error) {
 		a, err = r.FindAccount(idOrName)
 		return err
 	})
@@ -607,7 +607,7 @@ func asID(text string) string {
 
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
 func (s *Store) DefaultAccount(ctx context.Context, tenant string) (a Account, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err = s.look(ctx, tenant, func(r *reading) error {
 		a, err = r.DefaultAccount()
 		return err
 	})

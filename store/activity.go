@@ -488,7 +488,7 @@ func (t *InteractionTxn) activityOfHead() (storedActivity, error) {
 
 // Activity returns one activity. Errors: [ErrNotFound].
 func (s *Store) Activity(ctx context.Context, tenant, id string) (a Activity, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err = s.look(ctx, tenant, func(r *reading) error {
 		stored, err := r.activity(id)
 		a = stored.Activity
 		return err

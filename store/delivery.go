@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/scenarioblocks/zendeskblocks/store/kv"
 )
 
 // Deliveries are what was shown to the agent who has, or had last, the interaction.
@@ -183,7 +181,8 @@ func (t *InteractionTxn) noteDelivered(hashed string, items []Delivered) error {
 func (s *Store) DeliveredTo(ctx context.Context, tenant, agent string, from time.Time) ([]Delivered, error) {
 	now, hashed := s.time(), s.vault.hashAgent(tenant, agent)
 	var older, latest []Delivered
-	err := s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err := s.look(ctx, tenant, func(r *reading) error {
+		older, latest = nil, nil
 		_, err := r.load(latestKey(tenant, hashed), &latest)
 		if err == nil && from.Before(now.Add(-latestFor/2)) { // half of it is for clocks that differ
 			_, err = r.load(olderKey(tenant, hashed), &older)

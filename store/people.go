@@ -43,7 +43,8 @@ func (s *Store) NotePerson(ctx context.Context, tenant, origin string, identitie
 
 // PersonNoted returns the note; found is false when there is none of the last [PersonMemory].
 func (s *Store) PersonNoted(ctx context.Context, tenant, origin, identity string) (p NotedPerson, found bool, err error) {
-	err = s.view(ctx, tenant, func(r *reading, _ kv.Reader) error {
+	err = s.look(ctx, tenant, func(r *reading) error {
+		p = NotedPerson{}
 		found, err = r.load(personKey(tenant, s.vault.hashPerson(tenant, origin, identity)), &p)
 		return err
 	})

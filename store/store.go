@@ -350,6 +350,20 @@ func (s *Store) view(ctx context.Context, tenant string, fn func(*reading, kv.Re
 	})
 }
 
+// look reads a few keys of a tenant's data, all of one moment. fn may run several times. Over a database it shares round trips with others,
+// and most is remembered and only compared: a snapshot takes two of its own.
+func (s *Store) look(ctx context.Context, tenant string, fn func(*reading) error) error {
+	if !s.Shared() {
+		return s.view(ctx, tenant, func(r *reading, _ kv.Reader) error { return fn(r) })
+	}
+	if err := checkTenant(tenant); err != nil {
+		return err
+	}
+	return s.inTime(ctx, func(ctx context.Context) error {
+		return s.engine.Update(ctx, func(txn kv.Txn) error { return fn(&reading{vault: s.vault, tenant: tenant, kv: txn}) })
+	})
+}
+
 // scan reads entries in a snapshot of its own.
 func (s *Store) scan(ctx context.Context, keys kv.Range) (entries []kv.Entry, more bool, err error) {
 	err = s.inTime(ctx, func(ctx context.Context) error {

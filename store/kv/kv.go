@@ -87,7 +87,8 @@ type Engine interface {
 	// Fn runs on the caller's goroutine, and keeps nobody else waiting: others commit meanwhile. It may run several times,
 	// one run after the other, and the last run is the one that is committed: so it assigns to captured variables and never
 	// appends to them, does no I/O, calls no engine, and takes ids and times from outside. All reads of a run see one
-	// state, and its own writes.
+	// state, and its own writes. Also an update that comes to an error, or to nothing to write, has seen a state that holds every Update
+	// acknowledged before.
 	//
 	// Commits that wait take turns over the first segment of the key that fn named first.
 	//

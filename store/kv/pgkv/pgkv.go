@@ -35,7 +35,6 @@ package pgkv
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -223,7 +222,7 @@ func (d *DB) try(ctx context.Context, u *update, fn func(kv.Txn) error, fresh bo
 		ops, err = overlay.Ops()
 	}
 	if err != nil || len(ops) == 0 {
-		if s.remembered && !errors.Is(err, kv.ErrUnavailable) {
+		if s.remembered && !s.failed {
 			if _, failed := s.fetch(nil); failed != nil {
 				return s.stale, failed
 			}

@@ -134,6 +134,7 @@ type state struct {
 	ctx      context.Context
 	versions map[string]int64 // of what was read; 0: it was missing
 	stale    bool             // something has changed since it was read: the run is to begin again
+	failed   bool             // the database was asked in vain
 
 	fresh      bool                // nothing is taken from the cache, or for missing
 	remembered bool                // something was
@@ -211,9 +212,11 @@ func (s *state) fetch(keys [][]byte) (map[string][]byte, error) {
 	select {
 	case <-f.done:
 	case <-s.ctx.Done():
+		s.failed = true
 		return nil, s.ctx.Err()
 	}
 	if f.err != nil {
+		s.failed = true
 		return nil, f.err
 	}
 	for key, version := range s.versions {

@@ -78,6 +78,7 @@ func (c demoCommand) Run(ctx context.Context, p *process) (err error) {
 		return err
 	}
 	t.say("\nAll %d steps did what they should, in %d ms.", t.steps, time.Since(started).Milliseconds())
+	t.say("By hand: zendeskblocks serve --sandbox, with pages at http://%s", sandboxWebListen)
 	return t.err
 }
 

@@ -21,7 +21,7 @@ func TestDemo(t *testing.T) {
 			[]string{
 				"NEXT  Maria Lopez, +1 513-555-7611, phone; grade: EXACT; requests: 1", "NEXT  created: true, new_ticket=46", "The pop: ticket 46",
 				"│ Inbound call from ", "│ Waited 12 s, on hold 35 s, talked 4 min 13 s, wrapped up in 40 s", "│ Subject: Card terminal", "│ Status: Completed",
-				"Audit ", "private comment", "custom fields (3)", "All 14 steps did what they should",
+				"Audit ", "private comment", "custom fields (3)", "All 14 steps did what they should", "pages at http://127.0.0.1:50090",
 			},
 			[]string{"EXIT_NEXT", "\x1b", "{"}, 60,
 		},

@@ -275,6 +275,15 @@ func TestHeldCommit(t *testing.T) {
 	}
 	held := make(chan error, 1)
 	go func() { held <- add(t.Context(), db, "held") }()
+	watch, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for waiting := 0; waiting == 0; { // what comes before would share its commit
+		if err := watch.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range 20 {
 		if err := add(t.Context(), db, "free"+strconv.Itoa(i%2)); err != nil {
 			t.Error(err)
@@ -294,7 +303,7 @@ func TestHeldCommit(t *testing.T) {
 	if got := number(t, db, "held"); got != 2 {
 		t.Errorf("counted to %d, want 2", got)
 	}
-	if err := other.Close(t.Context()); err != nil {
+	if err := errors.Join(other.Close(t.Context()), watch.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -64,8 +64,8 @@ func (d *DB) group() *group {
 	c := &d.committing
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	begun, yes := c.pace.begin(d.queue.Len(), maxGroup, d.queue.Rouse)
-	if !yes {
+	var yes bool
+	if g.begun, yes = c.pace.begin(d.queue.Len(), maxGroup, d.queue.Rouse); !yes {
 		return g
 	}
 	for len(g.members) < maxGroup && g.bytes < maxGroupBytes {
@@ -89,10 +89,10 @@ func (d *DB) group() *group {
 			break
 		}
 	}
-	if g.begun = begun; len(g.members) > 0 {
+	if len(g.members) > 0 {
 		c.underWay = append(c.underWay, g)
 	} else {
-		c.pace.end(begun)
+		c.pace.end(g.begun)
 	}
 	return g
 }

@@ -49,11 +49,7 @@ func newServer(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{bin: programs()}
 	if s.bin == "" {
-		const missing = "PostgreSQL is not installed: on Debian, apt-get install postgresql-15"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
+		without(t, "PostgreSQL is not installed: on Debian, apt-get install postgresql-15")
 	}
 	// A socket's name has at most about 100 bytes, which the folders of tests can be longer than.
 	folder, err := os.MkdirTemp("", "pg")
@@ -71,6 +67,15 @@ func newServer(t testing.TB) *Server {
 		}
 	}
 	return s
+}
+
+// without ends a test for which something is missing: it is skipped, except where the variable CI is set; there it fails.
+func without(t testing.TB, missing string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
 }
 
 func (s *Server) data() string { return filepath.Join(s.Folder, "data") }
@@ -143,17 +148,24 @@ func (s *Server) Restart(t testing.TB) {
 		t.Fatal(err)
 	}
 	s.cmd = cmd
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	if err := answers(t.Context(), address("postgres", s)); err != nil {
+		s.Stop()
+		t.Fatalf("PostgreSQL does not start: %v\n%s", err, log)
+	}
+}
+
+// answers waits until connections are taken at an address, for a minute at most.
+func answers(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgconn.Connect(ctx, address("postgres", s))
+		conn, err := pgconn.Connect(ctx, address)
 		if err == nil {
 			_ = conn.Close(ctx)
-			return
+			return nil
 		}
 		if ctx.Err() != nil {
-			s.Stop()
-			t.Fatalf("PostgreSQL does not start: %v\n%s", err, log)
+			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -202,6 +214,11 @@ const port = "5432"
 
 // address is how a database of these servers is reached.
 func address(database string, servers ...*Server) string {
+	return addressAt(port, database, servers...)
+}
+
+// addressAt is address by other sockets in the servers' folders.
+func addressAt(port, database string, servers ...*Server) string {
 	var folders, ports []string
 	for _, s := range servers {
 		folders, ports = append(folders, s.Folder), append(ports, port)

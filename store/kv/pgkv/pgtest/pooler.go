@@ -1,17 +1,12 @@
 package pgtest
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // poolerPort names a pooler's socket within its server's folder.
@@ -27,11 +22,7 @@ func (s *Server) StartPooler(t testing.TB, database string) (address string) {
 		_, err = os.Stat(program)
 	}
 	if err != nil {
-		const missing = "PgBouncer is not installed: on Debian, apt-get install pgbouncer"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
+		without(t, "PgBouncer is not installed: on Debian, apt-get install pgbouncer")
 	}
 	config := filepath.Join(s.Folder, "pgbouncer.ini")
 	text := fmt.Sprintf("[databases]\n%[1]s = host=%[2]s port=%[3]s user=postgres\n[pgbouncer]\nunix_socket_dir = %[2]s\nlisten_port = %[4]s\nauth_type = any\npool_mode = session\n",
@@ -48,15 +39,9 @@ func (s *Server) StartPooler(t testing.TB, database string) (address string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // which ends it at once
 		_ = cmd.Wait()
 	})
-	address = fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%s", url.PathEscape(database), s.Folder, poolerPort)
-	for begun := time.Now(); ; {
-		conn, err := pgconn.Connect(t.Context(), address)
-		if err == nil {
-			_ = conn.Close(context.WithoutCancel(t.Context()))
-			return address
-		}
-		if time.Since(begun) > time.Minute {
-			t.Fatal(err)
-		}
+	address = addressAt(poolerPort, database, s)
+	if err := answers(t.Context(), address); err != nil {
+		t.Fatalf("PgBouncer does not start: %v", err)
 	}
+	return address
 }

@@ -223,8 +223,9 @@ func (s *Store) CreateAccount(ctx context.Context, tenant string, a Account, not
 	return created.Account, nil
 }
 
-func (r accountRecord) copied() accountRecord {
-	a := &r.Account
+func (r *accountRecord) copyInto(other *accountRecord) {
+	*other = *r
+	a := &other.Account
 	a.PhoneFields = slices.Clone(a.PhoneFields)
 	a.APIAccess.Methods, a.APIAccess.PathPrefixes = slices.Clone(a.APIAccess.Methods), slices.Clone(a.APIAccess.PathPrefixes)
 	if a.APIToken != nil {
@@ -238,8 +239,7 @@ func (r accountRecord) copied() accountRecord {
 		}
 		a.OAuthToken = &token
 	}
-	r.Secrets = nil // they stand in the account
-	return r
+	other.Secrets = nil // they stand in the account
 }
 
 func readAccount(value []byte, isDefault bool) (r accountRecord, err error) {
@@ -272,7 +272,9 @@ func parseCount(count []byte) (int, error) {
 func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err error) {
 	err = s.look(ctx, tenant, func(r *reading) error {
 		record, err := r.account(id)
-		a = record.Account
+		if err == nil {
+			a = record.Account
+		}
 		return err
 	})
 	return a, err
@@ -280,12 +282,8 @@ func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err 
 
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
 // when another account has its id now.
-func (s *Store) AccountOf(ctx context.Context, tenant string, use AccountUse) (a Account, err error) {
-	err = s.look(ctx, tenant, func(r *reading) error {
-		a, err = r.AccountOf(use)
-		return err
-	})
-	return a, err
+func (s *Store) AccountOf(ctx context.Context, tenant string, use AccountUse) (Account, error) {
+	return s.lookAtAccount(ctx, tenant, func(r *reading) (*Account, error) { return r.AccountOf(use) })
 }
 
 // ListAccounts returns accounts in the order of their ids, from the first one behind the id after: limit of them, or
@@ -384,10 +382,11 @@ func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, chan
 	revision, now, noted := newID(), s.time(), s.noted(notes)
 	var updated accountRecord
 	err := s.update(ctx, tenant, func(w *writing) error {
-		var err error
-		if updated, err = w.account(id); err != nil {
+		record, err := w.account(id)
+		if err != nil {
 			return err
 		}
+		updated = *record
 		was := updated.Account
 		if etag != "" && etag != was.ETag {
 			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
@@ -503,98 +502,116 @@ func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, note
 }
 
 // FindAccount returns the account that has this id, or else this name. Errors: [ErrNotFound].
-func (s *Store) FindAccount(ctx context.Context, tenant, idOrName string) (a Account, err error) {
-	err = s.look(ctx, tenant, func(r *reading) (err error) {
-		a, err = r.FindAccount(idOrName)
+func (s *Store) FindAccount(ctx context.Context, tenant, idOrName string) (Account, error) {
+	return s.lookAtAccount(ctx, tenant, func(r *reading) (*Account, error) { return r.FindAccount(idOrName) })
+}
+
+// lookAtAccount returns what fn finds.
+func (s *Store) lookAtAccount(ctx context.Context, tenant string, fn func(*reading) (*Account, error)) (a Account, err error) {
+	err = s.look(ctx, tenant, func(r *reading) error {
+		found, err := fn(r)
+		if err == nil {
+			a = *found
+		}
 		return err
 	})
 	return a, err
 }
 
 // account returns an account's record, or ErrNotFound.
-func (r *reading) account(id string) (accountRecord, error) {
+func (r *reading) account(id string) (*accountRecord, error) {
 	key := accountKey(r.tenant, asID(id))
 	values, err := r.kv.Get(key, defaultKey(r.tenant))
 	if err != nil {
-		return accountRecord{}, err
+		return nil, err
 	}
 	return r.decodeAccount(id, key, values[0], values[1])
 }
 
 // decodeAccount decodes an account, or returns ErrNotFound, from its sealed record and the mark of the default.
-func (r *reading) decodeAccount(id string, key, sealed, mark []byte) (record accountRecord, err error) {
+func (r *reading) decodeAccount(id string, key, sealed, mark []byte) (*accountRecord, error) {
 	if sealed == nil {
-		return record, fmt.Errorf("account %q: %w", id, ErrNotFound)
+		return nil, fmt.Errorf("account %q: %w", id, ErrNotFound)
 	}
-	if mark, err = r.vault.openKnown(defaultKey(r.tenant), mark); err != nil {
-		return record, err
+	mark, err := r.vault.openKnown(defaultKey(r.tenant), mark)
+	if err != nil {
+		return nil, err
 	}
-	err = decodeKnown(r.vault, key, sealed, &record)
+	record := new(accountRecord)
+	if err := decodeKnown(r.vault, key, sealed, record); err != nil {
+		return nil, err
+	}
 	record.mark(string(mark) == id)
-	return record, err
+	return record, nil
 }
 
 // FindAccount returns the account that has a text as its id, else the one that has it as its name, without regard to
 // case. Errors: [ErrNotFound].
-func (r *reading) FindAccount(idOrName string) (Account, error) {
+func (r *reading) FindAccount(idOrName string) (*Account, error) {
 	key := accountKey(r.tenant, asID(idOrName))
 	values, err := r.kv.Get(key, defaultKey(r.tenant))
 	if err != nil {
-		return Account{}, err
+		return nil, err
 	}
 	if values[0] == nil {
 		// Only now: many transactions that rely on the same missing key would wait for each other in a database.
 		nameKey := r.vault.accountNameKey(r.tenant, idOrName)
 		named, err := r.kv.Get(nameKey)
 		if err != nil {
-			return Account{}, err
+			return nil, err
 		}
 		if named[0] != nil {
 			id, err := r.vault.openKnown(nameKey, named[0])
 			if err != nil {
-				return Account{}, err
+				return nil, err
 			}
 			return r.accountReferred(string(id))
 		}
 	}
 	record, err := r.decodeAccount(idOrName, key, values[0], values[1])
-	return record.Account, err
+	if err != nil {
+		return nil, err
+	}
+	return &record.Account, nil
 }
 
 // accountReferred returns the account that an index or the mark names: it is there as long as they are.
-func (r *reading) accountReferred(id string) (Account, error) {
+func (r *reading) accountReferred(id string) (*Account, error) {
 	record, err := r.account(id)
 	if errors.Is(err, ErrNotFound) {
 		err = missingPart(fmt.Sprintf("account %q", id))
 	}
-	return record.Account, err
+	if err != nil {
+		return nil, err
+	}
+	return &record.Account, nil
 }
 
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
-func (r *reading) DefaultAccount() (Account, error) {
+func (r *reading) DefaultAccount() (*Account, error) {
 	values, err := r.getKnown(defaultKey(r.tenant), accountCountKey(r.tenant))
 	switch {
 	case err != nil:
-		return Account{}, err
+		return nil, err
 	case values[0] == nil && values[1] != nil:
-		return Account{}, missingPart("the mark of the default account")
+		return nil, missingPart("the mark of the default account")
 	case values[0] == nil:
-		return Account{}, fmt.Errorf("default account: %w", ErrNotFound)
+		return nil, fmt.Errorf("default account: %w", ErrNotFound)
 	}
 	return r.accountReferred(string(values[0]))
 }
 
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
 // when another account has its id now.
-func (r *reading) AccountOf(use AccountUse) (Account, error) {
+func (r *reading) AccountOf(use AccountUse) (*Account, error) {
 	record, err := r.account(use.AccountID)
 	if err == nil && record.Account.Incarnation != use.Incarnation {
 		err = fmt.Errorf("account %q of then: %w", use.AccountID, ErrNotFound)
 	}
 	if err != nil {
-		return Account{}, err
+		return nil, err
 	}
-	return record.Account, nil
+	return &record.Account, nil
 }
 
 // asID returns a text that may be an account id, and else one that no account has: keys must not grow with any text.
@@ -606,10 +623,6 @@ func asID(text string) string {
 }
 
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
-func (s *Store) DefaultAccount(ctx context.Context, tenant string) (a Account, err error) {
-	err = s.look(ctx, tenant, func(r *reading) error {
-		a, err = r.DefaultAccount()
-		return err
-	})
-	return a, err
+func (s *Store) DefaultAccount(ctx context.Context, tenant string) (Account, error) {
+	return s.lookAtAccount(ctx, tenant, (*reading).DefaultAccount)
 }

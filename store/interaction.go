@@ -103,12 +103,12 @@ type interactionHead struct {
 	Sizes       sizes  `json:"sizes,omitzero"`
 }
 
-func (h interactionHead) copied() interactionHead {
-	h.Recordsets, h.Created = slices.Clone(h.Recordsets), slices.Clone(h.Created)
+func (h *interactionHead) copyInto(other *interactionHead) {
+	*other = *h
+	other.Recordsets, other.Created = slices.Clone(h.Recordsets), slices.Clone(h.Created)
 	if h.Parts != nil {
-		h.Parts = new(*h.Parts)
+		other.Parts = new(*h.Parts)
 	}
-	return h
 }
 
 // CreatedRecord is a record that a block has made, under the name by which later settings refer to its id.
@@ -178,11 +178,12 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 	now, hashed := s.time(), s.vault.hashInteraction(tenant, id)
 	over := s.changeTime(now, time.Time{})
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, over: over, doubt: s.restored.recently(now), writing: w}
+		t := new(InteractionTxn)
+		t.reading, t.id, t.hashed, t.now, t.over, t.doubt, t.writing = w.reading, id, hashed, now, over, s.restored.recently(now), w
 		if err := t.loadHead(); err != nil {
 			return err
 		}
-		err := fn(&t)
+		err := fn(t)
 		if err := cmp.Or(t.err, err); err != nil || !t.changed {
 			return err
 		}

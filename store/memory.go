@@ -67,11 +67,14 @@ func (m *memory) keep(key string, as memo) {
 	m.young[key] = as
 }
 
-// copied is a value that can be handed out without being shared.
-type copied[T any] interface{ copied() T }
+// copied is a pointer to a value that can be handed out without being shared.
+type copied[T any] interface {
+	*T
+	copyInto(other *T)
+}
 
 // loadKnown is load for a value that is remembered.
-func loadKnown[T copied[T]](r *reading, key []byte, into *T) (found bool, err error) {
+func loadKnown[P copied[T], T any](r *reading, key []byte, into P) (found bool, err error) {
 	values, err := r.kv.Get(key)
 	if err != nil || values[0] == nil {
 		return false, err
@@ -80,9 +83,9 @@ func loadKnown[T copied[T]](r *reading, key []byte, into *T) (found bool, err er
 }
 
 // decodeKnown opens and decodes the sealed value of a key, unless it is remembered.
-func decodeKnown[T copied[T]](v *vault, key, sealed []byte, into *T) error {
-	if known, ok := v.memory.get(key, sealed).(T); ok {
-		*into = known.copied()
+func decodeKnown[P copied[T], T any](v *vault, key, sealed []byte, into P) error {
+	if known, ok := v.memory.get(key, sealed).(P); ok {
+		known.copyInto(into)
 		return nil
 	}
 	value, err := v.open(key, sealed)
@@ -90,7 +93,7 @@ func decodeKnown[T copied[T]](v *vault, key, sealed []byte, into *T) error {
 		return err
 	}
 	if err = decode(value, into); err == nil {
-		v.memory.put(key, sealed, (*into).copied())
+		rememberKnown(v, key, sealed, into)
 	}
 	return err
 }
@@ -122,7 +125,7 @@ func (r *reading) recordsKnown(set *storedRecordset, block int, key, sealed []by
 }
 
 // saveKnown is save for a value that is remembered.
-func saveKnown[T copied[T]](w *writing, key []byte, from *T) error {
+func saveKnown[P copied[T], T any](w *writing, key []byte, from P) error {
 	value, err := encode(from)
 	if err != nil {
 		return err
@@ -132,8 +135,14 @@ func saveKnown[T copied[T]](w *writing, key []byte, from *T) error {
 		return err
 	}
 	w.txn.Put(key, sealed)
-	w.vault.memory.put(key, sealed, (*from).copied())
+	rememberKnown(w.vault, key, sealed, from)
 	return nil
+}
+
+func rememberKnown[P copied[T], T any](v *vault, key, sealed []byte, value P) {
+	kept := P(new(T))
+	value.copyInto(kept)
+	v.memory.put(key, sealed, kept)
 }
 
 // text is a short value that is no JSON.

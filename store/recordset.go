@@ -64,9 +64,9 @@ func (s *storedRecordset) recordsOf(block int, value []byte) ([]json.RawMessage,
 	return records, nil
 }
 
-func (s storedRecordset) copied() storedRecordset {
-	s.Recordset = s.Recordset.clone()
-	return s
+func (s *storedRecordset) copyInto(other *storedRecordset) {
+	*other = *s
+	other.Recordset = s.Recordset.clone()
 }
 
 // What a publishing transaction has room for, beside a reply and the like.

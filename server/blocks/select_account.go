@@ -135,5 +135,8 @@ func usedAccount(tx *store.InteractionTxn, use store.AccountUse) (store.Account,
 		return store.Account{}, rpc.Failure(store.ReasonAccountNotFound,
 			fmt.Sprintf("account %q, which this interaction used, has been deleted", use.AccountID)), nil
 	}
-	return account, nil, err
+	if err != nil {
+		return store.Account{}, nil, err
+	}
+	return *account, nil, nil
 }

@@ -200,6 +200,14 @@ func testAccountOf(t *testing.T, s *fixture) {
 	}
 }
 
+// idOf is the id of an account that was found; empty: none was.
+func idOf(account *store.Account, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	return account.ID, nil
+}
+
 func testFindAccount(t *testing.T, s *fixture) {
 	create(t, s, store.Account{ID: "acme", Name: "Acme Europe"})
 	create(t, s, store.Account{ID: "beta", Name: "Beta"})
@@ -208,9 +216,8 @@ func testFindAccount(t *testing.T, s *fixture) {
 	}
 	view(t, s, "i", func(tx *store.InteractionTxn) error {
 		for text, want := range tests {
-			got, err := tx.FindAccount(text)
-			if got.ID != want || errors.Is(err, store.ErrNotFound) != (want == "") {
-				t.Errorf("%.20q: got %q, %v, want %q", text, got.ID, err, want)
+			if got, err := idOf(tx.FindAccount(text)); got != want || errors.Is(err, store.ErrNotFound) != (want == "") {
+				t.Errorf("%.20q: got %q, %v, want %q", text, got, err, want)
 			}
 		}
 		return nil
@@ -392,13 +399,11 @@ func (m *accountsModel) find(rt *rapid.T) {
 		want = text
 	}
 	err := m.s.ViewInteraction(m.t.Context(), m.tenant, "i", func(tx *store.InteractionTxn) error {
-		got, err := tx.FindAccount(text)
-		if got.ID != want || errors.Is(err, store.ErrNotFound) != (want == "") {
-			rt.Fatalf("find %q: got %q, %v, want %q", text, got.ID, err, want)
+		if got, err := idOf(tx.FindAccount(text)); got != want || errors.Is(err, store.ErrNotFound) != (want == "") {
+			rt.Fatalf("find %q: got %q, %v, want %q", text, got, err, want)
 		}
-		got, err = tx.DefaultAccount()
-		if got.ID != m.markedID || errors.Is(err, store.ErrNotFound) != (m.markedID == "") {
-			rt.Fatalf("default: got %q, %v, want %q", got.ID, err, m.markedID)
+		if got, err := idOf(tx.DefaultAccount()); got != m.markedID || errors.Is(err, store.ErrNotFound) != (m.markedID == "") {
+			rt.Fatalf("default: got %q, %v, want %q", got, err, m.markedID)
 		}
 		return nil
 	})

@@ -142,30 +142,32 @@ func (a *access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return handler(ctx, req)
 }
 
-// stream ends a stream with the credential that it was opened by.
-func (a *access) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// stream is the stage that ends a stream with the credential that it was opened by.
+func (a *access) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	ctx, err := a.admit(stream.Context(), info.FullMethod)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	caller, ok := rpc.Caller(ctx)
 	if !ok {
-		return handler(srv, stream) // health needs no credential
+		return stream, nil, nil // health needs no credential
 	}
+	cancel := func() {}
 	if !caller.Expires.IsZero() {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, caller.Expires, errCredentialEnded)
-		defer cancel()
 	}
 	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
 	admitted := &admittedStream{streamWithin{stream, ctx}, a, end}
-	defer a.watch(admitted)()
-	err = handler(srv, admitted)
-	if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
-		return errCredentialEnded
-	}
-	return err
+	a.watch(admitted)
+	return admitted, func(err error) error {
+		defer cancel()
+		defer end(nil)
+		defer a.forget(admitted)
+		if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
+			return errCredentialEnded
+		}
+		return err
+	}, nil
 }
 
 var errCredentialEnded = &rpc.Error{
@@ -199,15 +201,16 @@ func (s *admittedStream) readmit(identify func(context.Context) (auth.Caller, er
 }
 
 // watch has a stream looked at until it is forgotten.
-func (a *access) watch(s *admittedStream) (forget func()) {
+func (a *access) watch(s *admittedStream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open[s] = struct{}{}
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.open, s)
-	}
+}
+
+func (a *access) forget(s *admittedStream) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, s)
 }
 
 // readmitEvery is how often callers of open streams are looked at. With the time until a file of credentials is read again

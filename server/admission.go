@@ -246,18 +246,19 @@ func (a *admission) unary(ctx context.Context, _ any, info *grpc.UnaryServerInfo
 	return handler(ctx, message)
 }
 
-// stream is the interceptor of streams.
-func (a *admission) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// stream is the stage of streams.
+func (a *admission) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	leave, err := a.enter(stream.Context(), info.FullMethod)
 	if err != nil {
+		return nil, nil, err
+	}
+	return &readStream{stream, a.reader, a.call(stream.Context(), info.FullMethod, info.IsClientStream)}, func(err error) error {
+		defer leave()
+		if caller, _ := rpc.Caller(stream.Context()); caller.Agent != "" && isTooManyWatches(err) { // else it may be one agent's of many
+			a.refusals.note(stream.Context())
+		}
 		return err
-	}
-	defer leave()
-	err = handler(srv, &readStream{stream, a.reader, a.call(stream.Context(), info.FullMethod, info.IsClientStream)})
-	if caller, _ := rpc.Caller(stream.Context()); caller.Agent != "" && isTooManyWatches(err) { // else it may be one agent's of many
-		a.refusals.note(stream.Context())
-	}
-	return err
+	}, nil
 }
 
 func isTooManyWatches(err error) bool {

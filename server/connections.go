@@ -414,17 +414,23 @@ type streamEnds struct {
 	age      age
 }
 
-// stream is the interceptor of streams.
-func (e streamEnds) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// stream is the stage of streams.
+func (e streamEnds) stream(stream grpc.ServerStream, _ *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	ctx, end := context.WithCancelCause(stream.Context())
-	defer end(nil)
-	defer context.AfterFunc(e.draining, func() { end(context.Cause(e.draining)) })()
+	undrained := context.AfterFunc(e.draining, func() { end(context.Cause(e.draining)) })
+	var aged *time.Timer
 	if c := connectionOf(ctx); c != nil {
-		defer time.AfterFunc(time.Until(c.opened.Add(e.age.streams())), func() { end(errReconnect) }).Stop()
+		aged = time.AfterFunc(time.Until(c.opened.Add(e.age.streams())), func() { end(errReconnect) })
 	}
-	err := handler(srv, &streamWithin{stream, ctx})
-	if ended, ok := errors.AsType[*rpc.Error](context.Cause(ctx)); ok && err != nil {
-		return ended
-	}
-	return err
+	return &streamWithin{stream, ctx}, func(err error) error {
+		defer end(nil)
+		undrained()
+		if aged != nil {
+			aged.Stop()
+		}
+		if ended, ok := errors.AsType[*rpc.Error](context.Cause(ctx)); ok && err != nil {
+			return ended
+		}
+		return err
+	}, nil
 }

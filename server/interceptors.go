@@ -39,20 +39,28 @@ func unaryInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, adm
 	}
 }
 
-// streamInterceptors is the chain of every stream.
-func streamInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, ends streamEnds) []grpc.StreamServerInterceptor {
-	_, counted := m.Interceptors()
-	return []grpc.StreamServerInterceptor{
-		counted,
+// streamStages are those of every stream, outermost first.
+func streamStages(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, ends streamEnds) []stage {
+	return []stage{
 		callLog{log, m}.stream,
-		rpc.StreamErrors,
+		streamErrors,
 		// What ends streams stands within errors, which words it, and outside the handler, which sees its context end.
 		ends.stream,
-		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(rpc.Recovered)),
 		access.stream,
 		admission.stream,
 		(&deadlines{timeouts: timeouts}).stream,
 	}
+}
+
+// streamInterceptors is the chain of every stream: metrics time all that is done for it.
+func streamInterceptors(m *metrics.Metrics, stages []stage) []grpc.StreamServerInterceptor {
+	_, counted := m.Interceptors()
+	return []grpc.StreamServerInterceptor{counted, inStages(stages...)}
+}
+
+// streamErrors is the stage by which the errors of streams cross to gRPC.
+func streamErrors(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+	return stream, func(err error) error { return rpc.StreamError(stream.Context(), info.FullMethod, err) }, nil
 }
 
 // Timeouts says how long calls may take. A zero field means its default.
@@ -114,16 +122,18 @@ func (d *deadlines) within(ctx context.Context, fullMethod string) (bound contex
 }
 
 // stream bounds the streams that have an end by themselves. The others have none of ours.
-func (d *deadlines) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (d *deadlines) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	if info.FullMethod != zendeskv1.AccountService_StreamTestConnection_FullMethodName {
-		return handler(srv, stream)
+		return stream, nil, nil
 	}
 	ctx, done := d.within(stream.Context(), info.FullMethod)
-	defer done()
-	if err := handler(srv, &streamWithin{stream, ctx}); err != nil {
-		return rpc.Ended(ctx, err)
-	}
-	return nil
+	return &streamWithin{stream, ctx}, func(err error) error {
+		defer done()
+		if err != nil {
+			return rpc.Ended(ctx, err)
+		}
+		return nil
+	}, nil
 }
 
 func (d *deadlines) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

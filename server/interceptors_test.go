@@ -61,7 +61,7 @@ func newChained(t *testing.T, timeouts Timeouts) *chained {
 	server := grpc.NewServer(
 		grpc.InTapHandle(newAdmission(Bounds{}).tap),
 		grpc.ChainUnaryInterceptor(unaryInterceptors(log, c.metrics, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), rpc.NewTurns(9, 0))...),
-		grpc.ChainStreamInterceptor(streamInterceptors(log, c.metrics, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), openEnds)...),
+		grpc.ChainStreamInterceptor(streamInterceptors(c.metrics, streamStages(log, c.metrics, openAccess(t), newAdmission(Bounds{}), timeouts.withDefaults(), openEnds))...),
 		grpc.WaitForHandlers(true),
 	)
 	zendeskv1.RegisterBlockServiceServer(registrar{Server: server}, c)
@@ -145,11 +145,11 @@ func TestInterceptorOrder(t *testing.T) {
 	for _, interceptor := range unaryInterceptors(log, m, openAccess(t), newAdmission(Bounds{}), Timeouts{}, rpc.NewTurns(9, 0)) {
 		unary = append(unary, roleOf(interceptor))
 	}
-	for _, interceptor := range streamInterceptors(log, m, openAccess(t), newAdmission(Bounds{}), Timeouts{}, openEnds) {
-		stream = append(stream, roleOf(interceptor))
+	for _, stage := range streamStages(log, m, openAccess(t), newAdmission(Bounds{}), Timeouts{}, openEnds) {
+		stream = append(stream, roleOf(stage))
 	}
 	mustEqual(t, "unary", unary, []string{"metrics", "count", "logging", "errors", "recovery", "access", "admission", "deadline", "turns"})
-	mustEqual(t, "stream", stream, []string{"metrics", "logging", "errors", "ends", "recovery", "access", "admission", "deadline"})
+	mustEqual(t, "stream", stream, []string{"logging", "errors", "ends", "access", "admission", "deadline"})
 }
 
 // What the order is for: a panic is told to the log in full, and to the caller not at all.
@@ -295,7 +295,7 @@ func TestDeadlinesOfStreams(t *testing.T) {
 				defer cancel()
 			}
 			d, info := &deadlines{timeouts: Timeouts{}.withDefaults()}, &grpc.StreamServerInfo{FullMethod: test.method}
-			must(t, d.stream(nil, &idleStream{ctx: ctx}, info, func(_ any, stream grpc.ServerStream) error {
+			must(t, inStages(d.stream)(nil, &idleStream{ctx: ctx}, info, func(_ any, stream grpc.ServerStream) error {
 				deadline, ok := stream.Context().Deadline()
 				if ok != (test.want != 0) || ok && time.Until(deadline) != test.want {
 					t.Errorf("%s with %v has %v, %t, want %v", test.method, test.caller, time.Until(deadline), ok, test.want)

@@ -33,15 +33,16 @@ func (l callLog) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return resp, err
 }
 
-func (l callLog) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (l callLog) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	if strings.HasPrefix(info.FullMethod, healthPrefix) {
-		return handler(srv, stream)
+		return stream, nil, nil
 	}
 	ctx, fields := rpc.WithFields(inTrace(stream.Context()))
 	start := time.Now()
-	err := handler(srv, &streamWithin{stream, ctx})
-	l.finished(ctx, info.FullMethod, start, fields, err)
-	return err
+	return &streamWithin{stream, ctx}, func(err error) error {
+		l.finished(ctx, info.FullMethod, start, fields, err)
+		return err
+	}, nil
 }
 
 // streamWithin is a stream whose context is another.

@@ -313,11 +313,10 @@ func UnaryErrors(ctx context.Context, req any, info *grpc.UnaryServerInfo, handl
 	return resp, err
 }
 
-// StreamErrors is the interceptor by which the errors of streams cross to gRPC.
-func StreamErrors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	err := handler(srv, stream)
-	if err != nil && !Foreign(info.FullMethod, err) {
-		return toStatus(stream.Context(), err)
+// StreamError is what the error that the handler of a stream ended with crosses to gRPC as; it may be nil.
+func StreamError(ctx context.Context, fullMethod string, err error) error {
+	if err != nil && !Foreign(fullMethod, err) {
+		return toStatus(ctx, err)
 	}
 	return err
 }

@@ -142,7 +142,7 @@ func (a *access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return handler(ctx, req)
 }
 
-// stream is the stage that ends a stream with the credential that it was opened by.
+// stream is the stage that ends a stream with the credential that it was opened by. It stands next within [streamEnds].
 func (a *access) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	ctx, err := a.admit(stream.Context(), info.FullMethod)
 	if err != nil {
@@ -156,12 +156,10 @@ func (a *access) stream(stream grpc.ServerStream, info *grpc.StreamServerInfo) (
 	if !caller.Expires.IsZero() {
 		ctx, cancel = context.WithDeadlineCause(ctx, caller.Expires, errCredentialEnded)
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	admitted := &admittedStream{streamWithin{stream, ctx}, a, end}
+	admitted := &admittedStream{streamWithin{stream, ctx}, a, stream.(*endableStream).end}
 	a.watch(admitted)
 	return admitted, func(err error) error {
 		defer cancel()
-		defer end(nil)
 		defer a.forget(admitted)
 		if err != nil && errors.Is(context.Cause(ctx), errCredentialEnded) {
 			return errCredentialEnded

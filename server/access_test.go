@@ -429,7 +429,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 		a := newAccess(openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{}))
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["desktop"]))
 		opened := time.Now()
-		err := inStages(a.stream)(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
+		err := inStages(openEnds.stream, a.stream)(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
 			func(_ any, stream grpc.ServerStream) error {
 				must(t, stream.SendMsg(nil))
 				<-stream.Context().Done()
@@ -444,7 +444,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 		file = newTokenFile(t, auth.Caller{Tenant: "acme", Name: "desktop", Roles: []auth.Role{auth.Desktop}, Expires: time.Now().Add(time.Hour)})
 		a = newAccess(openAuth(t, auth.Config{TokenFile: file.path}), audit.New(audit.Config{}))
 		ctx = metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+file.tokens["desktop"]))
-		must(t, inStages(a.stream)(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
+		must(t, inStages(openEnds.stream, a.stream)(nil, &idleStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: zendeskv1.InteractionService_WatchScreenPops_FullMethodName},
 			func(any, grpc.ServerStream) error { return nil }))
 	})
 }

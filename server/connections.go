@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -412,25 +414,82 @@ var errReconnect = &rpc.Error{
 type streamEnds struct {
 	draining context.Context // its cause is what streams end with
 	age      age
+
+	mu   sync.Mutex
+	open map[*conn]*openStreams // nil is the connection of streams that came by none of ours
+}
+
+func newStreamEnds(draining context.Context, age age) *streamEnds {
+	return &streamEnds{draining: draining, age: age, open: make(map[*conn]*openStreams)}
+}
+
+// openStreams are those of a connection. They end together, so that thousands of them share what waits for that.
+type openStreams struct {
+	streams   map[*endableStream]struct{}
+	ended     error // what they were told to end with; nil: they were not
+	undrained func() bool
+	aged      *time.Timer // nil: never
+}
+
+// endableStream is a stream whose context ends when it is told to.
+type endableStream struct {
+	streamWithin
+	end context.CancelCauseFunc
 }
 
 // stream is the stage of streams.
-func (e streamEnds) stream(stream grpc.ServerStream, _ *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
+func (e *streamEnds) stream(stream grpc.ServerStream, _ *grpc.StreamServerInfo) (grpc.ServerStream, func(error) error, error) {
 	ctx, end := context.WithCancelCause(stream.Context())
-	undrained := context.AfterFunc(e.draining, func() { end(context.Cause(e.draining)) })
-	var aged *time.Timer
-	if c := connectionOf(ctx); c != nil {
-		aged = time.AfterFunc(time.Until(c.opened.Add(e.age.streams())), func() { end(errReconnect) })
-	}
-	return &streamWithin{stream, ctx}, func(err error) error {
+	endable, c := &endableStream{streamWithin{stream, ctx}, end}, connectionOf(ctx)
+	e.join(c, endable)
+	return endable, func(err error) error {
 		defer end(nil)
-		undrained()
-		if aged != nil {
-			aged.Stop()
-		}
+		e.part(c, endable)
 		if ended, ok := errors.AsType[*rpc.Error](context.Cause(ctx)); ok && err != nil {
 			return ended
 		}
 		return err
 	}, nil
+}
+
+func (e *streamEnds) join(c *conn, s *endableStream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	o := e.open[c]
+	if o == nil {
+		o = &openStreams{streams: make(map[*endableStream]struct{})}
+		o.undrained = context.AfterFunc(e.draining, func() { e.endAll(o, context.Cause(e.draining)) })
+		if c != nil {
+			o.aged = time.AfterFunc(time.Until(c.opened.Add(e.age.streams())), func() { e.endAll(o, errReconnect) })
+		}
+		e.open[c] = o
+	}
+	o.streams[s] = struct{}{}
+	if o.ended != nil {
+		s.end(o.ended)
+	}
+}
+
+func (e *streamEnds) part(c *conn, s *endableStream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	o := e.open[c]
+	if delete(o.streams, s); len(o.streams) > 0 {
+		return
+	}
+	delete(e.open, c)
+	o.undrained()
+	if o.aged != nil {
+		o.aged.Stop()
+	}
+}
+
+func (e *streamEnds) endAll(o *openStreams, cause error) {
+	e.mu.Lock()
+	o.ended = cause
+	all := slices.Collect(maps.Keys(o.streams))
+	e.mu.Unlock()
+	for _, s := range all {
+		s.end(cause)
+	}
 }

@@ -40,7 +40,7 @@ func unaryInterceptors(log *slog.Logger, m *metrics.Metrics, access *access, adm
 }
 
 // streamStages are those of every stream, outermost first.
-func streamStages(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, ends streamEnds) []stage {
+func streamStages(log *slog.Logger, m *metrics.Metrics, access *access, admission *admission, timeouts Timeouts, ends *streamEnds) []stage {
 	return []stage{
 		callLog{log, m}.stream,
 		streamErrors,

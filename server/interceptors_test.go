@@ -52,7 +52,7 @@ var streamDesc = grpc.ServiceDesc{
 }
 
 // openEnds ends no stream.
-var openEnds = streamEnds{draining: context.Background(), age: age(time.Hour)}
+var openEnds = newStreamEnds(context.Background(), age(time.Hour))
 
 func newChained(t *testing.T, timeouts Timeouts) *chained {
 	t.Helper()

@@ -169,7 +169,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		grpc: grpc.NewServer(
 			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
-			grpc.ChainStreamInterceptor(streamInterceptors(c.Metrics, streamStages(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), streamEnds{draining, age}))...),
+			grpc.ChainStreamInterceptor(streamInterceptors(c.Metrics, streamStages(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), newStreamEnds(draining, age)))...),
 			transportSecurity,
 			c.Tracing.option(),
 			grpc.InTapHandle(admission.tap),

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -254,4 +256,26 @@ func TestWatchesOfAnAgent(t *testing.T) {
 			must(t, conn.Close())
 		}
 	})
+}
+
+// While watches wait the collector makes their stacks small, which are most of what they take.
+func TestStacksOfWatches(t *testing.T) {
+	const watches = 200
+	s := newBlockServer(t)
+	before := stacksInUse()
+	for i := range watches {
+		watch(t, s.interactions, zendesktest.Person{Email: fmt.Sprintf("agent%d@example.com", i)})
+	}
+	each := (stacksInUse() - before) / watches
+	t.Logf("a watch and its client have stacks of %d bytes", each)
+}
+
+// stacksInUse are the bytes of all stacks, once the collector has made them as small as they may be.
+func stacksInUse() int {
+	for range 2 {
+		runtime.GC()
+	}
+	stacks := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(stacks)
+	return int(stacks[0].Value.Uint64())
 }

@@ -15,8 +15,8 @@ type watcher struct {
 // The zero value has none. It is safe for concurrent use.
 type Watchers struct {
 	mu     sync.Mutex
-	open   map[string]map[*watcher]struct{} // by prefix
-	sorted []string                         // the prefixes
+	open   map[string][]*watcher // by prefix
+	sorted []string              // the prefixes
 	closed bool
 }
 
@@ -30,14 +30,13 @@ func (s *Watchers) Add(ctx context.Context, prefix []byte) <-chan struct{} {
 	}
 	context.AfterFunc(ctx, func() { s.remove(w) })
 	if s.open == nil {
-		s.open = make(map[string]map[*watcher]struct{})
+		s.open = make(map[string][]*watcher)
 	}
 	if s.open[w.prefix] == nil {
-		s.open[w.prefix] = make(map[*watcher]struct{})
 		i, _ := slices.BinarySearch(s.sorted, w.prefix)
 		s.sorted = slices.Insert(s.sorted, i, w.prefix)
 	}
-	s.open[w.prefix][w] = struct{}{}
+	s.open[w.prefix] = append(s.open[w.prefix], w)
 	return w.tokens
 }
 
@@ -45,11 +44,14 @@ func (s *Watchers) remove(w *watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	same := s.open[w.prefix]
-	if _, ok := same[w]; !ok {
+	at := slices.Index(same, w)
+	if at < 0 {
 		return
 	}
 	close(w.tokens)
-	if delete(same, w); len(same) == 0 {
+	if same = slices.Delete(same, at, at+1); len(same) > 0 {
+		s.open[w.prefix] = same
+	} else {
 		delete(s.open, w.prefix)
 		i, _ := slices.BinarySearch(s.sorted, w.prefix)
 		s.sorted = slices.Delete(s.sorted, i, i+1)
@@ -62,7 +64,7 @@ func (s *Watchers) Close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for _, same := range s.open {
-		for w := range same {
+		for _, w := range same {
 			close(w.tokens)
 		}
 	}
@@ -124,7 +126,7 @@ func (s *Watchers) tellBetween(start, end string) {
 }
 
 func (s *Watchers) tell(prefix string) {
-	for w := range s.open[prefix] {
+	for _, w := range s.open[prefix] {
 		select {
 		case w.tokens <- struct{}{}:
 		default:

@@ -252,7 +252,7 @@ func BenchmarkPartsOnPostgreSQL(b *testing.B) {
 }
 
 func benchmarkParts(b *testing.B, start func(*testing.B) (*testServer, kv.Engine)) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // about as the program has it, whose heap may grow by 128 MiB
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // about as the program has it, whose heap may grow by 128 MiB beside its own size
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
 			for range b.N {

@@ -11,7 +11,7 @@ func TestCollectorPercent(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 12800}, {1 << 20, 12800}, {16 << 20, 800}, {20 << 20, 625}, {64 << 20, 200}, {128 << 20, 100}, {1 << 40, 100},
+		{0, 12900}, {1 << 20, 12900}, {16 << 20, 900}, {20 << 20, 725}, {64 << 20, 300}, {128 << 20, 200}, {1 << 30, 100}, {1 << 40, 100},
 	} {
 		if got := collectorPercent(test.live); got != test.want {
 			t.Errorf("of %d bytes that live the heap grows by %d %%, want %d", test.live, got, test.want)

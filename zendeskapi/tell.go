@@ -78,10 +78,11 @@ func (c *Client) tellUser(user User) User {
 
 // tellRecord takes the secrets out of a record, if there are any. It fails when that leaves no JSON.
 func (c *Client) tellRecord(record json.RawMessage) (json.RawMessage, error) {
-	told := c.secrets().Text(string(record))
-	if told == string(record) {
+	secrets := c.secrets()
+	if !secrets.In(record) {
 		return record, nil
 	}
+	told := secrets.Text(string(record))
 	if !json.Valid([]byte(told)) {
 		return nil, errRepeats
 	}

@@ -2,6 +2,7 @@ package redact
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -13,11 +14,17 @@ type reading struct {
 	found   []span
 }
 
-// find lists where a text tells enough of a secret; ok is false when it cannot be read to the end.
-func (s *Secrets) find(text string, enough int) (found []span, ok bool) {
-	r := &reading{secrets: s, enough: enough, left: maxRead*len(text) + maxReadMore}
-	ok = r.read(layerOf(text), 0)
-	return r.found, ok
+// find lists where a text tells enough of a secret; ok is false when it cannot be read to the end. Most texts tell nothing: where
+// what is undone stood is noted only when that is wanted.
+func (s *Secrets) find(text []byte, enough int) (found []span, ok bool) {
+	for _, placed := range []bool{false, true} {
+		r := &reading{secrets: s, enough: enough, left: maxRead*len(text) + maxReadMore}
+		if ok = r.read(layer{text: text, last: true, placed: placed}, 0); !ok || len(r.found) == 0 {
+			return nil, ok
+		}
+		found = r.found
+	}
+	return found, true
 }
 
 // read looks for secrets in a layer and in all that can be undone there.
@@ -113,10 +120,19 @@ func step(text []byte, i int) (b byte, next int) {
 
 // invisible is how many bytes a character takes that shows nothing; 0: it is none.
 func invisible(text []byte) int {
-	for _, c := range []string{"\u00a0", "\u00ad", "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff"} {
-		if len(text) >= len(c) && string(text[:len(c)]) == c {
-			return len(c)
-		}
+	if len(text) < 2 {
+		return 0
+	}
+	switch string(text[:2]) {
+	case "\u00a0", "\u00ad":
+		return 2
+	}
+	if len(text) < 3 {
+		return 0
+	}
+	switch string(text[:3]) {
+	case "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff":
+		return 3
 	}
 	return 0
 }
@@ -135,35 +151,50 @@ func canonical(text []byte) string {
 
 // look finds secrets in a layer as it is.
 func (r *reading) look(l layer) {
-	s := r.secrets
-	var key uint32
-	var at [window]int // where the last bytes stand
-	seen := 0
-	for i := 0; i < len(l.text); {
-		b, next := folded[l.text[i]], i+1
+	text, filter := l.text, &r.secrets.filter
+	var key uint32 // the last bytes; what has not come yet is 0, which no secret holds
+	for i := 0; i < len(text); i++ {
+		b := folded[text[i]]
 		if b >= 0xc2 {
-			b, next = step(l.text, i)
+			if n := invisible(text[i:]); n > 0 {
+				i += n - 1
+				continue
+			}
 		}
 		if b == 0 {
-			i = next
 			continue
 		}
 		key = key>>8 | uint32(b)<<24
-		at[seen%window] = i
-		seen++
-		i = next
-		if h := hash(key); seen < window || s.filter[h>>6]>>(h&63)&1 == 0 {
+		if h := hash(key); filter[h>>6]>>(h&63)&1 == 0 {
 			continue
 		}
-		from := at[seen%window]
-		if to := r.longest(l.text, key, from); to > from {
+		if len(r.secrets.places[key]) == 0 {
+			continue
+		}
+		from := windowBefore(text, i+1)
+		if to := r.longest(text, key, from); to > from {
 			r.found = append(r.found, l.span(from, to))
-			i, seen = to, 0
+			i, key = to-1, 0
 		}
 	}
 	if l.last {
 		r.lookAtEnd(l)
 	}
+}
+
+// windowBefore returns where the window begins that ends before a place.
+func windowBefore(text []byte, at int) int {
+	for seen := 0; seen < window; {
+		at--
+		if at >= 1 && invisible(text[at-1:at+1]) == 2 {
+			at--
+		} else if at >= 2 && invisible(text[at-2:at+1]) == 3 {
+			at -= 2
+		} else if folded[text[at]] != 0 {
+			seen++
+		}
+	}
+	return at
 }
 
 // longest returns where the longest stretch ends that begins at from, with a window, and tells enough of a secret; 0:
@@ -197,9 +228,11 @@ func isWord(text []byte, from, to int) bool {
 // lookAtEnd finds the beginning of a secret that the end of the text cuts off, also within an escape.
 func (r *reading) lookAtEnd(l layer) {
 	const far = 4 * told // a little more than can be white space
-	for _, end := range []int{len(l.text), len(l.text) - dangling(l.text)} {
+	ends := []int{len(l.text), len(l.text) - dangling(l.text)}
+	for _, end := range slices.Compact(ends) {
 		for from := end - 1; from >= max(0, end-far); from-- {
-			if folded[l.text[from]] == 0 || from > 0 && isAlphanumeric(l.text[from-1]) && l.from == nil {
+			b := folded[l.text[from]]
+			if b < 0xc2 && !r.secrets.firsts[b] || from > 0 && isAlphanumeric(l.text[from-1]) && !l.undone {
 				continue // nothing begins here
 			}
 			tail := canonical(l.text[from:end])

@@ -23,13 +23,14 @@ const (
 // layer is a text with escapes undone, and where each of its bytes stood in the text that it was made of.
 type layer struct {
 	text     []byte
-	from, to []int32 // nil: as in the text
+	undone   bool    // it is not the text itself
+	placed   bool    // where its bytes stood is noted
+	from, to []int32 // if it is noted; nil: as in the text
 	fresh    []bool  // whether a byte is other than in the layer above; nil: all are
 	last     bool    // its end is the text's end
 }
 
-func layerOf(text string) layer { return layer{text: []byte(text), last: true} }
-
+// span is where a stretch stood, if that is noted.
 func (l *layer) span(from, to int) span {
 	if l.from == nil {
 		return span{from, to}
@@ -39,14 +40,21 @@ func (l *layer) span(from, to int) span {
 
 // below makes room for what is undone in l: never more than size bytes.
 func (l *layer) below(size int) layer {
-	return layer{text: make([]byte, 0, size), from: make([]int32, 0, size), to: make([]int32, 0, size)}
+	under := layer{text: make([]byte, 0, size), undone: true, placed: l.placed}
+	if l.placed {
+		under.from, under.to = make([]int32, 0, size), make([]int32, 0, size)
+	}
+	return under
 }
 
 // put adds bytes that stand for those from i to j of the layer above.
 func (l *layer) put(above *layer, i, j int, text ...byte) {
+	l.text = append(l.text, text...)
+	if !l.placed {
+		return
+	}
 	s := above.span(i, j)
-	for _, b := range text {
-		l.text = append(l.text, b)
+	for range text {
 		l.from, l.to = append(l.from, int32(s.from)), append(l.to, int32(s.to))
 	}
 }
@@ -54,6 +62,9 @@ func (l *layer) put(above *layer, i, j int, text ...byte) {
 // copy adds the bytes from i to j of the layer above as they are.
 func (l *layer) copy(above *layer, i, j int) {
 	l.text = append(l.text, above.text[i:j]...)
+	if !l.placed {
+		return
+	}
 	if above.from != nil {
 		l.from, l.to = append(l.from, above.from[i:j]...), append(l.to, above.to[i:j]...)
 		return
@@ -69,16 +80,15 @@ func unescape(l layer) (undone layer, changed bool) {
 	return undo(l, `%\&`, escape)
 }
 
-// undo replaces what escapes there are: they begin with a character of marks.
+// undo replaces what escapes there are: they begin with a character of marks, of which there are three at most.
 func undo(l layer, marks string, escape func(text, buffer []byte) (decoded []byte, size int)) (undone layer, changed bool) {
 	var buffer [8]byte
 	copied := 0
-	for i := 0; i < len(l.text); {
-		next := bytes.IndexAny(l.text[i:], marks)
-		if next < 0 {
+	seen := [3]int{-1, -1, -1}
+	for i := 0; ; {
+		if i = nextMark(l.text, i, marks, &seen); i == len(l.text) {
 			break
 		}
-		i += next
 		decoded, size := escape(l.text[i:], buffer[:0])
 		if size == 0 {
 			i++
@@ -104,6 +114,22 @@ func undo(l layer, marks string, escape func(text, buffer []byte) (decoded []byt
 		undone.copy(&l, copied, len(l.text))
 	}
 	return undone, changed
+}
+
+// nextMark returns where the first of some characters stands from i on; the text's length: none does. In seen it keeps where each
+// stands, so that it looks for none again before it is passed.
+func nextMark(text []byte, i int, marks string, seen *[3]int) int {
+	next := len(text)
+	for m := range len(marks) {
+		if seen[m] < i {
+			seen[m] = len(text)
+			if at := bytes.IndexByte(text[i:], marks[m]); at >= 0 {
+				seen[m] = i + at
+			}
+		}
+		next = min(next, seen[m])
+	}
+	return next
 }
 
 // escape reads the escape that a text begins with; size 0: there is none.
@@ -252,14 +278,24 @@ func newEncoding(bits, phases int, alphabets ...string) *encoding {
 func (e *encoding) runs(l *layer, least int) []span {
 	least = (least*8 + e.bits - 1) / e.bits
 	var found []span
-	for i := 0; i < len(l.text); i++ {
-		from := i
-		for i < len(l.text) && e.values[l.text[i]] >= 0 {
-			i++
+	for from := 0; from+least <= len(l.text); {
+		// From its end on, it takes few looks to see that a row is too short.
+		last := from + least - 1
+		for last >= from && e.values[l.text[last]] >= 0 {
+			last--
 		}
-		if i-from >= least && (l.fresh == nil || slices.Contains(l.fresh[from:i], true)) {
-			found = append(found, span{from, i})
+		if last >= from {
+			from = last + 1
+			continue
 		}
+		to := from + least
+		for to < len(l.text) && e.values[l.text[to]] >= 0 {
+			to++
+		}
+		if l.fresh == nil || slices.Contains(l.fresh[from:to], true) {
+			found = append(found, span{from, to})
+		}
+		from = to + 1
 	}
 	return found
 }
@@ -283,18 +319,25 @@ func (e *encoding) decode(l *layer, runs []span, phase int) (decoded layer) {
 			bits, have = (bits<<e.bits|int(e.values[l.text[i]]))&0xffff, have+e.bits
 			if have >= 8 {
 				have -= 8
-				s := l.span(from, i+1)
 				decoded.text = append(decoded.text, byte(bits>>have))
-				decoded.from, decoded.to = append(decoded.from, int32(s.from)), append(decoded.to, int32(s.to))
+				if l.placed {
+					s := l.span(from, i+1)
+					decoded.from, decoded.to = append(decoded.from, int32(s.from)), append(decoded.to, int32(s.to))
+				}
 				from = i
 			}
 		}
 		decoded.last = l.last && run.to == len(l.text)
 		decoded.text = append(decoded.text, between)
-		decoded.from, decoded.to = append(decoded.from, decoded.fromLast()), append(decoded.to, decoded.toLast())
+		if l.placed {
+			decoded.from, decoded.to = append(decoded.from, decoded.fromLast()), append(decoded.to, decoded.toLast())
+		}
 	}
 	if n := len(decoded.text) - 1; n >= 0 && decoded.last {
-		decoded.text, decoded.from, decoded.to = decoded.text[:n], decoded.from[:n], decoded.to[:n]
+		decoded.text = decoded.text[:n]
+		if l.placed {
+			decoded.from, decoded.to = decoded.from[:n], decoded.to[:n]
+		}
 	}
 	return decoded
 }

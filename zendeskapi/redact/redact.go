@@ -47,6 +47,7 @@ type Secrets struct {
 	needles []needle
 	places  map[uint32][]place // by window
 	filter  [1 << 11]uint64    // by hash: whether there are places for a window
+	firsts  [256]bool          // what needles begin with
 	least   int                // length of the shortest needle; 0: there is none
 	unclear bool               // one is too short to be looked for
 }
@@ -85,7 +86,7 @@ func (s *Secrets) With(more ...secret.Value) *Secrets {
 
 func (s *Secrets) add(value secret.Value) {
 	s.values = append(s.values, value)
-	l := layerOf(value.Reveal())
+	l := layer{text: []byte(value.Reveal())}
 	// A secret that holds escapes is looked for without them, too: a text may have lost them.
 	for range maxRounds {
 		s.addNeedle(canonical(l.text))
@@ -109,6 +110,7 @@ func (s *Secrets) addNeedle(text string) {
 	}
 	n := needle{text: text, told: min(len(text), told), word: len(text) < glued}
 	s.needles = append(s.needles, n)
+	s.firsts[text[0]] = true
 	if s.least == 0 || n.told < s.least {
 		s.least = n.told
 	}
@@ -139,7 +141,7 @@ func (s *Secrets) Prefix(text string, n int) string {
 	}
 	text = text[:min(len(text), n+slack)]
 	for range maxTries {
-		found, ok := s.find(text, told)
+		found, ok := s.find([]byte(text), told)
 		if !ok {
 			break
 		}
@@ -149,6 +151,15 @@ func (s *Secrets) Prefix(text string, n int) string {
 		text, n = replace(text, n, found)
 	}
 	return secret.Redacted
+}
+
+// In tells whether a text tells something that Text takes out.
+func (s *Secrets) In(text []byte) bool {
+	if s == nil || s.least == 0 {
+		return false
+	}
+	found, ok := s.find(text, told)
+	return !ok || len(found) > 0
 }
 
 // Holds tells whether a text may tell 8 characters in a row of a secret, or the whole of a shorter one; and so does every
@@ -163,7 +174,7 @@ func (s *Secrets) Holds(text string) bool {
 	if s.least == 0 {
 		return false
 	}
-	found, ok := s.find(text, hinted)
+	found, ok := s.find([]byte(text), hinted)
 	return !ok || len(found) > 0
 }
 

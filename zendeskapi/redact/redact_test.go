@@ -111,6 +111,9 @@ func TestTextTellsNoSecret(t *testing.T) {
 			if !strings.HasPrefix(got, around[0]) || !strings.HasSuffix(got, around[1]) || !strings.Contains(got, secret.Redacted) || len(got) > len(around[0])+len(around[1])+40 {
 				t.Errorf("%s, %s: %q became %q", name, place, text, got)
 			}
+			if !secrets.In([]byte(text)) || secrets.In([]byte(got)) {
+				t.Errorf("%s, %s: %q is not to be changed, or %q still is", name, place, text, got)
+			}
 			if !secrets.Holds(text) || secrets.Holds(got) {
 				t.Errorf("%s, %s: %q is not told from %q", name, place, text, got)
 			}
@@ -135,7 +138,7 @@ func TestTextStays(t *testing.T) {
 		"46900000001101 2026-11-24T14:03:20Z https://acme.zendesk.com/api/v2/tickets/35436.json?page=2&per_page=100",
 		"p4ssage", "aabc abc", "100% &nbsp; \\o/ =) a=b c==d", "\xff\xfe", strings.Repeat("deadbeef", 1000), strings.Repeat("aGVsbG8gd29ybGQ", 100),
 	} {
-		if got := secrets.Text(text + " …"); got != text+" …" {
+		if got := secrets.Text(text + " …"); got != text+" …" || secrets.In([]byte(text+" …")) {
 			t.Errorf("%.100q became %.100q", text, got)
 		}
 	}
@@ -146,6 +149,7 @@ func TestTextStays(t *testing.T) {
 		"at the end 7f3a9":      "at the end [redacted]",
 		"at the end %37f3a9c%3": "at the end [redacted]",
 		"x 7f3a9c014b5d y":      "x [redacted] y",
+		"x 7\u200bf\u00a03\ufeff a9 c014b5d6e8f y": "x [redacted] y",
 	} {
 		if got := secrets.Text(text); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
@@ -159,7 +163,7 @@ func TestTextStays(t *testing.T) {
 		t.Errorf("%q became %q", nested, got)
 	}
 	var none *redact.Secrets
-	if got := none.Text(token); got != token || none.Holds(token) || redact.New().Holds(token) || !none.With(secret.New(token)).Holds(token) {
+	if got := none.Text(token); got != token || none.Holds(token) || none.In([]byte(token)) || redact.New().Holds(token) || !none.With(secret.New(token)).Holds(token) {
 		t.Errorf("without secrets %q became %q", token, got)
 	}
 	for text, want := range map[string]bool{"": false, "any": true} {
@@ -233,6 +237,9 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, hidden string, n int) {
 		secrets := redact.New(secret.New(hidden))
 		got := secrets.Text(text)
+		if !secrets.In([]byte(text)) && got != text {
+			t.Errorf("%q became %q and tells nothing", text, got)
+		}
 		if again := secrets.Text(got); again != got {
 			t.Errorf("%q became %q and then %q", text, got, again)
 		}

@@ -59,25 +59,53 @@ func readObject(data []byte) (object, error) {
 
 // partsOf is readObject for what is known to be valid JSON.
 func partsOf(data []byte) (object, error) {
+	o := object{}
+	err := eachMember(data, func(quoted, value []byte) {
+		o = append(o, member{jsonscan.Unquote(quoted), value})
+	})
+	return o, err
+}
+
+// partsNamed is partsOf without the members that have none of the names, in capitals or not. It takes no memory for those.
+func partsNamed(data []byte, names ...string) (object, error) {
+	o := object{}
+	err := eachMember(data, func(quoted, value []byte) {
+		name := quoted[1 : len(quoted)-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			name = []byte(jsonscan.Unquote(quoted))
+		}
+		for _, wanted := range names {
+			if strings.EqualFold(string(name), wanted) {
+				o = append(o, member{string(name), value})
+			}
+		}
+	})
+	return o, err
+}
+
+// eachMember tells the members of an object that is known to be valid JSON, with their names as they are written. Errors: that it
+// is no object, or has more than maxMembers.
+func eachMember(data []byte, each func(quoted, value []byte)) error {
 	at := jsonscan.SkipSpace(data, 0)
 	if at == len(data) || data[at] != '{' {
-		return nil, errNotObject
+		return errNotObject
 	}
-	o := object{}
+	n := 0
 	for at = jsonscan.SkipSpace(data, at+1); data[at] != '}'; at = jsonscan.SkipSpace(data, at) {
-		if len(o) == maxMembers {
-			return nil, errNotObject
+		if n == maxMembers {
+			return errNotObject
 		}
-		if len(o) > 0 {
+		if n > 0 {
 			at = jsonscan.SkipSpace(data, at+1) // behind the comma
 		}
+		n++
 		nameEnd := jsonscan.StringEnd(data, at)
 		valueAt := jsonscan.SkipSpace(data, jsonscan.SkipSpace(data, nameEnd)+1) // behind the colon
 		end := jsonscan.ValueEnd(data, valueAt)
-		o = append(o, member{jsonscan.Unquote(data[at:nameEnd]), data[valueAt:end:end]})
+		each(data[at:nameEnd], data[valueAt:end:end])
 		at = end
 	}
-	return o, nil
+	return nil
 }
 
 // get returns a member that decides; nil if there is none. One that stands there twice, also in other cases, is an error.

@@ -424,3 +424,27 @@ func TestOddTokenAnswers(t *testing.T) {
 		})
 	}
 }
+
+// What partsNamed leaves out changes nothing about the others.
+func TestPartsNamed(t *testing.T) {
+	for _, text := range []string{
+		`{}`, ` { "id" : 1 } `, `{"x":{"id":2},"id":1,"y":["id"]}`, `{"id":1,"ID":2}`, `{"Id":1}`, `{"\u0069d":1,"result_\u0074ype":"ticket"}`,
+		`{"reſult_type":"user"}`, `{"result_type":"a\"b","id":"7"}`, `{"ids":1,"i":2,"":3}`, `[]`, `1`, `{"x":0` + strings.Repeat(`,"x":0`, maxMembers) + `}`,
+	} {
+		all, err := partsOf([]byte(text))
+		named, namedErr := partsNamed([]byte(text), "id", "result_type")
+		if !errors.Is(namedErr, err) {
+			t.Errorf("%.50s: the error is %v, not %v", text, namedErr, err)
+		}
+		for _, name := range []string{"id", "result_type"} {
+			want, err := all.get(name)
+			got, gotErr := named.get(name)
+			if string(got) != string(want) || (gotErr == nil) != (err == nil) {
+				t.Errorf("%.50s: %s is %s, %v, not %s, %v", text, name, got, gotErr, want, err)
+			}
+		}
+		if err == nil && len(named) > 2 {
+			t.Errorf("%.50s: there are %d members", text, len(named))
+		}
+	}
+}

@@ -298,7 +298,7 @@ var errTooMuch = &Error{
 
 // element keeps what is wanted of a record.
 func (a *searchAnswer) element(in *intake, raw json.RawMessage) error {
-	o, err := partsOf(raw)
+	o, err := partsNamed(raw, "id", "result_type")
 	if err != nil {
 		return errNotRecords
 	}

@@ -159,6 +159,7 @@ func (c *Client) search(ctx context.Context, all *budget, q SearchQuery) (Search
 			search.guest.leave()
 		}
 	}()
+	go c.secrets() // are made while Zendesk works
 	found, err := c.searchPages(ctx, search)
 	if err == nil {
 		found.memory, handed = heldBy(search.guest, new(atomic.Int32)), true

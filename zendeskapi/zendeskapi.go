@@ -94,7 +94,9 @@ func New(c Config) (*Client, error) {
 		transport:  c.Transport,
 		http:       c.Transport.client,
 		userAgent:  c.UserAgent,
-		secrets:    sync.OnceValue(func() *redact.Secrets { return redact.New(c.Credential.secret).With(c.Secrets...) }),
+		secrets: sync.OnceValue(func() *redact.Secrets {
+			return redact.New(append([]secret.Value{c.Credential.secret}, c.Secrets...)...)
+		}),
 	}, nil
 }
 

@@ -79,6 +79,7 @@ type Config struct {
 	AllowHosts   []string              // that account URLs may name beside *.zendesk.com, as of zendeskapi.ParseOrigin
 	Timeouts     Timeouts
 	Bounds       Bounds
+	Processors   int                 // that tenants share; default GOMAXPROCS
 	Ready        *readiness.Registry // is told whether the service can work; default: one that nobody else asks
 	Tracing      *Tracing            // default: calls are not traced
 	DrainDelay   time.Duration       // how long Serve, told to stop, serves on as NOT_SERVING while anyone is connected; default 0
@@ -136,7 +137,7 @@ func New(c Config) (*Server, error) {
 	}
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.MaxConnectionAge = cmp.Or(c.MaxConnectionAge, 30*time.Minute)
-	c.Bounds = c.Bounds.withDefaults()
+	c.Bounds, c.Processors = c.Bounds.withDefaults(), cmp.Or(c.Processors, runtime.GOMAXPROCS(0))
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -168,7 +169,7 @@ func New(c Config) (*Server, error) {
 	age := age(c.MaxConnectionAge)
 	s := &Server{
 		grpc: grpc.NewServer(
-			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(runtime.GOMAXPROCS(0), c.Bounds.BusyTenantPercent))...),
+			grpc.ChainUnaryInterceptor(unaryInterceptors(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), rpc.NewTurns(c.Processors, c.Bounds.BusyTenantPercent))...),
 			grpc.ChainStreamInterceptor(streamInterceptors(c.Metrics, streamStages(c.Log, c.Metrics, access, admission, c.Timeouts.withDefaults(), newStreamEnds(draining, age)))...),
 			transportSecurity,
 			c.Tracing.option(),

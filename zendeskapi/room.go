@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -75,9 +74,9 @@ type wish struct {
 	granted chan struct{}
 }
 
-func newRoom(memory int64) *room {
+func newRoom(memory int64, processors int) *room {
 	return &room{
-		memory: memory, turns: max(1, runtime.GOMAXPROCS(0)-1),
+		memory: memory, turns: max(1, processors-1),
 		byTenant: map[string]int64{}, byOwner: map[owner]int64{},
 	}
 }

@@ -41,7 +41,7 @@ func TestInOrder(t *testing.T) {
 func TestRoomIsShared(t *testing.T) {
 	const mib = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(128 * mib)
+		r := newRoom(128*mib, 2)
 		a, b, c := r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "2"})
 		d := r.enter(t.Context(), owner{"b", "1"})
 		take := func(g *guest, bytes int64, entry bool) chan error {
@@ -96,8 +96,7 @@ func TestRoomIsShared(t *testing.T) {
 
 func TestRoomWaitsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(MinAnswerMemory)
-		r.turns = 1
+		r := newRoom(MinAnswerMemory, 2)
 		first, g := r.enter(t.Context(), owner{"a", "1"}), r.enter(t.Context(), owner{"a", "1"})
 		for range 3 {
 			if err := first.take(t.Context(), r.memory/4, false, true); err != nil {
@@ -134,8 +133,7 @@ func TestRoomNeverStandsStill(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
-			r := newRoom(MinAnswerMemory)
-			r.turns = 2
+			r := newRoom(MinAnswerMemory, 3)
 			var all sync.WaitGroup
 			for range 60 {
 				o := owner{fmt.Sprint(random.IntN(3)), fmt.Sprint(random.IntN(3))}
@@ -190,8 +188,7 @@ func TestRest(t *testing.T) {
 // Turns come with rests between them, until half of a guest's time is over.
 func TestTurnsRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(MinAnswerMemory)
-		r.turns = 1
+		r := newRoom(MinAnswerMemory, 2)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		g := r.enter(ctx, owner{"a", "1"})

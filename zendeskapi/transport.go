@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,8 @@ type TransportConfig struct {
 	// MinAnswerMemory. A tenant has half of it, an account a quarter; who finds no room waits. The process takes up to twice
 	// as much for it, until garbage is collected.
 	AnswerMemory int64
+	// Processors is how many there are: large answers are worked on by all of them but one. Default GOMAXPROCS.
+	Processors int
 
 	// Wrap, if set, stands around all that is sent: what it returns gets every request, also those that follow a redirect, and
 	// hands it to the one that it was given. [SendingOf] tells it what a request is. It must not change requests or answers.
@@ -124,7 +127,7 @@ func newTransport(base *http.Transport, allow allowList, c TransportConfig) *Tra
 		wraps:    c.Wrap != nil,
 
 		allow:    allow,
-		room:     newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory)),
+		room:     newRoom(max(cmp.Or(c.AnswerMemory, DefaultAnswerMemory), MinAnswerMemory), cmp.Or(c.Processors, runtime.GOMAXPROCS(0))),
 		base:     base,
 		client:   &http.Client{Transport: readableRedirects{sender}, CheckRedirect: checkRedirect, Timeout: requestTimeout},
 		noWrites: c.NoWrites,

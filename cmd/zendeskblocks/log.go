@@ -28,11 +28,10 @@ func (f logFlags) logger(w io.Writer) *slog.Logger { return f.loggerFrom(w, f.Lo
 
 // loggerFrom is logger from another level, which may change.
 func (f logFlags) loggerFrom(w io.Writer, level slog.Leveler) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: durationAsText}
 	if f.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: durationAsText}))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})) // it has durations as text by itself
 }
 
 // logLevel is the least level that is logged, which can be changed meanwhile.

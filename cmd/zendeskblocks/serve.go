@@ -293,8 +293,9 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
+	processors := spareProcessor(p.env)
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{
-		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, NoWrites: c.NoWrites,
+		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Processors: processors, NoWrites: c.NoWrites,
 		Wrap: traces.wrap(), Observer: server.ObserveZendesk(seen.metrics, log),
 	})
 	if err != nil {
@@ -328,6 +329,7 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 			Block: c.BlockTimeout, BlockCap: c.BlockCap, Deliver: c.DeliverTimeout, Zendesk: c.ZendeskTimeout, Other: c.Timeout,
 		},
 		Bounds:           c.bounds(),
+		Processors:       processors,
 		DrainDelay:       c.DrainDelay,
 		DrainTimeout:     c.DrainTimeout,
 		MaxConnectionAge: c.ConnectionAge,

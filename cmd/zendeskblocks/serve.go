@@ -293,7 +293,10 @@ func (c *serveCommand) serve(ctx context.Context, p *process, listeners listener
 		defer func() { err = errors.Join(err, sandbox.Close()) }()
 		allowed = append(allowed, hostOf(sandbox.Origin()))
 	}
-	processors := spareProcessor(p.env)
+	processors := 0 // as many as Go has run at a time
+	if c.where().file() != "" {
+		processors = spareProcessor(p.env)
+	}
 	transport, err := zendeskapi.NewTransport(zendeskapi.TransportConfig{
 		AllowHosts: allowed, AnswerMemory: c.AnswerMemory << 20, Processors: processors, NoWrites: c.NoWrites,
 		Wrap: traces.wrap(), Observer: server.ObserveZendesk(seen.metrics, log),

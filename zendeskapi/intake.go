@@ -168,7 +168,7 @@ func (in *intake) more() error {
 		from := len(in.window)
 		n, err := in.text.Read(in.window[from:min(cap(in.window), from+turnBytes)])
 		in.window = in.window[:from+n]
-		in.keepHead(in.window[from : from+n])
+		in.head = append(in.head, in.window[from:from+min(n, headBytes-len(in.head))]...)
 		if in.read += int64(n); in.read > maxAnswerBytes {
 			return errTooLarge
 		}
@@ -192,16 +192,6 @@ func (in *intake) more() error {
 		runtime.Gosched() // what runs for long comes after what has just something to do
 	}
 	return nil
-}
-
-// keepHead keeps what is read as far as it belongs to the head. An answer that fills the window may fill the head: it has all of its
-// room at once then.
-func (in *intake) keepHead(text []byte) {
-	text = text[:min(len(text), headBytes-len(in.head))]
-	if have := len(in.head) + len(text); have >= windowBytes && cap(in.head) < have {
-		in.head = append(make([]byte, 0, headBytes), in.head...)
-	}
-	in.head = append(in.head, text...)
 }
 
 // next returns the next character that is no white space, and leaves it there; 0 at the end.

@@ -269,15 +269,8 @@ func parseCount(count []byte) (int, error) {
 }
 
 // Account returns an account. Errors: [ErrNotFound].
-func (s *Store) Account(ctx context.Context, tenant, id string) (a Account, err error) {
-	err = s.look(ctx, tenant, func(r *reading) error {
-		record, err := r.account(id)
-		if err == nil {
-			a = record.Account
-		}
-		return err
-	})
-	return a, err
+func (s *Store) Account(ctx context.Context, tenant, id string) (Account, error) {
+	return s.lookAtAccount(ctx, tenant, func(r *reading) (*Account, error) { return r.account(id) })
 }
 
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
@@ -382,7 +375,7 @@ func (s *Store) UpdateAccount(ctx context.Context, tenant, id, etag string, chan
 	revision, now, noted := newID(), s.time(), s.noted(notes)
 	var updated accountRecord
 	err := s.update(ctx, tenant, func(w *writing) error {
-		record, err := w.account(id)
+		record, err := w.accountRecord(id)
 		if err != nil {
 			return err
 		}
@@ -470,11 +463,10 @@ func (s *Store) WatchAccount(ctx context.Context, tenant, id string) (<-chan str
 func (s *Store) DeleteAccount(ctx context.Context, tenant, id, etag string, notes ...Note) error {
 	noted := s.noted(notes)
 	return s.update(ctx, tenant, func(w *writing) error {
-		record, err := w.account(id)
+		a, err := w.account(id)
 		if err != nil {
 			return err
 		}
-		a := record.Account
 		if etag != "" && etag != a.ETag {
 			return fmt.Errorf("account %q: %w", id, ErrETagMismatch)
 		}
@@ -518,8 +510,17 @@ func (s *Store) lookAtAccount(ctx context.Context, tenant string, fn func(*readi
 	return a, err
 }
 
-// account returns an account's record, or ErrNotFound.
-func (r *reading) account(id string) (*accountRecord, error) {
+// account returns an account, or ErrNotFound.
+func (r *reading) account(id string) (*Account, error) {
+	record, err := r.accountRecord(id)
+	if err != nil {
+		return nil, err
+	}
+	return &record.Account, nil
+}
+
+// accountRecord returns an account's record, or ErrNotFound.
+func (r *reading) accountRecord(id string) (*accountRecord, error) {
 	key := accountKey(r.tenant, asID(id))
 	values, err := r.kv.Get(key, defaultKey(r.tenant))
 	if err != nil {
@@ -577,14 +578,11 @@ func (r *reading) FindAccount(idOrName string) (*Account, error) {
 
 // accountReferred returns the account that an index or the mark names: it is there as long as they are.
 func (r *reading) accountReferred(id string) (*Account, error) {
-	record, err := r.account(id)
+	account, err := r.account(id)
 	if errors.Is(err, ErrNotFound) {
 		err = missingPart(fmt.Sprintf("account %q", id))
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &record.Account, nil
+	return account, err
 }
 
 // DefaultAccount returns the tenant's default account. Errors: [ErrNotFound] when the tenant has no accounts.
@@ -604,14 +602,11 @@ func (r *reading) DefaultAccount() (*Account, error) {
 // AccountOf returns the account that something used, as it is now. Errors: [ErrNotFound] when it has been deleted, also
 // when another account has its id now.
 func (r *reading) AccountOf(use AccountUse) (*Account, error) {
-	record, err := r.account(use.AccountID)
-	if err == nil && record.Account.Incarnation != use.Incarnation {
-		err = fmt.Errorf("account %q of then: %w", use.AccountID, ErrNotFound)
+	account, err := r.account(use.AccountID)
+	if err == nil && account.Incarnation != use.Incarnation {
+		return nil, fmt.Errorf("account %q of then: %w", use.AccountID, ErrNotFound)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &record.Account, nil
+	return account, err
 }
 
 // asID returns a text that may be an account id, and else one that no account has: keys must not grow with any text.

@@ -178,8 +178,7 @@ func (s *Store) UpdateInteraction(ctx context.Context, tenant, id string, fn fun
 	now, hashed := s.time(), s.vault.hashInteraction(tenant, id)
 	over := s.changeTime(now, time.Time{})
 	return s.update(ctx, tenant, func(w *writing) error {
-		t := new(InteractionTxn)
-		t.reading, t.id, t.hashed, t.now, t.over, t.doubt, t.writing = w.reading, id, hashed, now, over, s.restored.recently(now), w
+		t := &InteractionTxn{reading: w.reading, id: id, hashed: hashed, now: now, over: over, doubt: s.restored.recently(now), writing: w}
 		if err := t.loadHead(); err != nil {
 			return err
 		}
